@@ -1,0 +1,86 @@
+"""A decision as a value: the ordered candidates, every rejected pool with its reason, and what to warm.
+
+These are msgspec structs because a frozen dataclass takes ten times as long to make, and `decide` makes one per pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from policies.policy import Objective
+from policies.requirements import Requirements, Tier
+from pools.spec import PoolSpec
+
+
+class Reason(StrEnum):
+    """Why a pool was rejected. `docs/errors.md` explains each."""
+
+    CLASS = "class"  # not on the class's ladder
+    TIER = "tier"  # listed below the tier asked for
+    NOT_PINNED = "not_pinned"  # the client named another pool
+    FEATURE = "feature"
+    CONTEXT = "context"  # max_model_len is short of prompt + output
+    MEMORY = "memory"  # does not fit its memory, alone or beside what is running
+    BREAKER = "breaker"
+    SHAPE = "shape"  # this shape ran out of memory there
+    SATURATED = "saturated"  # at max_concurrency × containers
+    DRAINED = "drained"
+    NOT_DEPLOYED = "not_deployed"
+    DEADLINE = "deadline"  # the first token cannot come in time
+    BUDGET = "budget"
+    CHAIN_COST = "chain_cost"
+    ALREADY_FAILED = "already_failed"
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A pool that can serve. Money in nano-dollars, times in seconds.
+
+    `expected_bill_nusd` is what the provider's bill grows by; `expected_charge_nusd` the tenant's expected share of
+    busy time; `wait_s` seconds until a container is ready (0 when warm); `cold` says that trying it buys a boot.
+    """
+
+    pool: PoolSpec
+    tier: Tier
+    expected_bill_nusd: int
+    expected_charge_nusd: int
+    expected_s: float  # dispatch to last token
+    ttft_s: float  # dispatch to first token, expected
+    ttft_p95_s: float
+    wait_s: float
+    cold: bool
+    share_nusd_per_h: int  # predicted share of the pool's rate, for holds
+    score: float  # what the objective sorted by
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A pool that cannot serve. `numbers` are those of its reason; `explain` turns both into a sentence."""
+
+    pool: str
+    reason: Reason
+    numbers: Mapping[str, float | int | str]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Every configured pool is in exactly one of `candidates` and `rejected`.
+
+    `tier` is the tier in force (a cap's threshold may have lowered the one asked for). `warm` names the pool to wake
+    when no candidate can answer within the deadline because all are cold; `warm_s` is its expected boot.
+    """
+
+    requirements: Requirements
+    tier: Tier
+    objective: Objective
+    candidates: tuple[Candidate, ...]
+    rejected: tuple[Rejection, ...]
+    warm: str | None
+    warm_s: float
+    policy_version: str
+    price_books: tuple[str, ...]
+    decided_us: int
+
+    @property
+    def chosen(self) -> Candidate | None:
+        return self.candidates[0] if self.candidates else None

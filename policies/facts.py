@@ -1,0 +1,42 @@
+"""The frozen input of a decision: requirements, pool states, budget, policy, time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from policies.policy import RequestClass
+from policies.requirements import Requirements
+from pools.failures import FailureClass
+from pools.state import PoolState
+from pricing.budgets.store import Room
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """An attempt of this request that failed. `free_kv_tokens` is what its pool had free, for out-of-memory."""
+
+    pool: str
+    failure: FailureClass
+    free_kv_tokens: int = 0
+    max_model_len: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Gathered from memory; `decide` reads nothing else.
+
+    `room` is what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what
+    the chain's cost limit leaves. `past` are the attempts already made for this request.
+    """
+
+    requirements: Requirements
+    request_class: RequestClass
+    states: Mapping[str, PoolState]
+    room: Room
+    pool_rooms: Mapping[str, Room]
+    chain_left_nusd: int | None
+    policy_version: str
+    price_books: tuple[str, ...]
+    now_us: int
+    past: tuple[PastAttempt, ...] = ()

@@ -1,0 +1,105 @@
+"""What a pool is: the catalogue's rows as frozen values, in one unit each.
+
+Memory is GiB (2**30 bytes), bandwidth GB/s (1e9), compute TFLOP/s dense, durations seconds, context tokens.
+Rows are read from `pools/catalog/*.yaml` by `pools.catalog_load`; sources and dates stand beside each row there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ModelKind(StrEnum):
+    """What a model produces; text and vision models speak the chat API, the others make media."""
+
+    TEXT = "text"
+    VISION = "vision"
+    IMAGE = "image"
+    VIDEO = "video"
+
+
+class Feature(StrEnum):
+    """What a request may need of a pool beyond plain text."""
+
+    VISION = "vision"
+    TOOLS = "tools"
+    JSON_SCHEMA = "json_schema"
+    LOGPROBS = "logprobs"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSpec:
+    """One GPU type. `id` is canonical (`A10`); `aliases` are other spellings (`A10G`)."""
+
+    id: str
+    aliases: tuple[str, ...]
+    compute_capability: int  # 75 is sm_75
+    memory_gib: float  # what torch reports as usable total
+    bandwidth_gb_s: float
+    fp16_tflops: float
+    fp8_tflops: float | None  # None: no FP8 arithmetic (weight-only FP8 may still load)
+    bf16: bool
+    platform_name: str  # the pinned string a platform is asked for, e.g. `H100!`
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model's true configuration. Diffusion models leave the attention fields at 0."""
+
+    id: str
+    repo: str
+    kind: ModelKind
+    params_b: float  # total parameters, 1e9
+    active_params_b: float  # touched per token
+    weights_gib: Mapping[str, float]  # by quantization name
+    tokenizer: str  # pools whose models share it can continue each other's token ids
+    native_context: int = 0
+    layers: int = 0
+    attention_layers: int = 0  # layers that keep a KV cache
+    hidden: int = 0
+    q_heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    experts: int = 0
+    experts_active: int = 0
+    state_mib_per_sequence: float = 0.0  # linear-attention state, per running sequence
+    fp8_block: int = 0  # block size of FP8 weights, 0 where it does not constrain parallelism
+    expert_intermediate: int = 0
+    image_patch: int = 0  # pixels per side of one image token, after merging
+    image_tokens_max: int = 0
+    seconds_per_item: Mapping[str, float] | None = None  # media models: GPU id -> seconds for one image or clip
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """One deployment: model × quantization × GPU type × count × engine × context × scaling settings."""
+
+    name: str
+    model: ModelSpec
+    quantization: str
+    gpu: GpuSpec
+    gpu_count: int
+    engine: str  # "vllm", "vllm-omni", "diffusers"
+    engine_version: str
+    max_model_len: int  # tokens, prompt + output; 0 for media models
+    gpu_memory_utilization: float
+    tensor_parallel: int
+    expert_parallel: bool
+    features: frozenset[Feature]
+    target_concurrency: int  # requests per container that the autoscaler aims at
+    max_concurrency: int  # requests per container above which the platform answers 429
+    min_containers: int
+    max_containers: int
+    scaledown_window_s: float
+    boot_s: float | None  # measured boot; None: `pools.timing.boot_seconds` models it
+    cpu_cores: float
+    memory_gib: float
+    region: str | None  # None: no region pin, multiplier 1
+    served_model_name: str
+    weights_off_gpu_gib: float = 0.0  # weights kept in host memory (a text encoder on the CPU)
+    source: str = ""
+    place: str = ""  # "file:line" of the row, for messages

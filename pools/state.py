@@ -1,0 +1,54 @@
+"""What the router believes about one pool at one instant: a frozen snapshot for `decide`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """A snapshot of one pool. Defaults describe a pool that is asleep and healthy.
+
+    `shapes_open` holds the shape buckets (see `shape_bucket`) that are cooling down after out-of-memory;
+    `shapes_retry_s` the longest of their remaining cooldowns.
+    """
+
+    ready: int = 0  # containers that can serve now
+    booting: int = 0
+    in_flight: int = 0  # requests dispatched and not ended
+    kv_tokens_in_flight: int = 0  # predicted tokens of those requests
+    boot_left_s: float | None = None  # expected seconds until the first booting container serves
+    idle_s: float | None = None  # seconds since the pool last ended a request; None: never used or busy
+    breaker: BreakerState = BreakerState.CLOSED
+    breaker_retry_s: float = 0.0
+    breaker_reason: str = ""
+    shapes_open: frozenset[int] = frozenset()
+    shapes_retry_s: float = 0.0
+    features_off: frozenset[str] = frozenset()  # features found missing at run time
+    drained: bool = False  # an operator took it out
+    deployed: bool = True  # it has an endpoint
+    ttft_s: float | None = None  # observed first-token time, moving average
+    as_of_us: int = 0
+
+    @property
+    def cold(self) -> bool:
+        return self.ready == 0
+
+    @property
+    def alive(self) -> int:
+        return self.ready + self.booting
+
+
+COLD_AND_HEALTHY = PoolState()
+
+
+def shape_bucket(tokens: int) -> int:
+    """The power-of-two bucket of prompt + output bound, as its exponent: 12 holds 2049 to 4096 tokens."""
+    return max(0, tokens - 1).bit_length()

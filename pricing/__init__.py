@@ -1,0 +1,1 @@
+"""What GPU time costs, who may spend it, and what was spent."""

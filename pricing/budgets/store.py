@@ -1,0 +1,144 @@
+"""The budget store: holds that are small, grow, and end exactly once.
+
+Invariant, on every store and under any interleaving: no hold is granted or extended that would make
+spent + held exceed a cap in force at that moment, in any scope of the request; under `cut` no settlement exceeds its
+hold. A refusal reserves nothing in any scope. Every hold ends once: settled, released or expired.
+
+Spend is kept in 15-minute buckets per scope and caps only read it, so editing a cap or adding one loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pricing.budgets.caps import CapTable, Scope
+from pricing.ledger.rows import LedgerRow, RequestRow
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHold:
+    """What a caller asks: set `amount_nusd` aside in all `scopes` at once.
+
+    `hold_id` is made by the caller (request:attempt); opening the same id twice returns the same hold. `lease_s` is how
+    long the hold lives without being extended. `anchor_us` is the wall time of the request's first hold: all of
+    a request belongs to the windows of that instant; None for the first.
+    """
+
+    hold_id: str
+    request_id: str
+    scopes: tuple[Scope, ...]
+    amount_nusd: int
+    lease_s: float
+    anchor_us: int | None = None
+    on_expiry: LedgerRow | None = None  # row written, with the hold's amount, if nobody ends it
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    hold_id: str
+    amount_nusd: int
+    anchor_us: int
+    good_for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """The answer to one extension: the hold's amount now, and whether the wish was granted in full."""
+
+    hold_id: str
+    amount_nusd: int
+    granted: bool
+    good_for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a hold and its rows, written in one transaction.
+
+    `amount_nusd` is what the hold's scopes have spent. It may exceed the hold only under `finish`
+    (`may_exceed_hold`); otherwise a larger amount is a ValueError of the caller. `rows` hold the same money,
+    account by account; `request` is the summary once the request is over.
+    """
+
+    hold_id: str
+    amount_nusd: int
+    rows: tuple[LedgerRow, ...]
+    request: RequestRow | None = None
+    may_exceed_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CapStatus:
+    """One cap as it stands. `left_nusd` None means unlimited. `warned` and `lowering` are its thresholds passed."""
+
+    cap: str
+    scope: Scope
+    window: str
+    amount_nusd: int | None
+    spent_nusd: int
+    held_nusd: int
+    left_nusd: int | None
+    warned: bool
+    lowering: bool
+    resets_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a request with given scopes may still hold: the tightest cap. None means unlimited."""
+
+    left_nusd: int | None
+    cap: str | None
+    lower_tier: bool
+
+
+class BudgetStore(Protocol):
+    """Raises BudgetExceeded, StoreUnavailable and HoldEnded as said at each step."""
+
+    def replace_caps(self, caps: CapTable) -> None:
+        """Put another table of caps in force, from the next step on."""
+        ...
+
+    def room(self, scopes: Sequence[Scope]) -> Room:
+        """From memory, without waiting; a view, not a promise."""
+        ...
+
+    async def open(self, wish: OpenHold) -> Hold:
+        """Set money aside; durable when it returns. Raises BudgetExceeded, StoreUnavailable."""
+        ...
+
+    async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
+        """Grow holds (id, new amount) in one batch and renew their leases; unknown ids come back ungranted, amount 0."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """End a hold. A hold that had expired: writes a LATE row of amount 0 with the metered figure instead."""
+        ...
+
+    async def settle_and_open(self, settlement: Settlement, wish: OpenHold) -> Hold:
+        """One step; the settlement stands even when the new hold is refused (BudgetExceeded)."""
+        ...
+
+    async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
+        """End a hold with nothing spent."""
+        ...
+
+    async def post(self, rows: Sequence[LedgerRow], pool_scopes: bool = True) -> None:
+        """Write house rows; boot and idle count on caps whose scope is their pool, or an endpoint that names it."""
+        ...
+
+    async def record(self, request: RequestRow) -> None:
+        """Write the summary of a request that never held money (refused before its first attempt)."""
+        ...
+
+    async def expire(self) -> list[str]:
+        """End the holds whose lease has run out, settled at their amount and marked estimated; returns their ids."""
+        ...
+
+    async def statuses(self) -> list[CapStatus]:
+        """Every cap in force."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,96 @@
+"""The rows of the ledger.
+
+A `LedgerRow` is money: it belongs to one account, a tenant or the house, and is never changed. A `RequestRow` is the
+summary of one request and holds no amount. Row ids are `request:attempt:kind`, made by the caller, so that writing a
+row twice writes it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RowKind(StrEnum):
+    ATTEMPT = "attempt"  # a request's share of busy time, charged to its tenant or to the house
+    OVERRUN = "overrun"  # what the meter said beyond a hold that was cut
+    LATE = "late"  # amount 0: the metered figure of a hold that had expired and was settled as estimated
+    BOOT = "boot"  # container seconds before ready
+    IDLE = "idle"  # container seconds with nothing to serve
+    ADJUSTMENT = "adjustment"  # difference when container counts were learnt late
+
+
+class House(StrEnum):
+    """Accounts that carry what no tenant caused. No tenant may take such a name."""
+
+    BOOT = "__boot__"
+    IDLE = "__idle__"
+    OVERRUN = "__overrun__"
+    ADJUSTMENT = "__adjustment__"
+    FAILED = "__failed__"  # failed attempts that the policy lets the house pay
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One row of money. Amounts are nano-dollars, durations microseconds.
+
+    `account` pays `amount_nusd`; `tenant` is who asked (None for boot, idle and pool-wide adjustments). `metered_nusd`
+    is what the meter said, before a hold bounded it. `duration_us` is dispatch to end for attempts, container time for
+    boot and idle. `estimated` marks amounts that no meter measured.
+    """
+
+    row_id: str
+    at_us: int
+    kind: RowKind
+    account: str
+    amount_nusd: int
+    metered_nusd: int
+    pool: str
+    gpu: str
+    model: str
+    policy_version: str
+    price_books: str
+    tenant: str | None = None
+    key_id: str | None = None
+    request_id: str | None = None
+    attempt: int = 0  # starts at 1
+    request_class: str | None = None
+    tier: str | None = None
+    outcome: str = ""  # "answered", or the failure class, or "cut"
+    duration_us: int = 0
+    ttft_us: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    estimated: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """The summary of one request, for reports and `explain ID`. No amount: money is in the attempt rows.
+
+    `decisions_json` is a JSON array: the decision before each attempt, as `policies.explain.as_json` writes it.
+    """
+
+    request_id: str
+    at_us: int
+    tenant: str
+    key_id: str
+    endpoint: str
+    model_asked: str
+    request_class: str
+    tier_asked: str
+    tier_served: str | None
+    pool: str | None
+    outcome: str  # "served", "refused", "broken", "client_gone"
+    status: int
+    error_code: str | None
+    attempts: int
+    stream: bool
+    duration_us: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    baseline_nusd: int | None  # what the class's premium pool would have been expected to charge
+    policy_version: str
+    decisions_json: bytes
+    tags: tuple[str, ...] = ()

@@ -1,0 +1,82 @@
+"""Money: integer nano-dollars, and the only place where text, Decimal and rates become integers.
+
+Units: amounts are nano-dollars (`_nusd`), rates are nano-dollars per hour (`_nusd_per_h`), durations are
+microseconds (`_us`). Every rounding is named by its function; a bare `round()` on money is a bug.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+NUSD_PER_USD = 1_000_000_000
+US_PER_HOUR = 3_600_000_000
+S_PER_HOUR = 3_600
+
+
+def parse_usd(value: str | int | float | Decimal) -> int:
+    """Dollars to nano-dollars, exactly. A float goes through its shortest text, so 0.59 means 0.59.
+
+    Raises ValueError for text that is no number, for NaN or infinity, and for more than nine decimals.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"not an amount of dollars: {value!r}")
+    try:
+        dollars = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError(f"not an amount of dollars: {value!r}") from None
+    if not dollars.is_finite():
+        raise ValueError(f"not an amount of dollars: {value!r}")
+    nano = dollars * NUSD_PER_USD
+    if nano != nano.to_integral_value():
+        raise ValueError(f"{value} has more than nine decimals; a nano-dollar is the smallest amount")
+    return int(nano)
+
+
+def rate_from_usd_per_s(value: str | int | float | Decimal) -> int:
+    """Dollars per second to nano-dollars per hour, exactly ($0.000164/s is 590,400,000)."""
+    per_hour = Decimal(str(value)) * S_PER_HOUR
+    return parse_usd(per_hour)
+
+
+def floor_nusd(numerator: int, denominator: int) -> int:
+    """Round towards minus infinity."""
+    return numerator // denominator
+
+
+def ceil_nusd(numerator: int, denominator: int) -> int:
+    """Round up: for holds and bounds, which must never be too small."""
+    return -(-numerator // denominator)
+
+
+def half_even_nusd(numerator: int, denominator: int) -> int:
+    """Round half to even: for actual amounts, so that many roundings do not drift."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice = 2 * remainder
+    if twice > denominator or (twice == denominator and quotient % 2):
+        return quotient + 1
+    return quotient
+
+
+def cost_nusd(rate_nusd_per_h: int, duration_us: int) -> int:
+    """What `duration_us` at a rate costs, rounded half to even."""
+    return half_even_nusd(rate_nusd_per_h * duration_us, US_PER_HOUR)
+
+
+def to_usd(nusd: int) -> Decimal:
+    """Nano-dollars as exact dollars."""
+    return Decimal(nusd) / NUSD_PER_USD
+
+
+def usd_number(nusd: int) -> float:
+    """Nano-dollars as a JSON number of dollars. For display and OpenAI-shaped bodies only, never for sums."""
+    return nusd / NUSD_PER_USD
+
+
+def format_usd(nusd: int, decimals: int = 4) -> str:
+    """Nano-dollars as text with a dollar sign, rounded half to even: `$0.0130`; `-$1.50`."""
+    unit = 10 ** (9 - decimals)
+    scaled = half_even_nusd(abs(nusd), unit)
+    whole, fraction = divmod(scaled, 10**decimals)
+    sign = "-" if nusd < 0 and scaled else ""
+    tail = f".{fraction:0{decimals}d}" if decimals else ""
+    return f"{sign}${whole:,}{tail}"

@@ -1,0 +1,1 @@
+"""Roll-ups of the ledger that add up to it."""

@@ -1,0 +1,178 @@
+"""YAML files that people edit: read with line numbers, checked against a pydantic model, wrong with file:line.
+
+Every problem of a file is reported at once, each as "path:line: what is wrong; what to do". Unknown keys get a
+"did you mean"; repeated keys are refused, because YAML would keep the last one without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pricing.errors import FileProblem
+
+M = TypeVar("M", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file's plain data, and the line of each key and item, counted from 1."""
+
+    path: Path
+    data: Any
+    lines: Mapping[Path_, int]
+
+    def place(self, where: Iterable[str | int] = ()) -> str:
+        """The "path:line" of the closest place above `where` that the file has."""
+        steps = tuple(where)
+        while steps and steps not in self.lines:
+            steps = steps[:-1]
+        return f"{self.path}:{self.lines.get(steps, 1)}"
+
+    def problem(self, where: Iterable[str | int], text: str) -> str:
+        return f"{self.place(where)}: {text}"
+
+
+def read_yaml(path: Path) -> Document:
+    """Read one file. Raises FileProblem for a missing file, broken YAML, repeated keys or text that is not UTF-8."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise FileProblem([f"{path}:1: cannot read this file: {reason}"]) from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> Document:
+    """Parse a file's text. Raises FileProblem as `read_yaml` does."""
+    try:
+        tree = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise FileProblem([f"{path}:{line}: {_first_line(error.problem)}; keep one of the two"]) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise FileProblem([f"{path}:{line}: not valid YAML: {_first_line(error.problem or error.context)}"]) from None
+    except YAMLError as error:
+        raise FileProblem([f"{path}:1: not valid YAML: {_first_line(str(error))}"]) from None
+    lines: dict[Path_, int] = {(): 1}
+    return Document(path, _plain(tree, (), lines), lines)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "cannot be parsed").strip().splitlines()[0]
+
+
+def _plain(node: Any, where: Path_, lines: dict[Path_, int]) -> Any:
+    if isinstance(node, CommentedMap):
+        plain: dict[Any, Any] = {}
+        for key, value in node.items():
+            here = (*where, key)
+            lines[here] = node.lc.key(key)[0] + 1
+            plain[key] = _plain(value, here, lines)
+        return plain
+    if isinstance(node, CommentedSeq):
+        items = []
+        for index, value in enumerate(node):
+            here = (*where, index)
+            lines[here] = node.lc.item(index)[0] + 1
+            items.append(_plain(value, here, lines))
+        return items
+    if isinstance(node, bool) or node is None:
+        return node
+    for plain_type in (int, float, str):
+        if isinstance(node, plain_type):
+            return plain_type(node)
+    return node
+
+
+def validate(document: Document, model: type[M], where: Sequence[str | int] = (), data: Any = None) -> M:
+    """Check a document, or the part of it at `where`, against a model. Raises FileProblem with every problem."""
+    part = document.data if data is None else data
+    if part is None:
+        raise FileProblem([document.problem(where, "this file is empty; see docs/policy-files.md for its keys")])
+    try:
+        return model.model_validate(part)
+    except ValidationError as error:
+        problems = [_say(document, model, tuple(where), detail) for detail in error.errors()]
+        raise FileProblem(problems) from None
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest choice, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _say(document: Document, model: type[BaseModel], base: Path_, detail: Any) -> str:
+    steps: Path_ = tuple(step for step in detail["loc"] if step != "[key]")
+    where = _known_steps(document, base, steps)
+    name = ".".join(str(step) for step in (*base, *where)) or "the file"
+    if detail["type"] == "extra_forbidden":
+        allowed = sorted(_fields_at(model, where[:-1]))
+        hint = nearest(str(where[-1]), allowed) or (f"; known keys: {', '.join(allowed)}" if allowed else "")
+        return document.problem((*base, *where), f"unknown key '{where[-1]}'{hint}")
+    if detail["type"] == "missing":
+        return document.problem((*base, *where), f"'{name}' is missing; add it")
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    shown = detail.get("input")
+    got = f", not {shown!r}" if isinstance(shown, str | int | float) and repr(shown) not in message else ""
+    return document.problem((*base, *where), f"'{name}': {message[:1].lower()}{message[1:]}{got}")
+
+
+def _known_steps(document: Document, base: Path_, steps: Path_) -> Path_:
+    """Drop the names of union members, which pydantic puts into a location and no file has."""
+    kept: list[str | int] = []
+    for index, step in enumerate(steps):
+        last = index == len(steps) - 1
+        if (*base, *kept, step) in document.lines or last:
+            kept.append(step)
+    return tuple(kept)
+
+
+def _fields_at(model: Any, where: Path_) -> set[str]:
+    """Names that a model allows at a location inside it."""
+    members = list(_members(model))
+    for step in where:
+        members = [inner for member in members for inner in _step_into(member, step)]
+    return {
+        info.alias or name
+        for member in members
+        if isinstance(member, type) and issubclass(member, BaseModel)
+        for name, info in member.model_fields.items()
+    }
+
+
+def _members(annotation: Any) -> Iterable[Any]:
+    """An annotation without Optional, Union and Annotated around it."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        for argument in typing.get_args(annotation):
+            yield from _members(argument)
+    elif origin is typing.Annotated:
+        yield from _members(typing.get_args(annotation)[0])
+    else:
+        yield annotation
+
+
+def _step_into(member: Any, step: str | int) -> Iterable[Any]:
+    if isinstance(member, type) and issubclass(member, BaseModel):
+        for name, info in member.model_fields.items():
+            if step in (name, info.alias):
+                yield from _members(info.annotation)
+        return
+    arguments = typing.get_args(member)
+    if arguments:
+        yield from _members(arguments[-1])

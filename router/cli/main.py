@@ -1,0 +1,66 @@
+"""The command `sluice`: one file per verb beside this one, imported only when it is called.
+
+A verb is one file `router/cli/<verb>.py` that holds a typer app named `app`, and one line in `VERBS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from pricing.errors import FileProblem, SluiceError
+
+VERBS: Final[dict[str, str]] = {
+    "serve": "Run the endpoint.",
+    "demo": "Simulated pools, the endpoint and real traffic, end to end, in under two minutes.",
+    "check": "Say whether policy, price and pool files are right.",
+    "explain": "Show which pool a request would get, or got, and why.",
+    "report": "What was spent, by tenant, pool, class, tier or day.",
+    "budget": "Show caps, change one, or raise one for a while.",
+    "ledger": "Verify that budgets, ledger and meter agree.",
+    "prices": "Show a price book, compare two, or list where sources disagree.",
+    "warmup": "Wake a pool through a running endpoint.",
+    "simulate": "Run simulated pools that answer like vLLM.",
+}
+
+
+class LazyVerbs(TyperGroup):
+    """Loads a verb's module when the verb is called, so that `sluice --help` imports none of them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"router.cli.{cmd_name}")
+        return typer.main.get_command(module.app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+app = typer.Typer(cls=LazyVerbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def sluice() -> None:
+    """Send each request to the cheapest GPU pool that can serve it, and account for every GPU-second."""
+
+
+def main() -> None:
+    """Entry point: errors that the project raises on purpose are printed without a traceback, exit status 2."""
+    try:
+        app()
+    except FileProblem as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        sys.exit(2)
+    except SluiceError as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        sys.exit(2)
