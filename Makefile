@@ -1,0 +1,52 @@
+# One word each. Set-up happens by itself: once, and again when the requirements change.
+#
+#   make demo                    simulated pools, the endpoint and real traffic, end to end
+#   make test ARGS=tests/unit    arguments go through to the command behind the word
+#
+# PYTHON names the interpreter that makes .venv (3.11 or later); without it the newest suitable one is found.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-header --no-annotate
+
+.PHONY: help demo serve test bench lint format types lock clean
+.DEFAULT_GOAL := help
+
+help: ## list these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## simulated pools, the endpoint and real traffic: a cost report in under two minutes
+	@$(BIN)/sluice demo $(ARGS)
+
+serve: $(READY) ## the endpoint in front of simulated pools; stays up until Ctrl-C
+	@$(BIN)/sluice serve --simulate $(ARGS)
+
+test: $(READY) ## every test, on all cores
+	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+
+bench: $(READY) ## time what the README promises; writes benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+lint: $(READY) ## ruff: rules and formatting, nothing is changed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(READY) ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(READY) ## mypy --strict
+	@$(BIN)/mypy
+
+lock: $(READY) ## compile requirements/*.in to hashed requirements/*.txt; ARGS=--upgrade takes new versions
+	@cd requirements && ../$(LOCK) $(ARGS) --output-file runtime.txt runtime.in
+	@cd requirements && ../$(LOCK) $(ARGS) --constraint runtime.txt --output-file dev.txt dev.in
+
+clean: ## remove what these words made
+	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements/dev.txt requirements/runtime.in requirements/install pyproject.toml
+	@sh requirements/install $(VENV) $(PYTHON)
+	@touch $@
