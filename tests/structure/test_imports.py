@@ -1,0 +1,88 @@
+"""What may import what: the direction between the packages, and who may load the heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from support.repository import PACKAGES, product_modules, shown, tree
+
+# Library -> the path prefixes of the only modules that may import it, at whatever depth.
+HEAVY = {
+    "modal": ("pools/modal/",),
+    "sklearn": ("router/learning/",),
+    "alembic": ("pricing/ledger/",),
+    "redis": ("pricing/budgets/redis",),
+    "sqlalchemy": ("pricing/ledger/",),
+    "numpy": (),
+    "scipy": (),
+}
+# What `sluice --help` must not wait for.
+NEVER_AT_START = (
+    "modal",
+    "sklearn",
+    "alembic",
+    "sqlalchemy",
+    "redis",
+    "fastapi",
+    "uvicorn",
+    "aiohttp",
+    "httpx",
+    "numpy",
+)
+
+
+def imports(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of every import of a module, those inside functions too; a relative name begins with a dot."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, "." * node.level + (node.module or "")
+
+
+def wrong_direction(path: str, module: ast.Module) -> list[str]:
+    """`path:line` of each import by which a package reaches a package after it, or anything relative or of tests."""
+    package = path.split("/")[0]
+    later = set(PACKAGES[PACKAGES.index(package) + 1 :])
+    found = []
+    for line, name in imports(module):
+        top = name.split(".")[0]
+        if top in later:
+            found.append(f"{path}:{line}: {package} imports {name}; it may only import what comes before it")
+        elif top in {"", "tests", "benchmarks", "support"}:
+            found.append(f"{path}:{line}: imports '{name}'; product code imports packages by their full name")
+    return found
+
+
+def test_packages_import_only_what_comes_before_them() -> None:
+    """pricing <- pools <- policies <- router: no import of the product points the other way."""
+    assert [problem for path in product_modules() for problem in wrong_direction(shown(path), tree(path))] == []
+
+
+def test_an_import_in_the_wrong_direction_is_named_with_its_line() -> None:
+    """The check itself sees an import inside a function and says file and line."""
+    module = ast.parse("import pricing.money\ndef f():\n    import policies.decide\n")
+    assert wrong_direction("pools/late.py", module) == [
+        "pools/late.py:3: pools imports policies.decide; it may only import what comes before it"
+    ]
+
+
+def test_heavy_libraries_are_imported_only_by_the_modules_that_use_them() -> None:
+    """modal, scikit-learn, Alembic, SQLAlchemy and redis load only with the feature that needs them."""
+    found = [
+        f"{shown(path)}:{line}: imports {name}; only {', '.join(HEAVY[top]) or 'nothing'} may"
+        for path in product_modules()
+        for line, name in imports(tree(path))
+        if (top := name.split(".")[0]) in HEAVY and not shown(path).startswith(HEAVY[top] or ("\0",))
+    ]
+    assert found == []
+
+
+def test_the_command_starts_without_any_heavy_library() -> None:
+    """Importing `router.cli.main`, all that `sluice --help` needs, loads no server, client, store or number library."""
+    code = f"import sys, router.cli.main; print([name for name in {NEVER_AT_START!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
