@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A slow, shared machine must not fail a property: time is no part of any claim.
-_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("dev", max_examples=100, **_COMMON)  # type: ignore[arg-type]  # Hypothesis types each keyword
-settings.register_profile("ci", max_examples=100, derandomize=True, print_blob=True, **_COMMON)  # type: ignore[arg-type]
+_SLOW_IS_FINE = [HealthCheck.too_slow]
+settings.register_profile("dev", deadline=None, suppress_health_check=_SLOW_IS_FINE)
+settings.register_profile("ci", deadline=None, suppress_health_check=_SLOW_IS_FINE, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 
