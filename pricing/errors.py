@@ -4,6 +4,7 @@
     ├── FileProblem                 a file that people edit is wrong: says file:line and the remedy
     ├── PricingError
     │   ├── UnknownPrice            no price for a GPU on a date; names the file to edit
+    │   ├── UnknownGpu              a name that is no GPU we know, or one that fits several
     │   ├── BudgetExceeded          a cap has no room; carries the cap, what is needed, what is left
     │   ├── StoreUnavailable        the budget store cannot be reached
     │   └── HoldEnded               a hold was extended or settled after it had ended
@@ -39,6 +40,10 @@ class PricingError(SluiceError):
 
 class UnknownPrice(PricingError):
     """A GPU or resource has no price in a book; the message names the file to edit."""
+
+
+class UnknownGpu(PricingError, ValueError):
+    """A GPU's name is not known or fits several; a ValueError too, so that file checks show its message."""
 
 
 @dataclass(frozen=True, slots=True)

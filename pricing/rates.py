@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+
+from pricing.book import THOUSANDTHS, PriceBook, ResourcePrice
+from pricing.book_schema import ResourceBilling
+from pricing.errors import UnknownPrice
+from pricing.money import half_even_nusd
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +24,54 @@ class ContainerRate:
     memory_nusd_per_h: int
     book: str
     notes: tuple[str, ...] = ()
+
+
+def container_rate(
+    book: PriceBook,
+    gpu: str,
+    gpu_count: int,
+    cpu_cores: float,
+    memory_gib: float,
+    region: str | None = None,
+    *,
+    nonpreemptible: bool = False,
+) -> ContainerRate:
+    """(GPU × count + cores × core rate + GiB × memory rate) × region multiplier, each part rounded half to even.
+
+    `cpu_cores` are physical cores. `nonpreemptible` multiplies CPU and memory only. Raises UnknownPrice for a GPU,
+    region or multiplier that the book does not list, and ValueError for less than one GPU or a negative amount.
+    """
+    if gpu_count < 1 or cpu_cores < 0 or memory_gib < 0:
+        raise ValueError(f"no container: {gpu_count} GPUs, {cpu_cores} cores, {memory_gib} GiB")
+    region_factor = Fraction(book.region_multiplier_thousandths(region), THOUSANDTHS)
+    resource_factor = region_factor * (_nonpreemptible(book) if nonpreemptible else 1)
+    gpus_nusd = _rounded(book.gpu_price(gpu).nusd_per_h * gpu_count * region_factor)
+    cpu_nusd = _rounded(book.cpu.nusd_per_h * Fraction(str(cpu_cores)) * resource_factor)
+    memory_nusd = _rounded(book.memory.nusd_per_h * Fraction(str(memory_gib)) * resource_factor)
+    return ContainerRate(
+        nusd_per_h=gpus_nusd + cpu_nusd + memory_nusd,
+        gpu_nusd_per_h=gpus_nusd,
+        cpu_nusd_per_h=cpu_nusd,
+        memory_nusd_per_h=memory_nusd,
+        book=book.id,
+        notes=tuple(_unstated(book)),
+    )
+
+
+def _rounded(rate: Fraction) -> int:
+    return half_even_nusd(rate.numerator, rate.denominator)
+
+
+def _nonpreemptible(book: PriceBook) -> Fraction:
+    if book.nonpreemptible_thousandths is None:
+        raise UnknownPrice(f"book '{book.id}' states no nonpreemptible_multiplier; add it to {book.path}")
+    return Fraction(book.nonpreemptible_thousandths, THOUSANDTHS)
+
+
+def _unstated(book: PriceBook) -> list[str]:
+    parts: tuple[tuple[str, ResourcePrice], ...] = (("CPU", book.cpu), ("memory", book.memory))
+    return [
+        f"book '{book.id}' does not state what {name} costs: counted 0"
+        for name, price in parts
+        if price.billing is ResourceBilling.NOT_STATED
+    ]
