@@ -1,0 +1,310 @@
+"""Where pools' meters and tenants' holds meet: what an attempt may spend, what it has spent, and whose money it was.
+
+An attempt opens a hold, enters its pool's meter when it is dispatched, is extended with all others once per tick, and
+leaves the meter when it ends; the charge that the meter says is then settled against the hold. Container time that no
+request caused (boot, idle) goes to the house in rows of its own, so that a pool's rows add up to its alive seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from policies.policy import Limits, OnExhausted, Payer, Policy
+from policies.requirements import Tier
+from pools.spec import PoolSpec
+from pricing.budgets.caps import Scope
+from pricing.budgets.store import BudgetStore, OpenHold, Settlement
+from pricing.clock import US_PER_S, Clock
+from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
+from pricing.meter import PoolMeter
+from pricing.money import US_PER_HOUR, ceil_nusd
+from pricing.rates import ContainerRate
+from router.interrupts import Cause, Interrupts
+
+TICKS_AHEAD = 2  # a hold covers what accrued plus two ticks ...
+SHARE_MARGIN = 2  # ... at twice the predicted share, since neighbours may leave and the share grow
+
+
+@dataclass(slots=True)
+class Spender:
+    """Who asks, as the ledger names it."""
+
+    tenant: str
+    key_id: str
+    tags: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try on one pool, from its hold to its settlement. Nano-dollars, and monotonic microseconds."""
+
+    request_id: str
+    number: int  # starts at 1
+    pool: PoolSpec
+    rate: ContainerRate
+    request_class: str
+    tier: Tier
+    spender: Spender
+    limits: Limits
+    interrupts: Interrupts
+    policy_version: str
+    weight: int
+    share_nusd_per_h: int
+    expected_charge_nusd: int
+    hold_nusd: int = 0
+    anchor_us: int = 0
+    dispatched_us: int = 0
+    ttft_us: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    charge_nusd: int = 0
+    metered: bool = field(default=False)
+
+    @property
+    def hold_id(self) -> str:
+        return f"{self.request_id}:{self.number}"
+
+
+class Accounting:
+    """Owns the meters and the running attempts; all its money goes through one `BudgetStore`."""
+
+    def __init__(self, store: BudgetStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._meters: dict[str, PoolMeter] = {}
+        self._rates: dict[str, ContainerRate] = {}
+        self._specs: dict[str, PoolSpec] = {}
+        self._running: dict[str, Attempt] = {}
+        self._pending_rates: list[tuple[int, Mapping[str, ContainerRate]]] = []
+        self._version = ""
+
+    # -- policy ----------------------------------------------------------------------------------------------------
+
+    def apply(self, policy: Policy) -> None:
+        """Take a policy's pools, rates and caps into force now."""
+        now_us = self._clock.wall_us()
+        self._version = policy.version
+        self._pending_rates = sorted((change.at_us, change.rates) for change in policy.rate_changes)
+        self._specs.update(policy.pools)
+        self._set_rates(policy.rates, now_us)
+        self._store.replace_caps(policy.caps)
+
+    def _set_rates(self, rates: Mapping[str, ContainerRate], now_us: int) -> None:
+        for pool, rate in rates.items():
+            meter = self._meters.get(pool)
+            if meter is None:
+                concurrency = self._specs[pool].target_concurrency
+                self._meters[pool] = PoolMeter(pool, rate.nusd_per_h, concurrency, now_us)
+            elif rate.nusd_per_h != self._rates[pool].nusd_per_h:
+                meter.set_rate(now_us, rate.nusd_per_h)
+            self._rates[pool] = rate
+
+    def rate(self, pool: str) -> ContainerRate:
+        """The rate in force now, which a later price book may have changed since the policy was loaded."""
+        return self._rates[pool]
+
+    # -- containers ------------------------------------------------------------------------------------------------
+
+    def containers_changed(self, pool: str, at_us: int, ready: int, booting: int) -> None:
+        """The pool has other containers than before, since `at_us` of wall time."""
+        meter = self._meters.get(pool)
+        if meter is not None:
+            meter.set_containers(at_us, ready, booting)
+
+    def container_time_missed(self, pool: str, phase: str, duration_us: int) -> None:
+        """Container time that was learnt of only now; it becomes an adjustment or a boot row."""
+        meter = self._meters.get(pool)
+        if meter is not None:
+            meter.missed(phase, duration_us)
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    async def begin(self, attempt: Attempt, previous: Settlement | None) -> None:
+        """Open the attempt's first hold; one step with settling the previous attempt, if there was one.
+
+        Raises BudgetExceeded (the previous settlement stands) and StoreUnavailable.
+        """
+        wish = self._first_hold(attempt)
+        if previous is None:
+            hold = await self._store.open(wish)
+        else:
+            hold = await self._store.settle_and_open(previous, wish)
+        attempt.hold_nusd = hold.amount_nusd
+        attempt.anchor_us = hold.anchor_us
+
+    def _first_hold(self, attempt: Attempt) -> OpenHold:
+        tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
+        two_ticks = ceil_nusd(attempt.share_nusd_per_h * TICKS_AHEAD * tick_us, US_PER_HOUR)
+        amount = max(attempt.expected_charge_nusd, two_ticks)
+        return OpenHold(
+            hold_id=attempt.hold_id,
+            request_id=attempt.request_id,
+            scopes=attempt.spender.scopes,
+            amount_nusd=amount,
+            lease_s=attempt.limits.hold_lease_s,
+            anchor_us=attempt.anchor_us or None,
+            on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
+        )
+
+    def dispatch(self, attempt: Attempt) -> None:
+        """The request goes up now: from here on it is metered."""
+        attempt.dispatched_us = self._clock.mono_us()
+        self._meters[attempt.pool.name].enter(self._clock.wall_us(), attempt.hold_id, attempt.weight)
+        attempt.metered = True
+        self._running[attempt.hold_id] = attempt
+
+    def leave_meter(self, attempt: Attempt) -> int:
+        """The work is done: fix what the attempt costs. May be called again; the amount stays."""
+        if attempt.metered:
+            attempt.metered = False
+            self._running.pop(attempt.hold_id, None)
+            attempt.charge_nusd = self._meters[attempt.pool.name].leave(self._clock.wall_us(), attempt.hold_id)
+        return attempt.charge_nusd
+
+    async def close(self, attempt: Attempt, outcome: str, payer: Payer) -> Settlement:
+        """Turn a finished attempt into the settlement of its hold; whoever ends the request settles it.
+
+        A charge beyond the hold is asked for once more; what no cap has room for is the house's overrun, or under
+        `finish` is spent all the same.
+        """
+        charge = self.leave_meter(attempt)
+        if payer is Payer.HOUSE:
+            row = self._row(attempt, RowKind.ATTEMPT, House.FAILED, charge, outcome)
+            return Settlement(attempt.hold_id, 0, (row,))
+        if charge > attempt.hold_nusd:
+            [extended] = await self._store.extend([(attempt.hold_id, charge)])
+            attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
+        finish = attempt.limits.on_exhausted is OnExhausted.FINISH
+        amount = charge if finish else min(charge, attempt.hold_nusd)
+        rows = [self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, outcome, metered=charge)]
+        if charge > amount:
+            rows.append(self._row(attempt, RowKind.OVERRUN, House.OVERRUN, charge - amount, outcome, metered=0))
+        return Settlement(attempt.hold_id, amount, tuple(rows), may_exceed_hold=finish)
+
+    def _row(
+        self,
+        attempt: Attempt,
+        kind: RowKind,
+        account: str,
+        amount_nusd: int,
+        outcome: str,
+        *,
+        metered: int | None = None,
+        estimated: bool = False,
+    ) -> LedgerRow:
+        running_us = self._clock.mono_us() - attempt.dispatched_us if attempt.dispatched_us else 0
+        return LedgerRow(
+            row_id=f"{attempt.hold_id}:{kind}",
+            at_us=self._clock.wall_us(),
+            kind=kind,
+            account=account,
+            amount_nusd=amount_nusd,
+            metered_nusd=amount_nusd if metered is None else metered,
+            pool=attempt.pool.name,
+            gpu=attempt.pool.gpu.id,
+            model=attempt.pool.model.id,
+            policy_version=attempt.policy_version,
+            price_books=attempt.rate.book,
+            tenant=attempt.spender.tenant,
+            key_id=attempt.spender.key_id,
+            request_id=attempt.request_id,
+            attempt=attempt.number,
+            request_class=attempt.request_class,
+            tier=attempt.tier,
+            outcome=outcome,
+            duration_us=running_us if kind is RowKind.ATTEMPT else 0,
+            ttft_us=attempt.ttft_us,
+            prompt_tokens=attempt.prompt_tokens,
+            completion_tokens=attempt.completion_tokens,
+            estimated=estimated,
+            tags=attempt.spender.tags,
+        )
+
+    # -- the tick --------------------------------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Extend every running attempt in one batch, cut those whose caps have no room, end holds that nobody ends."""
+        now_us = self._clock.wall_us()
+        self._apply_due_rates(now_us)
+        attempts = list(self._running.values())
+        if attempts:
+            wishes = [(attempt.hold_id, self._wish(attempt, now_us)) for attempt in attempts]
+            for attempt, extended in zip(attempts, await self._store.extend(wishes), strict=True):
+                attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
+                if not extended.granted:
+                    self._refused(attempt)
+        await self._store.expire()
+
+    def _wish(self, attempt: Attempt, now_us: int) -> int:
+        meter = self._meters[attempt.pool.name]
+        share = meter.share_nusd_per_h(now_us, attempt.hold_id)
+        attempt.share_nusd_per_h = share
+        ahead_us = TICKS_AHEAD * round(attempt.limits.hold_tick_s * US_PER_S)
+        ahead = ceil_nusd(SHARE_MARGIN * share * ahead_us, US_PER_HOUR)
+        return max(attempt.hold_nusd, meter.accrued(now_us, attempt.hold_id) + ahead)
+
+    def _refused(self, attempt: Attempt) -> None:
+        """A cap has no room for more. The hold is spent to its end, then the attempt is cut."""
+        if attempt.limits.on_exhausted is OnExhausted.FINISH or not attempt.metered:
+            return
+        tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
+        next_tick = ceil_nusd(attempt.share_nusd_per_h * tick_us, US_PER_HOUR)
+        accrued = self._meters[attempt.pool.name].accrued(self._clock.wall_us(), attempt.hold_id)
+        if accrued + next_tick > attempt.hold_nusd:
+            attempt.interrupts.interrupt(Cause.CUT)
+
+    def _apply_due_rates(self, now_us: int) -> None:
+        while self._pending_rates and self._pending_rates[0][0] <= now_us:
+            at_us, rates = self._pending_rates.pop(0)
+            self._set_rates(rates, at_us)
+
+    # -- the house -------------------------------------------------------------------------------------------------
+
+    async def flush_house(self) -> None:
+        """Write what boots and idle containers have cost since the last time."""
+        now_us = self._clock.wall_us()
+        rows = [row for pool, meter in self._meters.items() for row in self._house_rows(pool, meter, now_us)]
+        if rows:
+            await self._store.post(rows)
+
+    def _house_rows(self, pool: str, meter: PoolMeter, now_us: int) -> Iterable[LedgerRow]:
+        cost = meter.drain(now_us)
+        for kind, account, amount, duration_us in (
+            (RowKind.BOOT, House.BOOT, cost.boot_nusd, cost.boot_us),
+            (RowKind.IDLE, House.IDLE, cost.idle_nusd, cost.idle_us),
+            (RowKind.ADJUSTMENT, House.ADJUSTMENT, cost.adjustment_nusd, cost.adjustment_us),
+        ):
+            if amount or duration_us:
+                spec = self._specs[pool]
+                yield LedgerRow(
+                    row_id=f"{pool}@{now_us}:0:{kind}",
+                    at_us=now_us,
+                    kind=kind,
+                    account=account,
+                    amount_nusd=amount,
+                    metered_nusd=amount,
+                    pool=pool,
+                    gpu=spec.gpu.id,
+                    model=spec.model.id,
+                    policy_version=self._version,
+                    price_books=self._rates[pool].book,
+                    duration_us=duration_us,
+                )
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def interrupt_all(self, cause: Cause) -> None:
+        """Ask every running attempt to stop."""
+        for attempt in list(self._running.values()):
+            attempt.interrupts.interrupt(cause)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+
+def with_request(settlement: Settlement, request: RequestRow) -> Settlement:
+    """The last settlement of a request carries its summary, so that both are written in one transaction."""
+    return Settlement(settlement.hold_id, settlement.amount_nusd, settlement.rows, request, settlement.may_exceed_hold)

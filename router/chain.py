@@ -1,0 +1,86 @@
+"""One request on its way: what it needs, what was decided, what was tried, what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from policies.decision import Decision
+from policies.facts import PastAttempt
+from policies.policy import Limits, Policy, RequestClass
+from policies.requirements import Requirements
+from pricing.budgets.store import Settlement
+from pricing.clock import US_PER_S
+from router.callers import Caller
+from router.inbound import Parsed
+from router.interrupts import Interrupts
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """What a client may know of an attempt that failed, under `error.metadata.attempts`."""
+
+    pool: str
+    gpu: str
+    failure: str
+    detail: str
+    status: int | None
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "pool": self.pool,
+            "gpu": self.gpu,
+            "failure": self.failure,
+            "detail": self.detail,
+            "status": self.status,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """The state of one request. Instants are monotonic microseconds of the router's clock.
+
+    `pending` is the settlement of the attempt that ended last; it is written together with the next hold, or with
+    the request's summary. `client_deadline_us` is the client's own deadline, when it gave one shorter than ours.
+    """
+
+    request_id: str
+    parsed: Parsed
+    caller: Caller
+    policy: Policy
+    request_class: RequestClass
+    requirements: Requirements
+    interrupts: Interrupts
+    started_us: int
+    wall_us: int
+    first_byte_deadline_us: int
+    total_deadline_us: int
+    client_deadline_us: int | None
+    endpoint: str
+    cost_limit_nusd: int | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    past: list[PastAttempt] = field(default_factory=list)
+    reports: list[AttemptReport] = field(default_factory=list)
+    attempts: int = 0
+    anchor_us: int = 0
+    charged_nusd: int = 0
+    spent_nusd: int = 0  # what all attempts cost, whoever pays; the chain's cost limit counts it
+    pending: Settlement | None = None
+    pool: str | None = None
+    gpu: str | None = None
+    tier_served: str | None = None
+    ttft_us: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        return self.request_class.limits
+
+    def first_byte_left_s(self, now_us: int) -> float:
+        return (self.first_byte_deadline_us - now_us) / US_PER_S
+
+    def total_left_s(self, now_us: int) -> float:
+        return (self.total_deadline_us - now_us) / US_PER_S

@@ -1,0 +1,107 @@
+"""One table: every error a client can get, with its status, OpenAI type, retry advice and log level.
+
+    SluiceError
+    └── ApiError        an answer that is an error; `code` is a key of ERRORS
+
+`x-should-retry` is what the official SDKs obey before anything else: a failed chain has already been paid for, and a
+client that repeats it by itself buys it again, so terminal answers say `false`. `docs/errors.md` has an entry per code.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from pricing.errors import SluiceError
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """`should_retry` None leaves it to the client's own rules."""
+
+    status: int
+    type: str
+    should_retry: bool | None
+    log_level: int
+
+
+_REQUEST: Final = "invalid_request_error"
+_SERVER: Final = "server_error"
+
+ERRORS: Final[Mapping[str, ErrorEntry]] = {
+    "invalid_json": ErrorEntry(400, _REQUEST, None, logging.INFO),
+    "invalid_value": ErrorEntry(400, _REQUEST, None, logging.INFO),
+    "context_length_exceeded": ErrorEntry(400, _REQUEST, None, logging.INFO),
+    "feature_not_supported": ErrorEntry(400, _REQUEST, None, logging.INFO),
+    "invalid_api_key": ErrorEntry(401, _REQUEST, None, logging.WARNING),
+    "permission_denied": ErrorEntry(403, "permission_error", None, logging.WARNING),
+    "model_not_found": ErrorEntry(404, _REQUEST, None, logging.INFO),
+    "decision_not_found": ErrorEntry(404, _REQUEST, None, logging.INFO),
+    "unknown_url": ErrorEntry(404, _REQUEST, None, logging.INFO),
+    "method_not_allowed": ErrorEntry(405, _REQUEST, None, logging.INFO),
+    "request_too_large": ErrorEntry(413, _REQUEST, None, logging.INFO),
+    "budget_exceeded": ErrorEntry(429, "insufficient_quota", False, logging.WARNING),
+    "client_closed_request": ErrorEntry(499, _REQUEST, False, logging.INFO),
+    "internal_error": ErrorEntry(500, _SERVER, False, logging.ERROR),
+    "schema_violation": ErrorEntry(502, _SERVER, False, logging.WARNING),
+    "stream_broken": ErrorEntry(502, _SERVER, False, logging.WARNING),
+    "chain_failed": ErrorEntry(502, _SERVER, False, logging.WARNING),
+    "chain_timeout": ErrorEntry(504, _SERVER, False, logging.WARNING),
+    "no_capable_pool": ErrorEntry(503, _SERVER, True, logging.WARNING),
+    "model_warming": ErrorEntry(503, _SERVER, True, logging.INFO),
+    "store_unavailable": ErrorEntry(503, _SERVER, True, logging.ERROR),
+    "shutting_down": ErrorEntry(503, _SERVER, True, logging.INFO),
+}
+
+
+class ApiError(SluiceError):
+    """An error answer. `message` says what to do next; `metadata` goes under `error.metadata`."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.entry = ERRORS[code]
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.metadata = metadata
+
+    @property
+    def status(self) -> int:
+        return self.entry.status
+
+    def body(self) -> bytes:
+        """The OpenAI error object."""
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.entry.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.metadata:
+            error["metadata"] = self.metadata
+        return msgspec.json.encode({"error": error})
+
+    def event(self) -> bytes:
+        """The same object as a server-sent event, for streams that have begun. No `[DONE]` follows it."""
+        return b"data: " + self.body() + b"\n\n"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"content-type", b"application/json")]
+        if self.entry.should_retry is not None:
+            headers.append((b"x-should-retry", b"true" if self.entry.should_retry else b"false"))
+        if self.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, -int(-self.retry_after_s // 1))))
+        return headers

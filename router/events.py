@@ -1,0 +1,103 @@
+"""What happened, as frozen records with units in their names, and the protocol of those who listen.
+
+Records carry names, numbers and classes of failure; never prompts, completions, keys or secrets. The sinks stand beside
+this file: `metrics.py` and `log.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """One attempt is over. `attempt` starts at 1; `outcome` is `answered`, `cut` or a failure class."""
+
+    request_id: str
+    attempt: int
+    pool: str
+    gpu: str
+    request_class: str
+    outcome: str
+    detail: str
+    charge_nusd: int
+    duration_us: int
+    ttft_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """One request is over, settled and answered. `outcome` is `served`, `refused`, `broken` or `client_gone`."""
+
+    request_id: str
+    tenant: str
+    key_id: str
+    endpoint: str
+    request_class: str
+    tier: str
+    pool: str | None
+    outcome: str
+    status: int
+    error_code: str | None
+    attempts: int
+    stream: bool
+    duration_us: int
+    ttft_us: int | None
+    charge_nusd: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReloaded:
+    """A changed set of files was taken (`problems` empty) or refused."""
+
+    version: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMisconfigured:
+    """A pool refused in a way that only an operator can mend."""
+
+    pool: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTrouble:
+    """The budget store could not be reached; `decision` is what the policy made of it."""
+
+    decision: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapWarned:
+    """A cap passed its warning threshold, said once per window."""
+
+    cap: str
+    scope: str
+    spent_nusd: int
+    amount_nusd: int
+
+
+Event = AttemptEnded | RequestEnded | PolicyReloaded | PoolMisconfigured | StoreTrouble | CapWarned
+
+
+class Sink(Protocol):
+    """Listens to every event, on the event loop; must not wait or raise."""
+
+    def emit(self, event: Event) -> None: ...
+
+
+class Fanout:
+    """Hands each event to every sink, in order."""
+
+    def __init__(self, sinks: tuple[Sink, ...]) -> None:
+        self._sinks = sinks
+
+    def emit(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.emit(event)

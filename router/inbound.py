@@ -1,0 +1,178 @@
+"""One request as it came in: parsed once, checked once, its bytes kept for the way up.
+
+Only the fields that routing needs are read; everything else a client sends goes up byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from pools.spec import Feature
+from router.errors import ApiError
+
+CHAT_PATH: Final = "/v1/chat/completions"
+COMPLETIONS_PATH: Final = "/v1/completions"
+
+
+_ABSENT: Final = msgspec.Raw(b"")
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str
+    json_schema: msgspec.Raw = _ABSENT
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: msgspec.Raw = _ABSENT
+
+
+class _Common(msgspec.Struct):
+    """Fields that both endpoints share."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    user: str | None = None
+    response_format: _ResponseFormat | None = None
+
+
+class _ChatBody(_Common, kw_only=True):
+    messages: list[_Message]
+    max_completion_tokens: int | None = None
+    tools: list[msgspec.Raw] | None = None
+    logprobs: bool | None = None
+
+
+class _CompletionBody(_Common, kw_only=True):
+    prompt: str | list[str | int | list[int]]
+    logprobs: int | None = None
+
+
+_CHAT: Final = msgspec.json.Decoder(_ChatBody)
+_COMPLETION: Final = msgspec.json.Decoder(_CompletionBody)
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What routing needs of a body. `max_tokens` None: the client gave no bound. `prompts` are their raw JSON or text.
+
+    `prompt_token_count` is exact where the client sent token ids, else None.
+    """
+
+    path: str
+    body: bytes
+    model: str
+    stream: bool
+    wants_usage: bool
+    wants_continuous_usage: bool
+    max_tokens: int | None
+    choices: int
+    features: frozenset[str]
+    json_schema: bytes | None
+    has_images: bool
+    prompt_token_count: int | None
+    user: str | None
+
+
+def parse(path: str, body: bytes) -> Parsed:
+    """Read a chat or completion body. Raises ApiError `invalid_json` or `invalid_value`, naming the field."""
+    try:
+        fields = _CHAT.decode(body) if path == CHAT_PATH else _COMPLETION.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid_value(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError("invalid_json", f"the body is not valid JSON: {error}; send one JSON object") from None
+    _check(fields)
+    options = fields.stream_options
+    bound = fields.max_tokens
+    if isinstance(fields, _ChatBody) and fields.max_completion_tokens is not None:
+        bound = fields.max_completion_tokens
+    has_images = path == CHAT_PATH and b'"image_url"' in body
+    return Parsed(
+        path=path,
+        body=body,
+        model=fields.model,
+        stream=bool(fields.stream),
+        wants_usage=bool(options and options.include_usage),
+        wants_continuous_usage=bool(options and options.continuous_usage_stats),
+        max_tokens=bound,
+        choices=fields.n or 1,
+        features=_features(fields, has_images),
+        json_schema=_schema(fields.response_format),
+        has_images=has_images,
+        prompt_token_count=_token_ids(fields),
+        user=fields.user,
+    )
+
+
+def _invalid_value(error: msgspec.ValidationError) -> ApiError:
+    """msgspec writes "Expected `int`, got `str` - at `$.max_tokens`"; the path becomes OpenAI's `param`."""
+    text, _, where = str(error).partition(" - at `$")
+    param = where.strip("`").lstrip(".") or None
+    if param is None and "required field" in text:
+        param = text.rpartition("required field ")[2].strip("`")
+    place = f"'{param}': " if param and "required field" not in text else ""
+    return ApiError("invalid_value", f"{place}{text[:1].lower()}{text[1:]}", param=param)
+
+
+def _check(fields: _ChatBody | _CompletionBody) -> None:
+    if not fields.model:
+        raise ApiError("invalid_value", "'model' is empty; name a class, class:tier, pool or alias", param="model")
+    if isinstance(fields, _ChatBody) and not fields.messages:
+        raise ApiError("invalid_value", "'messages' is empty; send at least one message", param="messages")
+    if fields.max_tokens is not None and fields.max_tokens < 1:
+        raise ApiError("invalid_value", f"'max_tokens' must be at least 1, not {fields.max_tokens}", param="max_tokens")
+    if isinstance(fields, _ChatBody) and (fields.max_completion_tokens or 1) < 1:
+        raise ApiError("invalid_value", "'max_completion_tokens' must be at least 1", param="max_completion_tokens")
+    if fields.n is not None and not 1 <= fields.n <= 128:
+        raise ApiError("invalid_value", f"'n' must be from 1 to 128, not {fields.n}", param="n")
+
+
+def _features(fields: _ChatBody | _CompletionBody, has_images: bool) -> frozenset[str]:
+    needed = set()
+    if has_images:
+        needed.add(Feature.VISION)
+    if isinstance(fields, _ChatBody) and fields.tools:
+        needed.add(Feature.TOOLS)
+    if fields.response_format is not None and fields.response_format.type != "text":
+        needed.add(Feature.JSON_SCHEMA)
+    if fields.logprobs:
+        needed.add(Feature.LOGPROBS)
+    return frozenset(needed)
+
+
+def _schema(wanted: _ResponseFormat | None) -> bytes | None:
+    """The JSON schema asked for, as bytes; `{}` for `json_object`, which any JSON object satisfies."""
+    if wanted is None or wanted.type not in ("json_schema", "json_object"):
+        return None
+    if not bytes(wanted.json_schema):
+        return b'{"type": "object"}'
+    try:
+        named = msgspec.json.decode(bytes(wanted.json_schema), type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        raise ApiError(
+            "invalid_value", "'response_format.json_schema' must be an object", param="response_format.json_schema"
+        ) from None
+    return bytes(named["schema"]) if "schema" in named else b'{"type": "object"}'
+
+
+def _token_ids(fields: _ChatBody | _CompletionBody) -> int | None:
+    if isinstance(fields, _ChatBody) or isinstance(fields.prompt, str) or not fields.prompt:
+        return None
+    first = fields.prompt[0]
+    if isinstance(first, int):
+        return len(fields.prompt)
+    if isinstance(first, list):
+        return max(len(prompt) for prompt in fields.prompt if isinstance(prompt, list))
+    return None

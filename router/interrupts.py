@@ -1,0 +1,62 @@
+"""Ending a request's wait from outside: the client left, its budget ran out, the process stops.
+
+A request waits on its pool or its client inside `armed()`. An interruption cancels exactly that wait and arrives there
+as `Interrupted`; outside of it, money is being written and nothing may cut in, so the interruption is kept until
+the next wait begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    CLIENT_GONE = "client_gone"
+    CUT = "cut"
+    SHUTDOWN = "shutdown"
+
+
+class Interrupted(BaseException):
+    """Raised in place of the cancelled wait. A BaseException, as CancelledError is, so that nothing swallows it."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+class Interrupts:
+    """The interruptions of one request; made by the task that serves it."""
+
+    __slots__ = ("_armed", "_task", "cause")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._armed = False
+        self.cause: Cause | None = None
+
+    def interrupt(self, cause: Cause) -> None:
+        """Ask the request to stop. The first cause wins."""
+        if self.cause is not None:
+            return
+        self.cause = cause
+        if self._armed and self._task is not None:
+            self._task.cancel()
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Let an interruption end what is awaited inside. Raises Interrupted."""
+        if self.cause is not None:
+            raise Interrupted(self.cause)
+        self._armed = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.cause is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise Interrupted(self.cause) from None
+        finally:
+            self._armed = False
