@@ -39,7 +39,9 @@ class Candidate(msgspec.Struct, frozen=True):
     """A pool that can serve. Money in nano-dollars, times in seconds.
 
     `expected_bill_nusd` is what the provider's bill grows by; `expected_charge_nusd` the tenant's expected share of
-    busy time; `wait_s` seconds until a container is ready (0 when warm); `cold` says that trying it buys a boot.
+    busy time; `wait_s` seconds until a container is ready (0 when warm); `cold` says that trying it buys a boot, which
+    costs `boot_nusd`. `preference` is 0, or higher for pools that come last after a failed attempt: candidates are
+    sorted by preference, then by score.
     """
 
     pool: PoolSpec
@@ -53,6 +55,8 @@ class Candidate(msgspec.Struct, frozen=True):
     cold: bool
     share_nusd_per_h: int  # predicted share of the pool's rate, for holds
     score: float  # what the objective sorted by
+    boot_nusd: int = 0
+    preference: int = 0
 
 
 class Rejection(msgspec.Struct, frozen=True):

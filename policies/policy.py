@@ -67,7 +67,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One pool of a class's ladder, with what never changes between two reloads. `order` is the file's, from 0."""
+    """One pool of a class's ladder, with what never changes between two reloads.
+
+    `order` counts from 0, tier by tier from economy up, in the file's order within a tier. `sequence_tokens` is what
+    a running request takes beside its KV cache (the state of linear attention), in KV tokens.
+    """
 
     pool: PoolSpec
     tier: Tier
@@ -76,6 +80,7 @@ class Rung:
     fit: MemoryFit
     boot_s: float
     timing: TimingModel
+    sequence_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""One request as the filters see it: what would otherwise be worked out again for every pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from policies.facts import Facts, PastAttempt
+from policies.policy import Rung
+from policies.requirements import Requirements, Tier
+from pools.state import PoolState, shape_bucket
+from pricing.budgets.store import Room
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Tokens, seconds and nano-dollars as in `Requirements` and `Facts`.
+
+    `total_tokens` is prompt + output bound, which one container must be able to hold; `predicted_tokens` is prompt +
+    expected output, which counts beside what is running. `tier` is the tier in force.
+    """
+
+    requirements: Requirements
+    tier: Tier
+    tier_rank: int
+    total_tokens: int
+    predicted_tokens: int
+    shape: int
+    room: Room
+    pool_rooms: Mapping[str, Room]
+    chain_left_nusd: int | None
+    past: tuple[PastAttempt, ...]
+    ladder: tuple[Rung, ...]
+
+
+def ask_of(facts: Facts) -> Ask:
+    """Lower the tier one step where a cap's threshold says so; a pinned pool is never lowered."""
+    needs = facts.requirements
+    tier = needs.tier
+    if facts.room.lower_tier and needs.pinned_pool is None:
+        tier = tier.below or tier
+    total = needs.prompt_tokens + needs.output_bound
+    return Ask(
+        needs,
+        tier,
+        tier.rank,
+        total,
+        needs.prompt_tokens + min(needs.expected_output_tokens, needs.output_bound),
+        shape_bucket(total),
+        facts.room,
+        facts.pool_rooms,
+        facts.chain_left_nusd,
+        facts.past,
+        facts.request_class.ladder,
+    )
+
+
+def containers(state: PoolState) -> int:
+    """Containers to count on: those that serve, or the one that trying a pool without any would bring up."""
+    return state.ready or 1
+
+
+def kv_tokens_free(rung: Rung, state: PoolState) -> int:
+    """KV tokens of a pool that no request in flight is predicted to take; a cold pool has one container's."""
+    return rung.fit.kv_tokens * containers(state) - state.kv_tokens_in_flight - rung.sequence_tokens * state.in_flight
+
+
+def holds_kv(rung: Rung) -> bool:
+    """False for media models: they keep no KV cache, and the catalogue has no figure for what a request takes."""
+    return rung.fit.kv_bytes_per_token > 0

@@ -1,0 +1,342 @@
+"""Why a pool cannot serve a request: one filter per reason, each with the numbers it judged by.
+
+A filter's `applies` says once per decision whether it can refuse anything; `refuse` then looks at one pool and returns
+the numbers of its refusal, or None. `POOL_FILTERS` need no price and run first, in order; `PRICED_FILTERS` look at the
+candidate with its expected money and times. A new filter is one more class here, one more `Reason`, and one sentence
+in `policies/explain.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from policies.ask import Ask, containers, holds_kv, kv_tokens_free
+from policies.decision import Candidate, Reason
+from policies.facts import PastAttempt
+from policies.fallback import FALLBACK, MOST_TRIES_ON_ONE_POOL, Next
+from policies.policy import Rung
+from pools.state import BreakerState, PoolState
+
+Numbers = Mapping[str, float | int | str]
+
+
+class PoolFilter(Protocol):
+    """Judges a pool by the files and its state."""
+
+    @property
+    def reason(self) -> Reason: ...
+
+    def applies(self, ask: Ask) -> bool: ...
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None: ...
+
+
+class PricedFilter(Protocol):
+    """Judges a pool that could serve by what it would cost and take."""
+
+    @property
+    def reason(self) -> Reason: ...
+
+    def applies(self, ask: Ask) -> bool: ...
+
+    def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None: ...
+
+
+class NotPinned:
+    """The client named a pool, and this is another.
+
+    Example: `model: vl-8b-fp8-l4` refuses every pool but `vl-8b-fp8-l4`.
+    """
+
+    reason = Reason.NOT_PINNED
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.requirements.pinned_pool is not None
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        pinned = ask.requirements.pinned_pool
+        return None if rung.pool.name == pinned else {"pinned_pool": str(pinned)}
+
+
+class BelowTier:
+    """The pool is listed below the tier asked for. A pinned pool serves whatever its tier.
+
+    Example: `model: vision:standard` refuses the pools under `economy:`.
+    """
+
+    reason = Reason.TIER
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.tier_rank > 0 and ask.requirements.pinned_pool is None
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        if rung.tier.rank >= ask.tier_rank:
+            return None
+        return {"pool_tier": rung.tier.value, "needed_tier": ask.tier.value}
+
+
+class Drained:
+    """Operators took the pool out.
+
+    Example: `drained: [vl-8b-fp8-l4]` in a policy file.
+    """
+
+    reason = Reason.DRAINED
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        return {"in_flight": state.in_flight} if state.drained else None
+
+
+class NotDeployed:
+    """The pool has no endpoint.
+
+    Example: a pool on a ladder that `endpoints:` does not name.
+    """
+
+    reason = Reason.NOT_DEPLOYED
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        return None if state.deployed else {"endpoints": 0}
+
+
+class LacksFeature:
+    """The request needs a feature that the pool was not started with, or was found to lack.
+
+    Example: a request with images, and a pool whose row has `features: [tools]`.
+    """
+
+    reason = Reason.FEATURE
+
+    def applies(self, ask: Ask) -> bool:
+        return bool(ask.requirements.features)
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        missing = (ask.requirements.features - rung.pool.features) | (ask.requirements.features & state.features_off)
+        return {"missing": ", ".join(sorted(missing))} if missing else None
+
+
+class ContextTooShort:
+    """Prompt + output bound is longer than the engine was started for.
+
+    Example: 12,000 prompt tokens + 5,000 of output against `max_model_len: 16384`. Media models have no context.
+    """
+
+    reason = Reason.CONTEXT
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.total_tokens > 0
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        longest = rung.pool.max_model_len
+        if ask.total_tokens <= longest or not holds_kv(rung):
+            return None
+        return {"needed_tokens": ask.total_tokens, "max_model_len": longest}
+
+
+class FailedBefore:
+    """An attempt of this request failed in a way that rules the pool out (`policies/fallback.py`).
+
+    Example: after `out_of_memory` on a pool with 18,000 KV tokens free, a pool with 15,000 free is refused.
+    """
+
+    reason = Reason.ALREADY_FAILED
+
+    def applies(self, ask: Ask) -> bool:
+        return bool(ask.past)
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        tries = Counter(past.pool for past in ask.past)
+        for past in ask.past:
+            rule = FALLBACK[past.failure]
+            if not rule.goes_on:
+                return _failure(past)
+            if past.pool == rung.pool.name:
+                if not rule.same_pool or tries[past.pool] >= MOST_TRIES_ON_ONE_POOL:
+                    return {**_failure(past), "tries": tries[past.pool]}
+                continue
+            short = _falls_short(rule.next, ask, past, rung, state)
+            if short is not None:
+                return {**_failure(past), **short}
+        return None
+
+
+def _failure(past: PastAttempt) -> dict[str, float | int | str]:
+    return {"failed_pool": past.pool, "failure": past.failure.value}
+
+
+def _falls_short(wish: Next, ask: Ask, past: PastAttempt, rung: Rung, state: PoolState) -> Numbers | None:
+    """How another pool falls short of what the failure calls for."""
+    if wish is Next.LARGER_CONTEXT and rung.pool.max_model_len <= past.max_model_len:
+        return {"max_model_len": rung.pool.max_model_len, "failed_max_model_len": past.max_model_len}
+    if wish is Next.MORE_MEMORY and holds_kv(rung):
+        free = kv_tokens_free(rung, state)
+        if free <= past.free_kv_tokens:
+            return {"free_kv_tokens": free, "failed_free_kv_tokens": past.free_kv_tokens}
+    if wish is Next.HIGHER_TIER:
+        failed = next((other for other in ask.ladder if other.pool.name == past.pool), None)
+        if failed is not None and rung.tier.rank <= failed.tier.rank:
+            return {"pool_tier": rung.tier.value, "failed_tier": failed.tier.value}
+    return None
+
+
+class BreakerOpen:
+    """The pool failed too often lately. Half open is let through: the endpoint hands out the one probe at dispatch.
+
+    Example: `breaker: {failures: 5, window_s: 30, half_open_after_s: 15}`, and five resets within 30 s.
+    """
+
+    reason = Reason.BREAKER
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        if state.breaker is not BreakerState.OPEN:
+            return None
+        return {"retry_s": round(state.breaker_retry_s, 1), "cause": state.breaker_reason or "failures"}
+
+
+class ShapeOpen:
+    """Requests of this size ran out of memory there and the shape is still cooling down.
+
+    Example: `shape_cooldown_s: 300`, and a request of 12,500 tokens (shape 14: 8,193 to 16,384) failed 100 s ago.
+    """
+
+    reason = Reason.SHAPE
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        if ask.shape not in state.shapes_open:
+            return None
+        return {"up_to_tokens": 1 << ask.shape, "retry_s": round(state.shapes_retry_s, 1)}
+
+
+class MemoryShort:
+    """The request does not fit the pool's KV cache, alone in one container or beside what is running.
+
+    Example: 12,500 tokens, and 38,000 − 30,000 free.
+    """
+
+    reason = Reason.MEMORY
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.total_tokens > 0
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        fit = rung.fit
+        alone = ask.total_tokens + rung.sequence_tokens
+        if alone > fit.kv_tokens:
+            return {"needed_kv_tokens": alone, "kv_tokens": fit.kv_tokens} if holds_kv(rung) else None
+        needed = ask.predicted_tokens + rung.sequence_tokens
+        if not state.in_flight or needed <= (free := kv_tokens_free(rung, state)):
+            return None
+        return {
+            "needed_kv_tokens": needed,
+            "free_kv_tokens": free,
+            "kv_tokens": fit.kv_tokens * containers(state),
+            "in_flight": state.in_flight,
+        }
+
+
+class Saturated:
+    """The platform would answer 429: as many requests run as the containers take.
+
+    Example: `max_concurrency: 32`, two containers, 64 requests in flight.
+    """
+
+    reason = Reason.SATURATED
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        count = state.alive or 1
+        if state.in_flight < rung.pool.max_concurrency * count:
+            return None
+        return {"in_flight": state.in_flight, "max_concurrency": rung.pool.max_concurrency, "containers": count}
+
+
+class OverBudget:
+    """A cap has less left than the request's expected charge.
+
+    Example: `caps: [{name: day, amount_usd: 5, window: 24h}]` with $0.0010 left, and an expected charge of $0.0024.
+    """
+
+    reason = Reason.BUDGET
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.room.left_nusd is not None or bool(ask.pool_rooms)
+
+    def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None:
+        charge = candidate.expected_charge_nusd
+        for room in (ask.room, ask.pool_rooms.get(candidate.pool.name)):
+            if room is not None and room.left_nusd is not None and charge > room.left_nusd:
+                return {"needed_nusd": charge, "left_nusd": room.left_nusd, "cap": room.cap or ""}
+        return None
+
+
+class ChainCost:
+    """The attempts of this request would cost more than its limit, counting the boot that this pool would cause.
+
+    Example: `chain_cost_limit_usd: 0.05`, $0.03 spent on a first attempt, and a cold pool whose boot costs $0.04.
+    """
+
+    reason = Reason.CHAIN_COST
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.chain_left_nusd is not None
+
+    def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None:
+        needed = candidate.expected_charge_nusd + candidate.boot_nusd
+        left = ask.chain_left_nusd
+        if left is None or needed <= left:
+            return None
+        return {"needed_nusd": needed, "boot_nusd": candidate.boot_nusd, "left_nusd": left}
+
+
+class TooLate:
+    """The first token cannot come before the deadline.
+
+    Example: `first_byte_deadline_s: 30`, and a cold pool that boots in 40 s. Last, so that what it refuses could serve
+    if it were warm.
+    """
+
+    reason = Reason.DEADLINE
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None:
+        if candidate.wait_s + candidate.ttft_s <= ask.requirements.deadline_s:
+            return None
+        return {
+            "wait_s": round(candidate.wait_s, 3),
+            "ttft_s": round(candidate.ttft_s, 3),
+            "deadline_s": round(ask.requirements.deadline_s, 3),
+        }
+
+
+POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
+    NotPinned(),
+    BelowTier(),
+    Drained(),
+    NotDeployed(),
+    LacksFeature(),
+    ContextTooShort(),
+    FailedBefore(),
+    BreakerOpen(),
+    ShapeOpen(),
+    MemoryShort(),
+    Saturated(),
+)
+PRICED_FILTERS: Final[tuple[PricedFilter, ...]] = (OverBudget(), ChainCost(), TooLate())

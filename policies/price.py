@@ -1,0 +1,66 @@
+"""What a request would cost on one pool, and how long it would take: service-time model and quote, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from policies.ask import Ask
+from policies.decision import Candidate
+from policies.objectives import Score, listed
+from policies.policy import Rung
+from pools.state import PoolState
+from pricing import quote
+
+ANY_SCORE: Final[Score] = listed  # for callers that only want times
+
+
+def price(
+    ask: Ask, rung: Rung, state: PoolState, score: Score, preference: Callable[[Rung, float], int] | None
+) -> Candidate:
+    """The candidate of one pool. `preference` is None while nothing has failed.
+
+    A pool without a ready container is waited for: until its booting container serves, or for a whole boot.
+    """
+    pool, needs = rung.pool, ask.requirements
+    ready, in_flight, alive = state.ready, state.in_flight, state.ready + state.booting
+    beside = in_flight // (ready or 1)  # the platform hands a request to the least busy container
+    time = rung.timing.estimate(needs.prompt_tokens, needs.expected_output_tokens, beside, needs.media_items)
+    wait_s = 0.0 if ready else _boot_left_s(rung, state)
+    rate = rung.rate.nusd_per_h
+    boots = quote.boots_one(alive, in_flight, pool.target_concurrency, pool.max_containers)
+    added_s = quote.added_alive_s(
+        time.total_s,
+        pool.scaledown_window_s,
+        alive=alive,
+        in_flight=in_flight,
+        target_concurrency=pool.target_concurrency,
+        idle_s=state.idle_s,
+        min_containers=pool.min_containers,
+        max_containers=pool.max_containers,
+    )
+    bill = quote.expected_bill_nusd(rate, 1.0 if boots else 0.0, rung.boot_s, added_s)
+    share = quote.share_nusd_per_h(rate, ready, in_flight, pool.target_concurrency)
+    seconds = wait_s + time.total_s
+    return Candidate(
+        pool,
+        rung.tier,
+        bill,
+        quote.expected_charge_nusd(share, time.total_s),
+        time.total_s,
+        time.ttft_s,
+        time.ttft_p95_s,
+        wait_s,
+        not ready,
+        share,
+        score(rung.order, bill, seconds),
+        quote.cost_up_nusd(rate, rung.boot_s) if boots else 0,
+        preference(rung, seconds) if preference is not None else 0,
+    )
+
+
+def _boot_left_s(rung: Rung, state: PoolState) -> float:
+    """Seconds until the first container serves: what is left of the boot under way, or a whole one."""
+    if state.booting and state.boot_left_s is not None:
+        return state.boot_left_s
+    return rung.boot_s
