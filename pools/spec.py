@@ -7,7 +7,7 @@ Rows are read from `pools/catalog/*.yaml` by `pools.catalog_load`; sources and d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -43,6 +43,7 @@ class GpuSpec:
     bf16: bool
     platform_name: str  # the pinned string a platform is asked for, e.g. `H100!`
     source: str
+    max_per_container: int = 8  # how many of them one container may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class ModelSpec:
     image_tokens_max: int = 0
     seconds_per_item: Mapping[str, float] | None = None  # media models: GPU id -> seconds for one image or clip
     source: str = ""
+    repos: Mapping[str, str] = field(default_factory=dict)  # repository by quantization, where it differs from `repo`
+    not_read_gib: float = 0.0  # embedding table and vision tower: loaded, but not read by a decode step
+    activation_gib: float = 0.0  # media models: peak working memory beside the weights
+    vllm_since: str = ""  # first vLLM that knows the architecture; "" where any supported release does
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +108,28 @@ class PoolSpec:
     weights_off_gpu_gib: float = 0.0  # weights kept in host memory (a text encoder on the CPU)
     source: str = ""
     place: str = ""  # "file:line" of the row, for messages
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSpec:
+    """A placement that a document states and that cannot load: kept by name, so that it is refused with its arithmetic.
+
+    `claim` is what the document says; `instead` names the shipped pools that serve the same purpose.
+    """
+
+    name: str
+    document: str
+    claim: str
+    pool: PoolSpec
+    instead: tuple[str, ...]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Every row by name. `pools.catalog_load.load_catalog` reads it; it never changes afterwards."""
+
+    gpus: Mapping[str, GpuSpec]
+    models: Mapping[str, ModelSpec]
+    pools: Mapping[str, PoolSpec]
+    cases: Mapping[str, CaseSpec]

@@ -1,12 +1,51 @@
-"""How long a pool takes: first token, each token, and a boot. Roofline by GPU, batch and context."""
+"""How long a pool takes: first token, each token, and a boot. A roofline by GPU, batch and context.
+
+One decode step of a batch of B requests reads the weights once and every request's KV cache, and computes 2 FLOP per
+active parameter and request; whichever takes longer sets its time:
+
+    step = max((weights read + B × (context × KV bytes + state)) / (bandwidth × 0.75),
+               2 × active parameters × B / (TFLOP/s × 0.5)) + overhead
+    prefill = max(one reading of all weights,
+                  (2 × active parameters × n + 2 × attention layers × q heads × head dim × n²) / (TFLOP/s × 0.5))
+
+Of a mixture of experts a step reads the experts that B requests touch, E × (1 - (1 - k/E)^B). Each of the other
+requests is replaced by a new one once during this one's life, so this one waits through one prefill for each of them.
+Weights in FP8 without FP8 arithmetic (before sm_89) are read at half the size and computed in 16 bits.
+
+The constants are fitted to published measurements; `benchmarks/timing_model.py` prints how far off they are, and
+`docs/catalogue.md` keeps its table. Media models take `seconds_per_item` for each image or clip, one at a time.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class ServiceTime:
+from pools.memory import GIB, expert_share, kv_bytes_per_token, loaded_weights_gib
+from pools.spec import ModelSpec, PoolSpec
+
+MEMORY_EFFICIENCY = 0.75
+"""Share of the datasheet's bandwidth that decode kernels reach (0.6 to 0.8 in practice)."""
+
+COMPUTE_EFFICIENCY = 0.5
+"""Share of dense TFLOP/s reached by decode and prefill (0.4 to 0.6 in practice)."""
+
+STEP_OVERHEAD_S = 0.0025
+"""Scheduler, sampling and kernel launches, per step."""
+
+ALL_REDUCE_S = 25e-6
+"""Per layer and step from two GPUs up: two all-reduces."""
+
+TTFT_P95_FACTOR = 2.0
+"""95th percentile of the first-token time over its expectation: the median of p95/p50 in LLM-Pilot's 382 measured
+cases is 1.6 to 2.2 at every number of users from 1 to 128."""
+
+BATCH_MAX = 256
+"""vLLM's default `max_num_seqs`: larger batches queue and are counted as this one."""
+
+
+class ServiceTime(msgspec.Struct, frozen=True, gc=False):
     """Expected seconds of one request: to its first token, to its last, and the first token's 95th percentile."""
 
     ttft_s: float
@@ -16,4 +55,102 @@ class ServiceTime:
 
 @dataclass(frozen=True, slots=True)
 class TimingModel:
-    """One pool's coefficients, computed once at load so that an estimate is a few multiplications."""
+    """One pool's coefficients in seconds, computed once at load so that an estimate is a few multiplications.
+
+    `weights_s[b]` is the reading of what a step of b requests touches; the other names say what one unit costs.
+    `item_s` is set for media models, and only then used.
+    """
+
+    weights_s: tuple[float, ...]
+    kv_token_s: float
+    state_s: float
+    sequence_flops_s: float
+    step_overhead_s: float
+    prefill_floor_s: float
+    prefill_token_s: float
+    prefill_token2_s: float
+    item_s: float | None = None
+
+    def estimate(self, prompt_tokens: int, output_tokens: int, running: int, items: int = 1) -> ServiceTime:
+        """Time of one request that joins `running` others like it in one container.
+
+        Never falls when any argument grows. `items` counts images or clips and matters to media models only, which
+        work through their queue one by one.
+        """
+        if self.item_s is not None:
+            total_s = self.item_s * (items + running)
+            return ServiceTime(total_s, total_s, total_s * TTFT_P95_FACTOR)
+        batch = running + 1 if running < BATCH_MAX else BATCH_MAX
+        prefill_s = prompt_tokens * (self.prefill_token_s + prompt_tokens * self.prefill_token2_s)
+        if prefill_s < self.prefill_floor_s:
+            prefill_s = self.prefill_floor_s
+        context = prompt_tokens + output_tokens * 0.5
+        step_s = self.weights_s[batch] + batch * (context * self.kv_token_s + self.state_s)
+        if step_s < batch * self.sequence_flops_s:
+            step_s = batch * self.sequence_flops_s
+        step_s += self.step_overhead_s
+        ttft_s = prefill_s + step_s
+        total_s = ttft_s + output_tokens * step_s + running * prefill_s
+        return ServiceTime(ttft_s, total_s, ttft_s * TTFT_P95_FACTOR)
+
+
+def timing_model(pool: PoolSpec) -> TimingModel:
+    """The coefficients of one pool. Raises KeyError for a media model without `seconds_per_item` on the pool's GPU."""
+    model, gpu, count = pool.model, pool.gpu, pool.gpu_count
+    bytes_per_s = count * gpu.bandwidth_gb_s * 1e9 * MEMORY_EFFICIENCY
+    flops_per_s = count * _tflops(pool) * 1e12 * COMPUTE_EFFICIENCY
+    read_s = (loaded_weights_gib(pool) - model.not_read_gib) * GIB / bytes_per_s
+    overhead_s = STEP_OVERHEAD_S + (ALL_REDUCE_S * model.layers if count > 1 else 0.0)
+    return TimingModel(
+        weights_s=tuple(read_s * _touched(model, batch) for batch in range(BATCH_MAX + 1)),
+        kv_token_s=kv_bytes_per_token(pool) / bytes_per_s,
+        state_s=2 * model.state_mib_per_sequence * 2**20 / bytes_per_s,
+        sequence_flops_s=2 * model.active_params_b * 1e9 / flops_per_s,
+        step_overhead_s=overhead_s,
+        prefill_floor_s=read_s,
+        prefill_token_s=2 * model.active_params_b * 1e9 / flops_per_s,
+        prefill_token2_s=2 * model.attention_layers * model.q_heads * model.head_dim / flops_per_s,
+        item_s=model.seconds_per_item[gpu.id] if model.seconds_per_item is not None else None,
+    )
+
+
+def _tflops(pool: PoolSpec) -> float:
+    """Arithmetic that the weights' format gets on this GPU: FP8 where both have it, else 16 bits."""
+    if pool.quantization == "fp8" and pool.gpu.fp8_tflops is not None:
+        return pool.gpu.fp8_tflops
+    return pool.gpu.fp16_tflops
+
+
+def _touched(model: ModelSpec, batch: int) -> float:
+    """Share of the weights that a step of `batch` requests reads; 1 for a dense model."""
+    if model.experts == 0:
+        return 1.0
+    experts = 1.0 - (1.0 - model.experts_active / model.experts) ** batch
+    share = expert_share(model)
+    return 1.0 - share + share * experts
+
+
+CONTAINER_START_S = 1.0
+"""From the platform's decision to the first line of user code, on Modal."""
+
+VLLM_IMPORTS_S = 25.0
+"""Image and imports; published range 10 to 30."""
+
+VLLM_COMPILE_S = 70.0
+"""torch.compile and CUDA graphs; published range 30 to 120. With start and imports it gives 96.7 s for a model of
+1 GiB, where Modal reports a mean of 95.7 s over some 10,000 starts."""
+
+DIFFUSERS_IMPORTS_S = 20.0
+"""Media workers compile nothing."""
+
+WEIGHTS_GB_PER_S = 1.5
+"""Reading from a Volume or an image layer: "typically 1 to 3 GB/s"; several GPUs share one container's reading."""
+
+
+def boot_seconds(pool: PoolSpec) -> float:
+    """Seconds from the decision to start a container until it serves: the row's measurement, else first order."""
+    if pool.boot_s is not None:
+        return pool.boot_s
+    software_s = VLLM_IMPORTS_S + VLLM_COMPILE_S if pool.engine == "vllm" else DIFFUSERS_IMPORTS_S
+    weights_gb = pool.model.weights_gib[pool.quantization] * GIB / 1e9
+    return CONTAINER_START_S + software_s + weights_gb / WEIGHTS_GB_PER_S
