@@ -1,0 +1,141 @@
+"""The files of a policy, read and added up: one set, in which no key stands twice.
+
+A folder is one set of its `*.yaml` files, without those that say `standalone: true`, which are whole policies of their
+own. Everything taken from a file keeps its place, so that what is found wrong later can say where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from policies.schema import PolicyFile
+from pricing.errors import FileProblem
+from pricing.yamlfile import Document, read_yaml, validate
+
+T = TypeVar("T")
+
+SHIPPED_FOLDER: Final = Path(__file__).parent / "files"
+SHIPPED_DEFAULT: Final = SHIPPED_FOLDER / "default.yaml"
+SUFFIXES: Final = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(Generic[T]):
+    """A value and where it stands."""
+
+    value: T
+    document: Document
+    where: tuple[str | int, ...]
+
+    def problem(self, text: str, *deeper: str | int) -> str:
+        """`path:line: text`, with the line of this value or of a key inside it."""
+        return self.document.problem((*self.where, *deeper), text)
+
+    @property
+    def place(self) -> str:
+        return self.document.place(self.where)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """All files of one policy. `mapping`, `single` and `listing` look a section up over all of them."""
+
+    files: tuple[tuple[Document, PolicyFile], ...]
+
+    def mapping(self, section: str) -> dict[str, Placed[Any]]:
+        """The entries of a section whose keys are names, in the files' order."""
+        return {
+            str(name): Placed(value, document, (section, name))
+            for document, shape in self.files
+            for name, value in _entries(getattr(shape, section))
+        }
+
+    def single(self, section: str) -> Placed[Any] | None:
+        """A section that one file of the set may have."""
+        for document, shape in self.files:
+            if section in shape.model_fields_set:
+                return Placed(getattr(shape, section), document, (section,))
+        return None
+
+    def listing(self, section: str) -> list[Placed[Any]]:
+        """The items of a section that is a list."""
+        return [
+            Placed(value, document, (section, index))
+            for document, shape in self.files
+            for index, value in enumerate(getattr(shape, section))
+        ]
+
+
+def _entries(section: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(section, Mapping):
+        return section.items()
+    return [(name, getattr(section, name)) for name in section.model_fields_set]
+
+
+SINGLE: Final = ("price_book", "timezone", "platform")
+MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "failed_attempts")
+
+
+def policy_files(paths: Sequence[Path]) -> list[Path]:
+    """The files of these paths: files as they are, folders by name. Raises FileProblem for a path without any."""
+    found: list[Path] = []
+    problems = []
+    for path in paths:
+        if path.is_dir():
+            inside = [one for one in sorted(path.iterdir()) if one.suffix in SUFFIXES and not one.name.startswith(".")]
+            if not inside:
+                problems.append(f"{path}:1: no policy files here; put *.yaml files into this folder")
+            found += inside
+        else:
+            found.append(path)
+    if problems:
+        raise FileProblem(problems)
+    return found
+
+
+def read_set(paths: Sequence[Path]) -> FileSet:
+    """Read and add up. Raises FileProblem with every problem of every file."""
+    problems: list[str] = []
+    named = {path for path in paths if not path.is_dir()}
+    files: list[tuple[Document, PolicyFile]] = []
+    for path in policy_files(paths):
+        try:
+            document = read_yaml(path)
+            shape = validate(document, PolicyFile)
+        except FileProblem as error:
+            problems += error.problems
+            continue
+        if path in named or not shape.standalone:
+            files.append((document, shape))
+    problems += _repeated(files)
+    if not files and not problems:
+        problems.append(f"{paths[0]}:1: every file here is `standalone: true`; name the one to use")
+    if problems:
+        raise FileProblem(problems)
+    return FileSet(tuple(files))
+
+
+def _repeated(files: Sequence[tuple[Document, PolicyFile]]) -> list[str]:
+    """Keys that stand in two files of the set, each with both places."""
+    first: dict[tuple[str, ...], str] = {}
+    problems = []
+    for document, shape in files:
+        for steps in _keys(shape):
+            place = document.place(steps)
+            if steps in first:
+                name = ".".join(steps)
+                problems.append(f"{place}: '{name}' stands at {first[steps]} already; keep one of the two")
+            first.setdefault(steps, place)
+    return problems
+
+
+def _keys(shape: PolicyFile) -> Iterable[tuple[str, ...]]:
+    for section in SINGLE:
+        if section in shape.model_fields_set:
+            yield (section,)
+    for section in MAPPINGS:
+        for name, _ in _entries(getattr(shape, section)):
+            yield (section, str(name))

@@ -1,0 +1,271 @@
+"""The shape of a policy file: every key that ops may write, with its unit in the name.
+
+Shapes only say what one value may be; what the values mean together (does that pool exist, does anything serve this
+tier) is checked by `policies.load`. No message of these shapes repeats a value that could be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from policies.policy import Objective, OnExhausted, Payer
+from policies.requirements import Tier
+from pools.failures import FailureClass
+from pricing.budgets.caps import parse_permille, parse_scope, parse_window
+from pricing.money import parse_usd
+
+HOW_TO_HASH: Final = 'write its SHA-256 as `sha256:`, from: printf %s "$KEY" | sha256sum'
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+"""Letters, digits, dot, hyphen, underscore; starts with a letter or digit, so that no tenant is called `__idle__`."""
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _usd(value: object) -> Decimal | str:
+    """A dollar amount as exact Decimal, or the word `unlimited`."""
+    if value == "unlimited":
+        return "unlimited"
+    if not isinstance(value, int | float | str | Decimal):
+        raise ValueError("an amount of dollars, or the word unlimited")
+    if parse_usd(value) < 0:
+        raise ValueError("an amount cannot be negative; 0 lets nothing through, unlimited lets everything through")
+    return Decimal(str(value))
+
+
+def _share(value: object) -> object:
+    """`20%` or `0.2` as a number from 0 to 1."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        try:
+            return float(Decimal(value.strip().removesuffix("%")) / 100)
+        except ArithmeticError:
+            raise ValueError("a share like 20% or 0.2") from None
+    return value
+
+
+def _amount(value: object) -> object:
+    """A dollar amount that is not `unlimited`: a raise must have one."""
+    if value == "unlimited":
+        raise ValueError("a raise has an amount; for no limit at all, write amount_usd: unlimited on the cap")
+    return _usd(value)
+
+
+def _permille(value: Any) -> int | None:
+    """`80%` as 800; `off` as None."""
+    return None if value is False or value == "off" else parse_permille(value)  # YAML 1.1 reads a bare off as false
+
+
+def _window(text: str) -> str:
+    parse_window(text)
+    return text
+
+
+def _scope(text: str) -> str:
+    parse_scope(text)
+    return text
+
+
+Usd = Annotated[Decimal | Literal["unlimited"], BeforeValidator(_usd)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+Permille = Annotated[int | None, BeforeValidator(_permille)]
+WindowText = Annotated[str, AfterValidator(_window)]
+ScopeText = Annotated[str, AfterValidator(_scope)]
+
+
+class Shape(BaseModel):
+    """Unknown keys are refused: a misspelt key must not be a key that does nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BreakerShape(Shape):
+    failures: int | None = Field(
+        default=None, ge=1, description="failures within window_s that open the breaker; default 5"
+    )
+    window_s: Seconds | None = Field(default=None, description="default 30")
+    half_open_after_s: Seconds | None = Field(
+        default=None, description="seconds until one probe is let through; default 15"
+    )
+
+
+class LimitKeys(Shape):
+    """The policy keys. Under `defaults:` they hold for every class, in a class for that class."""
+
+    first_byte_deadline_s: Seconds | None = Field(default=None, description="ends the choosing; default 120")
+    max_total_s: Seconds | None = Field(default=None, description="ends the answer; default 600")
+    connect_timeout_s: Seconds | None = Field(default=None, description="default 5")
+    stall_timeout_s: Seconds | None = Field(default=None, description="longest silence between tokens; default 20")
+    first_token_timeout_s: Seconds | None = Field(
+        default=None, description="one attempt's; default 5 times the predicted 95th percentile, at least 10"
+    )
+    max_attempts: int | None = Field(default=None, ge=1, le=20, description="default 4")
+    chain_cost_limit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="dollars of all attempts of one request; default 5 times what the first should cost, at least 0.01",
+    )
+    retry_budget: Share | None = Field(
+        default=None, description="share of live traffic that may be retries; default 20%"
+    )
+    breaker: BreakerShape | None = None
+    shape_cooldown_s: Seconds | None = Field(default=None, description="after out-of-memory; default 300")
+    on_exhausted: OnExhausted | None = Field(
+        default=None, description="an answer that outgrows its budget; default cut"
+    )
+    on_store_down: Literal["reject", "allow"] | None = Field(default=None, description="default reject")
+    hold_tick_s: Seconds | None = Field(default=None, description="how often holds are extended; default 1")
+    hold_lease_s: Seconds | None = Field(default=None, description="life of a hold that nobody extends; default 30")
+    output_bound_default: int | None = Field(default=None, ge=1, description="tokens, without max_tokens; default 1024")
+    waiting_usd_per_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="what `balanced` takes an hour of waiting for; default 1.00"
+    )
+    meter_weight: Literal["request", "tokens"] | None = Field(default=None, description="default request")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> LimitKeys:
+        """Refuses pairs that contradict each other."""
+        if self.first_byte_deadline_s and self.max_total_s and self.first_byte_deadline_s > self.max_total_s:
+            raise ValueError("first_byte_deadline_s is longer than max_total_s; the answer would end before it begins")
+        if self.hold_tick_s and self.hold_lease_s and self.hold_lease_s < 2 * self.hold_tick_s:
+            raise ValueError("hold_lease_s must be at least twice hold_tick_s, or holds expire between two ticks")
+        return self
+
+
+class DefaultKeys(LimitKeys):
+    reload_poll_s: Seconds | None = Field(
+        default=None, description="how often files are looked at for changes; default 2"
+    )
+
+
+class ClassShape(LimitKeys):
+    """One model class. A pool listed in a tier serves that tier and those below."""
+
+    description: str = ""
+    objective: Objective = Objective.CHEAPEST
+    default_tier: Tier = Tier.STANDARD
+    ladder: Mapping[Tier, list[str]]
+
+
+def _no_plain_key(data: Any) -> Any:
+    """Refuse secrets in files, without repeating them."""
+    if isinstance(data, Mapping):
+        if "sha256" not in data and data.keys() & {"key", "api_key", "secret", "token", "value", "plain"}:
+            raise ValueError(f"a key must not stand in a file; {HOW_TO_HASH}")
+        digest = data.get("sha256")
+        if digest is not None and not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64}", digest)):
+            raise ValueError(f"sha256 must be 64 lower-case hex digits; if this is the key itself, {HOW_TO_HASH}")
+    return data
+
+
+def _no_bare_keys(data: Any) -> Any:
+    """Refuse `keys: [sk-…]`. Checked on the tenant, because a message about the item would repeat it."""
+    keys = data.get("keys") if isinstance(data, Mapping) else None
+    if keys is not None and not (isinstance(keys, list) and all(isinstance(key, Mapping) for key in keys)):
+        raise ValueError(f"keys is a list of mappings with id and sha256; {HOW_TO_HASH}")
+    return data
+
+
+class KeyShape(Shape):
+    """An API key by its hash. `id` is shown in reports."""
+
+    id: Name
+    sha256: str
+    rights: list[Literal["warmup", "admin"]] = []
+    tags: list[Name] = []
+
+    _refuse_secrets = model_validator(mode="before")(_no_plain_key)
+
+
+class RaiseShape(Shape):
+    """A temporary raise: the cap's amount until an instant (without an offset: in the files' time zone)."""
+
+    amount_usd: Annotated[Decimal, BeforeValidator(_amount)]
+    until: datetime
+
+
+class ThresholdsShape(Shape):
+    warn: Permille = 800
+    lower_tier: Permille = None
+
+
+class CapShape(Shape):
+    """One cap. `scope` is `kind:value`; without one, under a tenant, it is that tenant."""
+
+    name: Name
+    amount_usd: Usd
+    window: WindowText
+    scope: ScopeText | None = None
+    thresholds: ThresholdsShape = ThresholdsShape()
+    raises: list[RaiseShape] = []
+
+
+class TenantShape(Shape):
+    keys: list[KeyShape] = []
+    classes: list[str] | None = None
+    tags: list[Name] = []
+    caps: list[CapShape] = []
+
+    _refuse_secrets = model_validator(mode="before")(_no_bare_keys)
+
+
+VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|^os\.environ/([A-Za-z_][A-Za-z0-9_]*)$")
+
+
+def _secrets_by_name(data: Any) -> Any:
+    """Keys and headers come from the environment; a literal one is refused, without repeating it."""
+    if not isinstance(data, Mapping):
+        return data
+    headers = data.get("headers")
+    named = {"api_key": data.get("api_key"), **(headers if isinstance(headers, Mapping) else {})}
+    for name, value in named.items():
+        if value is not None and not (isinstance(value, str) and VARIABLE.search(value)):
+            raise ValueError(f"{name} must come from the environment: write ${{VARIABLE}} instead of the value")
+    return data
+
+
+class EndpointShape(Shape):
+    """Where a pool answers. `always_on` counts containers that are simply there (a plain server)."""
+
+    url: str
+    api_key: str | None = None
+    headers: Mapping[str, str] = {}
+    always_on: int = Field(default=0, ge=0)
+
+    _refuse_secrets = model_validator(mode="before")(_secrets_by_name)
+
+
+class PlatformShape(Shape):
+    url: str
+
+
+class PolicyFile(Shape):
+    """One file. Several files of one folder are one set; the sections add up and no key may stand in two files."""
+
+    version: Literal[1]
+    standalone: bool = Field(
+        default=False,
+        description="a whole policy of its own: a folder does not add it to its set; name the file to use it",
+    )
+    description: str = ""
+    price_book: str | list[str] | None = Field(
+        default=None, description="book id, or several that follow one another in time"
+    )
+    price_books: list[str] = Field(default=[], description="more books: files or folders, relative to this file")
+    timezone: str | None = Field(default=None, description="of calendar windows and of `until:`; default UTC")
+    defaults: DefaultKeys = DefaultKeys()
+    aliases: Mapping[str, str] = {}
+    classes: Mapping[Name, ClassShape] = {}
+    tenants: Mapping[Name, TenantShape] = {}
+    caps: list[CapShape] = []
+    endpoints: Mapping[str, EndpointShape] = {}
+    drained: list[str] = []
+    platform: PlatformShape | None = None
+    failed_attempts: Mapping[FailureClass, Payer] = {}
+    pools: Any = Field(default=None, description="rows added to the pool catalogue, see docs/catalogue.md")
+    models: Any = Field(default=None, description="rows added to the model catalogue")
+    gpus: Any = Field(default=None, description="rows added to the GPU catalogue")
