@@ -34,7 +34,8 @@ class AttemptFailed(SluiceError):
     `detail` is a short text for operators, free of prompt text. `status` is the upstream's HTTP status or None,
     `body` the upstream's error body where it is passed on to the client (`client_error` only),
     `retry_after_s` what the upstream asked for, `by_client_deadline` is True where a timeout was the client's
-    own shorter deadline (which never opens a breaker), `feature` names what a misconfigured pool lacks.
+    own shorter deadline (which never opens a breaker), `feature` names what a misconfigured pool lacks,
+    `engine_died` is True where the engine's process ended under this request (a strike on the largest shape in flight).
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class AttemptFailed(SluiceError):
         by_client_deadline: bool = False,
         certain: bool = True,
         feature: str | None = None,
+        engine_died: bool = False,
     ) -> None:
         super().__init__(f"{failure}: {detail}")
         self.failure = failure
@@ -58,3 +60,4 @@ class AttemptFailed(SluiceError):
         self.by_client_deadline = by_client_deadline
         self.certain = certain
         self.feature = feature
+        self.engine_died = engine_died
