@@ -169,7 +169,7 @@ def _places_text(places: list[PoolSpec], pool: PoolSpec) -> str:
 
 
 def _placements(pool: PoolSpec, gpus: Mapping[str, GpuSpec]) -> list[PoolSpec]:
-    """The fewest GPUs of its own kind that load it, and the placement on another kind with the least memory."""
+    """The fewest GPUs of its own kind that load it; and the fewest of another kind, the smallest kind that does."""
     own: PoolSpec | None = None
     others: list[PoolSpec] = []
     for gpu in gpus.values():
@@ -178,7 +178,7 @@ def _placements(pool: PoolSpec, gpus: Mapping[str, GpuSpec]) -> list[PoolSpec]:
             own = found
         elif found is not None:
             others.append(found)
-    smallest = min(others, key=lambda place: place.gpu_count * place.gpu.memory_gib, default=None)
+    smallest = min(others, key=lambda place: (place.gpu_count, place.gpu.memory_gib), default=None)
     return [place for place in (own, smallest) if place is not None]
 
 

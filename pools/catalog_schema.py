@@ -1,0 +1,134 @@
+"""The shape of catalogue files: what each key may hold. `pools.catalog_load` turns the rows into `pools.spec` values.
+
+A file has any of the top-level keys `gpus`, `models`, `pools` and `cases`, each a mapping from name to row. A pool row
+may `extends: <another pool>` and change some keys, so pools are checked after that merge.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+
+from pools.spec import Feature, ModelKind
+from pricing.errors import UnknownGpu
+from pricing.gpus import canonical_gpu
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Format = Literal["fp16", "bf16", "fp8", "awq", "gptq", "gguf-q2", "gguf-q4", "gguf-q8"]
+
+
+def _known_gpu(name: str) -> str:
+    try:
+        return canonical_gpu(name)
+    except UnknownGpu as error:
+        raise ValueError(str(error)) from None
+
+
+GpuId = Annotated[str, AfterValidator(_known_gpu)]
+
+
+class Shape(BaseModel):
+    """Base of the shapes: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GpuRow(Shape):
+    """One GPU type; the row's name is a spelling that `pricing.gpus` knows."""
+
+    compute_capability: Annotated[int, Field(ge=70, le=130)]
+    memory_gib: Positive
+    bandwidth_gb_s: Positive
+    fp16_tflops: Positive
+    fp8_tflops: Positive | None = None
+    bf16: StrictBool = True
+    platform_name: str
+    max_per_container: Count = 8
+    source: str
+
+
+class WeightsRow(Shape):
+    """Weights in one format: GiB to load, and the repository where it is not the model's own."""
+
+    gib: Positive
+    repo: str | None = None
+
+
+class ModelRow(Shape):
+    """One model's true configuration."""
+
+    repo: str
+    kind: ModelKind
+    params_b: Positive
+    active_params_b: Positive | None = None  # all of them where the row does not say
+    weights: Annotated[dict[Format, WeightsRow], Field(min_length=1)]
+    tokenizer: str | None = None  # the model's own where the row does not say
+    native_context: CountOrNone = 0
+    layers: CountOrNone = 0
+    attention_layers: CountOrNone | None = None  # all layers where the row does not say
+    hidden: CountOrNone = 0
+    q_heads: CountOrNone = 0
+    kv_heads: CountOrNone = 0
+    head_dim: CountOrNone = 0
+    experts: CountOrNone = 0
+    experts_active: CountOrNone = 0
+    expert_intermediate: CountOrNone = 0
+    state_mib_per_sequence: NotNegative = 0.0
+    fp8_block: CountOrNone = 0
+    image_patch: CountOrNone = 0
+    image_tokens_max: CountOrNone = 0
+    not_read_gib: NotNegative = 0.0
+    activation_gib: NotNegative = 0.0
+    vllm_since: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
+    seconds_per_item: dict[GpuId, Positive] | None = None
+    source: str
+
+
+class PoolRow(Shape):
+    """One deployment, after `extends` was followed. What is left out is derived; see docs/catalogue.md."""
+
+    model: str
+    quantization: str
+    gpu: GpuId
+    gpu_count: Count = 1
+    engine: Literal["vllm", "vllm-omni", "diffusers"] = "vllm"
+    engine_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+    max_model_len: CountOrNone = 0
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.92
+    tensor_parallel: Count | None = None
+    expert_parallel: StrictBool = False
+    features: list[Feature] | None = None
+    target_concurrency: Count | None = None
+    max_concurrency: Count | None = None
+    min_containers: CountOrNone = 0
+    max_containers: Count = 4
+    scaledown_window_s: Annotated[float, Field(ge=2, le=3600)] = 60.0
+    boot_s: Positive | None = None
+    cpu_cores: Annotated[float, Field(ge=0.125)] = 4.0
+    memory_gib: Positive = 32.0
+    region: str | None = None
+    served_model_name: str | None = None
+    weights_off_gpu_gib: NotNegative = 0.0
+    source: str = ""
+
+
+class CaseRow(Shape):
+    """A placement that a document states and that cannot load."""
+
+    document: str
+    claim: str
+    pool: dict[str, Any]
+    instead: list[str] = []
+
+
+class CatalogFile(Shape):
+    """One file. Pools are checked one by one after `extends` was followed."""
+
+    gpus: dict[str, GpuRow] = {}
+    models: dict[str, ModelRow] = {}
+    pools: dict[str, dict[str, Any]] = {}
+    cases: dict[str, CaseRow] = {}
