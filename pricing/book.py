@@ -61,6 +61,7 @@ class PriceBook:
     id: str
     title: str
     provider: str
+    product: str  # what the provider sells at these prices; sources disagree about one product only
     source: str
     as_of: date | None
     effective_from: date | None
@@ -115,6 +116,7 @@ def load_book(path: Path) -> PriceBook:
         id=shape.id,
         title=shape.title,
         provider=shape.provider,
+        product=shape.product,
         source=shape.source,
         as_of=shape.as_of,
         effective_from=shape.effective_from,

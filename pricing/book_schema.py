@@ -13,17 +13,17 @@ from pricing.gpus import canonical_gpu
 from pricing.money import parse_usd, rate_from_usd_per_s
 
 
-def _number(value: Any) -> Decimal:
+def number(value: Any) -> Decimal:
     """A number as the file writes it; a float through its shortest text, so that 0.59 means 0.59."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise ValueError("must be a number")
     try:
-        number = Decimal(str(value))
+        parsed = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("must be a number") from None
-    if not number.is_finite():
+    if not parsed.is_finite():
         raise ValueError("must be a finite number")
-    return number
+    return parsed
 
 
 def _above_zero(value: Decimal) -> Decimal:
@@ -32,7 +32,7 @@ def _above_zero(value: Decimal) -> Decimal:
     return value
 
 
-def _not_negative(value: Decimal) -> Decimal:
+def not_negative(value: Decimal) -> Decimal:
     if value < 0:
         raise ValueError("must be 0 or more")
     return value
@@ -44,9 +44,9 @@ def _thousandths(value: Decimal) -> Decimal:
     return value
 
 
-Usd = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_above_zero)]
-Seconds = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_not_negative)]
-Multiplier = Annotated[Decimal, BeforeValidator(_number), AfterValidator(_thousandths)]
+Usd = Annotated[Decimal, BeforeValidator(number), AfterValidator(_above_zero)]
+Seconds = Annotated[Decimal, BeforeValidator(number), AfterValidator(not_negative)]
+Multiplier = Annotated[Decimal, BeforeValidator(number), AfterValidator(_thousandths)]
 GpuId = Annotated[str, AfterValidator(canonical_gpu)]
 
 
@@ -82,8 +82,8 @@ class Priced(Shape):
 
     def nusd_per_h(self) -> int:
         """The rate in nano-dollars per hour, exactly."""
-        number, unit = self.stated()
-        return rate_from_usd_per_s(number) if unit == "second" else parse_usd(number)
+        usd, unit = self.stated()
+        return rate_from_usd_per_s(usd) if unit == "second" else parse_usd(usd)
 
     @model_validator(mode="after")
     def _one_unit(self) -> Priced:
@@ -137,6 +137,7 @@ class BookShape(Shape):
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
     provider: str
+    product: str = "serverless"
     source: str
     as_of: date | None
     effective_from: date | None
