@@ -225,3 +225,12 @@ def unfinished() -> AttemptFailed:
 def garbled(what: str) -> AttemptFailed:
     """The upstream sent bytes that no engine sends."""
     return AttemptFailed(FailureClass.UNAVAILABLE, what)
+
+
+def misdirected(status: int) -> AttemptFailed:
+    """The endpoint redirects to another host, which must not get our credentials."""
+    return AttemptFailed(
+        FailureClass.MISCONFIGURED,
+        f"redirects to another host (HTTP {status}); put the URL it names into the endpoint",
+        status=status,
+    )

@@ -33,7 +33,7 @@ def parse_error(body: bytes) -> EngineError | None:
     """Read an error body or frame; None where there is no error object in it (HTML, plain text, an answer)."""
     try:
         found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None

@@ -37,7 +37,7 @@ def replace_fields(body: bytes, fields: Mapping[str, bytes]) -> bytes:
 
     Raises msgspec.DecodeError where `body` is no JSON object.
     """
-    parts = []
+    parts: list[bytes] = []
     missing = dict(fields)
     done = 0
     for field in _fields(body, _OBJECT.decode(body)):

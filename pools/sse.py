@@ -1,7 +1,7 @@
 """Server-sent events: bytes in as they arrive, frames out; and a quick look into a chunk of a chat stream.
 
-Lines end with `\\n` or `\\r\\n`; a lone `\\r`, which the standard also allows and no engine sends, ends none. Every byte
-belongs to exactly one frame, so relaying `raw` relays the stream as it came.
+Lines end with `\\n` or `\\r\\n`; a lone `\\r`, which the standard also allows and no engine sends, ends none.
+Every byte belongs to exactly one frame, so relaying `raw` relays the stream as it came.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def peek(data: bytes) -> FramePeek:
     """Look into one frame's data or one whole answer. Raises AttemptFailed where it is no JSON that engines send."""
     try:
         chunk = _CHUNK.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise garbled("sent a frame that is not a chunk of an answer") from None
     if chunk.object == "error" or _says(chunk.error):
         return FramePeek(error=parse_error(data) or EngineError(""))

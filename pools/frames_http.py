@@ -1,0 +1,186 @@
+"""The frames of one streamed answer as they come over HTTP, with the timers that engines do not have."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+import aiohttp
+
+from pools.backend import Frame, FrameKind, UpstreamRequest
+from pools.classify import DRIVER_ERRORS, from_error_frame, from_exception, timed_out, unfinished
+from pools.failures import AttemptFailed
+from pools.sse import SseParser, peek
+
+# After `[DONE]` the end of the body follows at once; waiting for it keeps the connection for the next request.
+# Seconds of real time, since it is about a socket.
+TAIL_S: Final = 0.25
+
+
+class Watchdog:
+    """One timer for a whole stream. While frames come it costs nothing: it looks at the clock only when it rings.
+
+    It closes the response when a wait for the next data frame lasts longer than `stall_s`, or at `deadline`; `expired`
+    then says which limit it was. Time that the reader lets pass is no stall. Instants and seconds are the event
+    loop's.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, stall_s: float, deadline: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._response = response
+        self._stall_s = stall_s
+        self._deadline = deadline
+        self._waiting_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.expired: str | None = None
+
+    def start(self) -> None:
+        self._timer = self._loop.call_at(min(self._loop.time() + self._stall_s, self._deadline), self._ring)
+
+    def waiting(self) -> None:
+        """The reader waits for a data frame from now on, unless it did so already."""
+        if self._waiting_since is None:
+            self._waiting_since = self._loop.time()
+
+    def got_frame(self) -> None:
+        self._waiting_since = None
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        stalls_at = (now if self._waiting_since is None else self._waiting_since) + self._stall_s
+        if now < min(stalls_at, self._deadline):
+            self._timer = self._loop.call_at(min(stalls_at, self._deadline), self._ring)
+            return
+        self.expired = "end" if now >= self._deadline else "next token"
+        self._response.close()  # wakes the reader with an error
+
+
+class HttpFrames:
+    """A `FrameStream` over one response. `begin` must be awaited first; `aclose` must be called in the end."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, request: UpstreamRequest, started: float, speedup: float
+    ) -> None:
+        self._response = response
+        self._request = request
+        self._parser = SseParser()
+        self._ready: deque[Frame] = deque()
+        self._failure: AttemptFailed | None = None  # raised once `_ready` is handed out
+        self._ended = False
+        self._choices: set[int] = set()
+        self._finished: set[int] = set()
+        deadline = started + request.total_timeout_s / speedup
+        self._watchdog = Watchdog(response, request.stall_timeout_s / speedup, deadline)
+
+    async def begin(self) -> None:
+        """Read up to the first good data frame. Raises AttemptFailed; the caller's timer bounds it."""
+        while not self._ready:
+            await self._read()
+        self._watchdog.start()
+
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return self
+
+    async def __anext__(self) -> Frame:
+        """The next data frame or `[DONE]`. Raises AttemptFailed."""
+        while not self._ready:
+            if self._ended and self._failure is None:
+                raise StopAsyncIteration
+            await self._read()
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Close the upstream connection now; one whose answer is complete is kept for the next request."""
+        if self._ended and self._failure is None and not self._response.content.at_eof():
+            with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
+                async with asyncio.timeout(TAIL_S):
+                    await self._response.content.readany()
+        self._close()
+
+    def _close(self) -> None:
+        self._watchdog.stop()
+        self._response.close()
+
+    @property
+    def _complete(self) -> bool:
+        """Every choice that was begun has its finish reason: whatever is lost from here on, the answer is whole."""
+        return bool(self._finished) and self._finished >= self._choices
+
+    async def _read(self) -> None:
+        """Take in one piece of the body. Raises the failure that was found before."""
+        if self._failure is not None:
+            self._close()
+            raise self._failure
+        self._watchdog.waiting()
+        try:
+            chunk = await self._response.content.readany()
+        except DRIVER_ERRORS as error:
+            self._broke(error)
+        except asyncio.CancelledError:
+            self._close()
+            raise
+        else:
+            self._take_in(chunk)
+
+    def _take_in(self, chunk: bytes) -> None:
+        """What was good before a bad frame is handed out first."""
+        try:
+            if chunk:
+                self._take(self._parser.feed(chunk))
+            else:
+                self._take_rest()
+        except AttemptFailed as failure:
+            self._failure = failure
+
+    def _take(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if frame.kind is FrameKind.COMMENT:
+                continue
+            if frame.kind is FrameKind.DONE:
+                self._end(frame)
+                return
+            self._watchdog.got_frame()
+            seen = peek(frame.data)
+            if seen.error is not None:
+                self._failure = from_error_frame(frame.data)
+                return
+            self._choices.update(seen.seen)
+            self._finished.update([index for index, _ in seen.finish_reasons])
+            self._ready.append(frame)
+
+    def _end(self, done: Frame | None) -> None:
+        """Nothing follows. Without a finish reason that is a failure, and then `[DONE]` is not handed out."""
+        self._watchdog.stop()
+        self._ended = True
+        if not self._complete:
+            self._failure = unfinished()
+        elif done is not None:
+            self._ready.append(done)
+
+    def _take_rest(self) -> None:
+        """The body has ended, maybe in the midst of a frame; one that only lacks its blank line is whole."""
+        rest = self._parser.finish()
+        if rest is not None and (rest.kind is FrameKind.DONE or (rest.kind is FrameKind.DATA and not self._complete)):
+            self._take([Frame(rest.kind, b"data: " + rest.data + b"\n\n", rest.data)])
+        if not self._ended and self._failure is None:
+            self._end(None)
+
+    def _broke(self, error: aiohttp.ClientError | OSError) -> None:
+        """The connection failed, or the watchdog closed it. Where the answer was complete, that is its end."""
+        request = self._request
+        if self._complete:
+            self._end(None)
+        elif self._watchdog.expired == "end":
+            by_client = request.client_deadline and request.total_timeout_s <= request.first_token_timeout_s
+            self._failure = timed_out("end of the answer", request.total_timeout_s, by_client_deadline=by_client)
+        elif self._watchdog.expired is not None:
+            self._failure = timed_out("next token", request.stall_timeout_s, by_client_deadline=False)
+        else:
+            self._failure = from_exception(error)
