@@ -45,6 +45,11 @@ class FileSet:
 
     files: tuple[tuple[Document, PolicyFile], ...]
 
+    @property
+    def first_place(self) -> str:
+        """Where to put a key that is in none of the files."""
+        return self.files[0][0].place()
+
     def mapping(self, section: str) -> dict[str, Placed[Any]]:
         """The entries of a section whose keys are names, in the files' order."""
         return {
@@ -68,6 +73,15 @@ class FileSet:
             for index, value in enumerate(getattr(shape, section))
         ]
 
+    def catalogue_rows(self) -> list[Document]:
+        """The catalogue rows of these files, as documents that keep their lines."""
+        found = []
+        for document, shape in self.files:
+            rows = {name: document.data[name] for name in CATALOGUE if name in shape.model_fields_set}
+            if rows:
+                found.append(Document(document.path, rows, document.lines))
+        return found
+
 
 def _entries(section: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(section, Mapping):
@@ -75,6 +89,7 @@ def _entries(section: Any) -> Iterable[tuple[Any, Any]]:
     return [(name, getattr(section, name)) for name in section.model_fields_set]
 
 
+CATALOGUE: Final = ("gpus", "models", "pools")
 SINGLE: Final = ("price_book", "timezone", "platform")
 MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "failed_attempts")
 

@@ -58,9 +58,12 @@ class _Row:
 _Rows = Mapping[str, _Row]
 
 
-def load_catalog(extra: Sequence[Path] = ()) -> Catalog:
-    """The shipped catalogue with the rows of `extra` files added. Raises FileProblem with every problem found."""
-    gpu_rows, model_rows, pool_rows, case_rows = _rows([*_shipped(), *_each(extra, read_yaml)])
+def load_catalog(extra: Sequence[Path | Document] = ()) -> Catalog:
+    """The shipped catalogue with the rows of `extra` added: files, or documents that are read already.
+
+    Raises FileProblem with every problem found.
+    """
+    gpu_rows, model_rows, pool_rows, case_rows = _rows([*_shipped(), *_each(extra, _document)])
     gpus = {name: _gpu(name, row.row) for name, row in gpu_rows.items()}
     models = {name: _model(name, row.row) for name, row in model_rows.items()}
 
@@ -78,6 +81,10 @@ def load_catalog(extra: Sequence[Path] = ()) -> Catalog:
         pools=MappingProxyType(dict(pools)),
         cases=MappingProxyType(dict(cases)),
     )
+
+
+def _document(source: Path | Document) -> Document:
+    return source if isinstance(source, Document) else read_yaml(source)
 
 
 @cache

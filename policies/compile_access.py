@@ -1,0 +1,153 @@
+"""Tenants, keys and caps: who may ask for what, and how much they may spend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from policies.fileset import FileSet, Placed
+from policies.policy import ApiKey, Tenant
+from policies.schema import CapShape, TenantShape
+from pricing.budgets.caps import (
+    Cap,
+    CapTable,
+    Scope,
+    ScopeKind,
+    TemporaryRaise,
+    Unlimited,
+    parse_scope,
+    parse_window,
+)
+from pricing.clock import US_PER_S
+from pricing.money import parse_usd
+from pricing.yamlfile import nearest
+
+
+def compile_tenants(files: FileSet, classes: Iterable[str], problems: list[str]) -> dict[str, Tenant]:
+    """Tenants with their keys; key ids and hashes are unique over all of them."""
+    ids: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+    tenants = {}
+    entries: dict[str, Placed[TenantShape]] = files.mapping("tenants")
+    for name, placed in entries.items():
+        for index, key in enumerate(placed.value.keys):
+            where = ("keys", index)
+            place = placed.document.place((*placed.where, *where))
+            if key.id in ids:
+                problems.append(placed.problem(f"key id '{key.id}' is taken at {ids[key.id]}; give it another", *where))
+            if key.sha256 in hashes:
+                text = f"key '{key.id}' has the hash of the key at {hashes[key.sha256]}; one key belongs to one tenant"
+                problems.append(placed.problem(f"{text}: make a new key", *where))
+            ids.setdefault(key.id, place)
+            hashes.setdefault(key.sha256, place)
+        allowed = placed.value.classes
+        for index, wanted in enumerate(allowed or []):
+            if wanted not in classes:
+                hint = nearest(wanted, classes) or f"; classes are {', '.join(classes)}"
+                problems.append(
+                    placed.problem(f"tenant '{name}' may use class '{wanted}', which is none{hint}", "classes", index)
+                )
+        keys = tuple(ApiKey(k.id, name, k.sha256, frozenset(k.rights), tuple(k.tags)) for k in placed.value.keys)
+        tenants[name] = Tenant(name, keys, None if allowed is None else frozenset(allowed), tuple(placed.value.tags))
+    return tenants
+
+
+def zone_of(files: FileSet, problems: list[str]) -> ZoneInfo:
+    """The files' time zone; UTC where they name none."""
+    placed = files.single("timezone")
+    if placed is None:
+        return ZoneInfo("UTC")
+    try:
+        return ZoneInfo(placed.value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        problems.append(placed.problem(f"there is no time zone '{placed.value}'; write one like Europe/Berlin or UTC"))
+        return ZoneInfo("UTC")
+
+
+def compile_caps(
+    files: FileSet, tenants: Mapping[str, Tenant], known: Mapping[ScopeKind, Iterable[str]], problems: list[str]
+) -> CapTable:
+    """Every cap of tenants and of the files' own `caps:`. `known` is what a scope of each kind may name."""
+    zone = zone_of(files, problems)
+    caps: dict[str, Cap] = {}
+    for placed, owner in _caps_with_owner(files):
+        scope = _scope_of(placed, owner, tenants, known, problems)
+        if scope is None:
+            continue
+        cap = _cap(placed, scope, zone)
+        if cap.label in caps:
+            problems.append(
+                placed.problem(f"there is a cap '{cap.label}' at {caps[cap.label].place} already; rename one")
+            )
+        caps.setdefault(cap.label, cap)
+    return CapTable(tuple(caps.values()), zone)
+
+
+def _caps_with_owner(files: FileSet) -> Iterable[tuple[Placed[CapShape], str | None]]:
+    for name, tenant in files.mapping("tenants").items():
+        for index, cap in enumerate(tenant.value.caps):
+            yield Placed(cap, tenant.document, (*tenant.where, "caps", index)), name
+    for placed in files.listing("caps"):
+        yield placed, None
+
+
+def _scope_of(
+    placed: Placed[CapShape],
+    owner: str | None,
+    tenants: Mapping[str, Tenant],
+    known: Mapping[ScopeKind, Iterable[str]],
+    problems: list[str],
+) -> Scope | None:
+    """The scope that a cap means; None, and a problem, where it means nothing."""
+    text = placed.value.scope
+    if text is None and owner is None:
+        problems.append(placed.problem(f"cap '{placed.value.name}' has no scope; add one such as scope: tenant:acme"))
+        return None
+    if text is None:
+        return Scope(ScopeKind.TENANT, str(owner))
+    scope = parse_scope(text)
+    if owner is not None and not _belongs(scope, tenants[owner]):
+        hint = (
+            f"under tenant '{owner}' a cap limits that tenant or one of its keys; put others under the file's own caps:"
+        )
+        problems.append(placed.problem(f"scope '{text}' is not this tenant's: {hint}", "scope"))
+        return None
+    names = list(known[scope.kind])
+    if scope.value not in names:
+        hint = nearest(scope.value, names) or (f"; known: {', '.join(names)}" if names else "; there is none")
+        problems.append(placed.problem(f"scope '{text}' names no {scope.kind}{hint}", "scope"))
+        return None
+    return scope
+
+
+def _belongs(scope: Scope, tenant: Tenant) -> bool:
+    if scope.kind is ScopeKind.KEY:
+        return any(key.id == scope.value for key in tenant.keys)
+    return scope == Scope(ScopeKind.TENANT, tenant.name)
+
+
+def _cap(placed: Placed[CapShape], scope: Scope, zone: ZoneInfo) -> Cap:
+    shape = placed.value
+    return Cap(
+        name=shape.name,
+        scope=scope,
+        amount_nusd=Unlimited.UNLIMITED if isinstance(shape.amount_usd, str) else parse_usd(shape.amount_usd),
+        window=parse_window(shape.window),
+        warn_permille=shape.thresholds.warn,
+        lower_tier_permille=shape.thresholds.lower_tier,
+        raises=tuple(TemporaryRaise(parse_usd(one.amount_usd), _instant_us(one.until, zone)) for one in shape.raises),
+        place=placed.place,
+    )
+
+
+def _instant_us(moment: datetime, zone: ZoneInfo) -> int:
+    """Microseconds since the epoch; without an offset the files' zone counts."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+    return int(aware.timestamp() * US_PER_S)
+
+
+def known_tags(tenants: Mapping[str, Tenant]) -> list[str]:
+    """Every tag that a tenant or a key carries."""
+    tags = {tag for tenant in tenants.values() for tag in tenant.tags}
+    return sorted(tags | {tag for tenant in tenants.values() for key in tenant.keys for tag in key.tags})

@@ -1,0 +1,86 @@
+"""Where pools answer. Secrets and addresses may come from the environment: `${VARIABLE}` or `os.environ/VARIABLE`."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from urllib.parse import urlsplit
+
+from policies.fileset import FileSet, Placed
+from policies.policy import PoolEndpoint
+from policies.schema import VARIABLE, EndpointShape
+from pricing.yamlfile import nearest
+
+
+class Environment:
+    """Fills variables in. What is not set is a problem, or left as it is written where nothing will be called."""
+
+    def __init__(self, values: Mapping[str, str], *, required: bool) -> None:
+        self._values = values
+        self._required = required
+
+    def fill(self, placed: Placed[EndpointShape], text: str, problems: list[str], *where: str) -> str:
+        """`text` with its variables replaced. Values never show in problems, only the variables' names."""
+        missing = [name for name in _variables(text) if name not in self._values]
+        if missing and self._required:
+            names = ", ".join(missing)
+            problems.append(
+                placed.problem(f"environment variable {names} is not set; export it, or take the key out", *where)
+            )
+        return VARIABLE.sub(lambda match: self._values.get(match[1] or match[2], match[0]), text)
+
+    def complete(self, text: str) -> bool:
+        """Whether every variable of a text is set."""
+        return all(name in self._values for name in _variables(text))
+
+
+def _variables(text: str) -> list[str]:
+    return [first or second for first, second in VARIABLE.findall(text)]
+
+
+def compile_endpoints(
+    files: FileSet, pools: Iterable[str], environment: Environment, problems: list[str]
+) -> dict[str, PoolEndpoint]:
+    """Endpoints by pool. A pool that no catalogue has is a problem, and an address that is no http(s) URL."""
+    endpoints = {}
+    entries: dict[str, Placed[EndpointShape]] = files.mapping("endpoints")
+    for pool, placed in entries.items():
+        if pool not in pools:
+            hint = nearest(pool, pools) or "; add its row under pools:"
+            problems.append(placed.problem(f"endpoint for pool '{pool}', which is in no catalogue{hint}"))
+            continue
+        shape = placed.value
+        url = environment.fill(placed, shape.url, problems, "url").rstrip("/")
+        if environment.complete(shape.url) and not is_http_url(url):
+            problems.append(placed.problem("url must begin with https:// or http:// and name a host", "url"))
+        headers = tuple(
+            (name, environment.fill(placed, value, problems, "headers", name)) for name, value in shape.headers.items()
+        )
+        key = environment.fill(placed, shape.api_key, problems, "api_key") if shape.api_key else None
+        endpoints[pool] = PoolEndpoint(pool, url, key, headers, shape.always_on)
+    return endpoints
+
+
+def is_http_url(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def compile_platform(files: FileSet, environment: Environment, problems: list[str]) -> str | None:
+    """The control plane's address."""
+    placed = files.single("platform")
+    if placed is None or placed.value is None:
+        return None
+    url = environment.fill(placed, placed.value.url, problems, "url").rstrip("/")
+    if environment.complete(placed.value.url) and not is_http_url(url):
+        problems.append(placed.problem("url must begin with https:// or http:// and name a host", "url"))
+    return url
+
+
+def compile_drained(files: FileSet, pools: Container[str], problems: list[str]) -> frozenset[str]:
+    """Pools that operators took out."""
+    drained = set()
+    for placed in files.listing("drained"):
+        if placed.value not in pools:
+            problems.append(placed.problem(f"drained pool '{placed.value}' is in no catalogue; correct or delete it"))
+        drained.add(placed.value)
+    return frozenset(drained)

@@ -1,0 +1,130 @@
+"""Policy files to a `Policy`: read, checked as one, compiled once. Everything that is wrong is said at once.
+
+The order of work: read the files, add their rows to the catalogue, choose the price book, then check and compile
+ladders, aliases, tenants, caps and endpoints. Nothing is half loaded: there is a policy, or a FileProblem.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+from policies.compile_access import compile_caps, compile_tenants, known_tags
+from policies.compile_classes import compile_aliases, compile_classes, defaults_of, listed_pools
+from policies.compile_endpoints import Environment, compile_drained, compile_endpoints, compile_platform
+from policies.compile_pools import Books, choose_books, compile_pools, rate_changes
+from policies.fallback import default_payers
+from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
+from policies.policy import ApiKey, Payer, Policy, Tenant
+from pools.catalog_load import SHIPPED as CATALOGUE_FILES
+from pools.catalog_load import load_catalog
+from pools.spec import Catalog, PoolSpec
+from pricing.budgets.caps import CapTable, ScopeKind
+from pricing.errors import FileProblem
+
+VERSION_DIGITS = 12
+
+CAPPED_ROUTES = ("/v1/chat/completions", "/v1/completions", "/generate")
+"""What a cap's `endpoint:` may name: the routes that spend money."""
+
+
+def load_policy(
+    paths: Sequence[Path], *, environ: Mapping[str, str], now_us: int, assume_deployed: bool = False
+) -> Policy:
+    """Load files or folders as one set; none means the shipped default policy.
+
+    `now_us` (microseconds since the epoch) says which price book is in force. `assume_deployed` is for looking at files
+    without serving: environment variables that are not set are no problem then. Raises FileProblem with everything
+    that is wrong, each with file:line and what to do.
+    """
+    problems: list[str] = []
+    files = read_set(paths or [SHIPPED_DEFAULT])
+    catalog = load_catalog(files.catalogue_rows())
+    classes = files.mapping("classes")
+    if not classes:
+        problems.append(f"{files.first_place}: there are no classes; add one under classes:, see docs/policy-files.md")
+    books = choose_books(files, now_us, problems)
+    places = listed_pools(classes, catalog.pools, problems)
+    specs = _configured(files, catalog, places)
+    parts = compile_pools(specs, catalog.gpus, books.current, places, problems) if books else {}
+    changes = rate_changes(specs, books, problems) if books else ()
+    aliases = compile_aliases(files, classes, places, problems)
+    tenants = compile_tenants(files, classes, problems)
+    caps = _caps(files, tenants, list(classes), specs, problems)
+    environment = Environment(environ, required=not assume_deployed)
+    endpoints = compile_endpoints(files, catalog.pools, environment, problems)
+    platform_url = compile_platform(files, environment, problems)
+    drained = compile_drained(files, catalog.pools, problems)
+    if problems or books is None:
+        raise FileProblem(list(dict.fromkeys(problems)))
+    limits, reload_poll_s = defaults_of(files)
+    used = _files(files, books)
+    return Policy(
+        version=_version(used, books.current.id),
+        price_book=books.current.id,
+        classes=compile_classes(classes, limits, parts),
+        aliases=aliases,
+        pools={spec.name: spec for spec in specs},
+        rates={name: part.rate for name, part in parts.items()},
+        rate_changes=changes,
+        fits={name: part.fit for name, part in parts.items()},
+        boots_s={name: part.boot_s for name, part in parts.items()},
+        tenants=tenants,
+        keys=_keys(tenants),
+        caps=caps,
+        failed_attempts=_payers(files),
+        endpoints=endpoints,
+        drained=drained,
+        platform_url=platform_url,
+        reload_poll_s=reload_poll_s,
+        files=tuple(str(path) for path in used),
+    )
+
+
+def _configured(files: FileSet, catalog: Catalog, listed: Iterable[str]) -> list[PoolSpec]:
+    """The pools of this policy: on a ladder, with a row of the files' own, or with an endpoint."""
+    own = (name for _, shape in files.files for name in (shape.pools or {}))
+    names = dict.fromkeys([*listed, *own, *files.mapping("endpoints")])
+    return [catalog.pools[name] for name in names if name in catalog.pools]
+
+
+def _caps(
+    files: FileSet, tenants: Mapping[str, Tenant], classes: list[str], specs: list[PoolSpec], problems: list[str]
+) -> CapTable:
+    known = {
+        ScopeKind.TENANT: list(tenants),
+        ScopeKind.KEY: [key.id for tenant in tenants.values() for key in tenant.keys],
+        ScopeKind.CLASS: classes,
+        ScopeKind.POOL: [spec.name for spec in specs],
+        ScopeKind.TAG: known_tags(tenants),
+        ScopeKind.ENDPOINT: list(CAPPED_ROUTES),
+    }
+    return compile_caps(files, tenants, known, problems)
+
+
+def _keys(tenants: Mapping[str, Tenant]) -> dict[str, ApiKey]:
+    return {key.sha256: key for tenant in tenants.values() for key in tenant.keys}
+
+
+def _payers(files: FileSet) -> dict[str, Payer]:
+    chosen = {name: placed.value for name, placed in files.mapping("failed_attempts").items()}
+    return {**default_payers(), **chosen}
+
+
+def _files(files: FileSet, books: Books) -> list[Path]:
+    """The files that this policy was made from, catalogue excluded."""
+    return [*(document.path for document, _ in files.files), *(book.path for book in (books.current, *books.later))]
+
+
+def _version(files: Iterable[Path], book_in_force: str) -> str:
+    """A short hash over the content of every file, the shipped catalogue included, and the book in force.
+
+    Paths are left out, so that replicas which mount the same files elsewhere agree.
+    """
+    digest = hashlib.sha256(book_in_force.encode())
+    shipped = resources.files("pools") / "catalog"
+    for content in (*(path.read_bytes() for path in files), *((shipped / n).read_bytes() for n in CATALOGUE_FILES)):
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()[:VERSION_DIGITS]
