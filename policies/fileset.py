@@ -133,6 +133,15 @@ def read_set(paths: Sequence[Path]) -> FileSet:
     return FileSet(tuple(files))
 
 
+def outside_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The price books, files or folders, that the files name; none where the files cannot be read."""
+    try:
+        files = read_set(paths)
+    except FileProblem:
+        return ()
+    return tuple(placed.document.path.parent / placed.value for placed in files.listing("price_books"))
+
+
 def _repeated(files: Sequence[tuple[Document, PolicyFile]]) -> list[str]:
     """Keys that stand in two files of the set, each with both places."""
     first: dict[tuple[str, ...], str] = {}

@@ -7,24 +7,24 @@ from enum import StrEnum
 
 
 class Tier(StrEnum):
-    """Quality asked for. A pool listed in a tier may serve that tier and those below."""
+    """Quality asked for. A pool listed in a tier may serve that tier and those below.
+
+    `rank` is 0 for economy, 2 for premium: a plain attribute, because `decide` reads it for every pool.
+    """
+
+    rank: int
 
     ECONOMY = "economy"
     STANDARD = "standard"
     PREMIUM = "premium"
 
-    @property
-    def rank(self) -> int:
-        return _RANK[self]
+    def __init__(self, value: str) -> None:
+        self.rank = ("economy", "standard", "premium").index(value)
 
     @property
     def below(self) -> Tier | None:
         """The next tier down; None for the lowest."""
-        return _BELOW[self]
-
-
-_RANK = {Tier.ECONOMY: 0, Tier.STANDARD: 1, Tier.PREMIUM: 2}
-_BELOW = {Tier.ECONOMY: None, Tier.STANDARD: Tier.ECONOMY, Tier.PREMIUM: Tier.STANDARD}
+        return list(Tier)[self.rank - 1] if self.rank else None
 
 
 @dataclass(frozen=True, slots=True)

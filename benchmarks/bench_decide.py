@@ -1,0 +1,76 @@
+"""How long one decision takes over 30 pools, on one core. Prints JSON; the target is a median below 100 microseconds.
+
+    python benchmarks/bench_decide.py [--rounds 20000]
+
+Two cases: the shipped default policy (30 pools, of which a class lists a few), and the dearest there can be, all 30
+pools on one ladder, warm and busy, and all of them candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from policies.decide import decide
+from policies.facts import Facts
+from policies.load import load_policy
+from policies.policy import Policy, RequestClass
+from policies.requirements import Requirements, Tier
+from pools.state import PoolState
+from pricing.budgets.store import Room
+
+POOLS = 30
+BUSY = PoolState(ready=2, in_flight=3, kv_tokens_in_flight=6_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20_000)
+    rounds = parser.parse_args().rounds
+    policy = load_policy([], environ={}, now_us=1_767_225_600_000_000, assume_deployed=True)
+    shipped = facts_for(policy, policy.classes["chat"], dict.fromkeys(policy.pools, BUSY))
+    wide_class = widened(policy.classes["chat"])
+    wide = facts_for(policy, wide_class, {rung.pool.name: BUSY for rung in wide_class.ladder})
+    results = {name: measure(facts, rounds) for name, facts in (("shipped_default", shipped), ("one_ladder", wide))}
+    print(json.dumps({"benchmark": "decide", "pools": POOLS, "rounds": rounds, **results}, indent=2))
+
+
+def widened(request_class: RequestClass) -> RequestClass:
+    """A class whose ladder repeats the given one's pools, under other names, until there are 30."""
+    ladder = []
+    for order in range(POOLS):
+        rung = request_class.ladder[order % len(request_class.ladder)]
+        ladder.append(replace(rung, order=order, pool=replace(rung.pool, name=f"{rung.pool.name}-{order}")))
+    return replace(request_class, ladder=tuple(ladder))
+
+
+def facts_for(policy: Policy, request_class: RequestClass, states: Mapping[str, PoolState]) -> Facts:
+    needs = Requirements("chat", Tier.ECONOMY, 800, 400, 200, request_class.limits.first_byte_deadline_s)
+    room = Room(5_000_000_000, "acme/day", False)
+    return Facts(needs, request_class, states, room, {}, 50_000_000, policy.version, (policy.price_book,), 0)
+
+
+def measure(facts: Facts, rounds: int) -> dict[str, float | int]:
+    """Microseconds of one call: median and 99th percentile, after a warm-up."""
+    for _ in range(rounds // 10):
+        decide(facts)
+    taken_ns = []
+    for _ in range(rounds):
+        began_ns = time.perf_counter_ns()
+        decide(facts)
+        taken_ns.append(time.perf_counter_ns() - began_ns)
+    decision = decide(facts)
+    return {
+        "median_us": round(statistics.median(taken_ns) / 1000, 1),
+        "p99_us": round(statistics.quantiles(taken_ns, n=100)[98] / 1000, 1),
+        "candidates": len(decision.candidates),
+        "rejected": len(decision.rejected),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Policy files are looked at every few seconds; when their content changed, the whole set is swapped as one.
+
+Content, not times: a symlink swap (as Kubernetes does with a ConfigMap) changes no file's time, and a touched file is
+not a changed one. A set that is wrong, or is still being written while it is read, leaves the old one in force; what is
+wrong is in `state().last_error`, and the set is tried again when its content changes once more.
+
+`check_once` is one look, without tasks or sleeping: the endpoint calls it from a loop, tests call it directly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from policies.fileset import SHIPPED_DEFAULT, outside_paths, policy_files
+from policies.load import load_policy
+from policies.policy import Policy
+from pricing.clock import Clock
+from pricing.errors import FileProblem
+
+OnSwap = Callable[[Policy, Policy], None]
+"""(old, new), called after the swap."""
+
+OnRefused = Callable[[FileProblem], None]
+
+Outcome = Literal["unchanged", "swapped", "refused", "unsettled"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadState:
+    """For /health. `loaded_us` is when the policy in force was loaded, `last_error` what is wrong with the files now."""
+
+    version: str
+    loaded_us: int
+    last_error: tuple[str, ...]
+    checked_us: int
+
+
+class Reloader:
+    """Holds the policy in force. Not thread-safe: one caller looks at a time."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        clock: Clock,
+        *,
+        environ: Mapping[str, str],
+        assume_deployed: bool = False,
+        on_swap: OnSwap | None = None,
+        on_refused: OnRefused | None = None,
+    ) -> None:
+        """Load for the first time. Raises FileProblem: there is no old set to keep."""
+        self._paths = tuple(paths) or (SHIPPED_DEFAULT,)
+        self._clock = clock
+        self._environ = environ
+        self._assume_deployed = assume_deployed
+        self._on_swap = on_swap
+        self._on_refused = on_refused
+        self._outside = outside_paths(self._paths)
+        self._seen = self._fingerprint()
+        self._policy = self._load()
+        self._loaded_us = self._checked_us = clock.wall_us()
+        self._problem: FileProblem | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. A request takes it once and keeps it."""
+        return self._policy
+
+    def state(self) -> ReloadState:
+        problems = tuple(self._problem.problems) if self._problem else ()
+        return ReloadState(self._policy.version, self._loaded_us, problems, self._checked_us)
+
+    def check_once(self) -> Outcome:
+        """Look once. `unsettled`: the files changed while they were read; the next look tries again.
+
+        A later price book that has come into force counts as a change.
+        """
+        self._checked_us = self._clock.wall_us()
+        before = self._fingerprint()
+        if before == self._seen and not self._book_is_due():
+            return "unchanged"
+        self._outside = outside_paths(self._paths) or self._outside
+        before = self._fingerprint()
+        try:
+            fresh = self._load()
+        except FileProblem as error:
+            return self._refuse(error, before)
+        if self._fingerprint() != before:
+            return "unsettled"
+        self._seen = before
+        self._problem = None
+        return self._swap(fresh)
+
+    def _refuse(self, error: FileProblem, before: str) -> Outcome:
+        if self._fingerprint() != before:
+            return "unsettled"
+        self._seen = before
+        self._problem = error
+        if self._on_refused:
+            self._on_refused(error)
+        return "refused"
+
+    def _swap(self, fresh: Policy) -> Outcome:
+        old = self._policy
+        if fresh.version == old.version:
+            return "unchanged"
+        self._policy = fresh
+        self._loaded_us = self._checked_us
+        if self._on_swap:
+            self._on_swap(old, fresh)
+        return "swapped"
+
+    def _load(self) -> Policy:
+        return load_policy(
+            self._paths, environ=self._environ, now_us=self._clock.wall_us(), assume_deployed=self._assume_deployed
+        )
+
+    def _book_is_due(self) -> bool:
+        changes = self._policy.rate_changes
+        return self._problem is None and bool(changes) and changes[0].at_us <= self._checked_us
+
+    def _fingerprint(self) -> str:
+        """A hash over names and content of every file that the policy is made from. A file that cannot be read counts
+        as an empty one: loading will say what is wrong with it.
+        """
+        digest = hashlib.sha256()
+        for path in (*_existing(self._paths), *_existing(self._outside)):
+            digest.update(str(path).encode())
+            digest.update(hashlib.sha256(_content(path)).digest())
+        return digest.hexdigest()
+
+
+def _existing(paths: Sequence[Path]) -> list[Path]:
+    try:
+        return policy_files(paths)
+    except FileProblem:
+        return list(paths)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
