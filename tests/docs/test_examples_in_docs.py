@@ -1,0 +1,61 @@
+"""Examples in the docs are real: commands print what the page shows, and policies load."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from policies.load import load
+
+from support.docs import Piece, blocks, pages
+from support.repository import ROOT
+
+WIDTH = "110"  # columns; what fits a page without scrolling
+CONSOLE = [block for page in pages() for block in blocks(page) if block.info == "console"]
+POLICIES = [
+    block for page in pages() for block in blocks(page) if block.info == "yaml" and block.text.startswith("# policy")
+]
+
+
+def place(block: Piece) -> str:
+    return block.place
+
+
+def transcript(block: Piece) -> str:
+    """Run each `$ command` of a block and write down what a reader would see."""
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": WIDTH, "NO_COLOR": "1"}
+    seen = []
+    for line in block.text.replace("\\\n", "").splitlines():
+        if line.startswith("$ "):
+            done = subprocess.run(
+                shlex.split(line[2:]), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            )
+            seen.append(done.stdout + done.stderr)
+    return "".join(seen)
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=place)
+def test_console_examples_print_what_the_page_shows(block: Piece) -> None:
+    """What stands under `$ command` in a console block is what that command prints, run today."""
+    lines = block.text.replace("\\\n", "").splitlines()
+    shown = [line.rstrip() for line in lines if not line.startswith("$ ")]
+    assert [line.rstrip() for line in transcript(block).splitlines()] == shown
+
+
+def test_the_readme_shows_a_real_explain_table() -> None:
+    """The first console block of README.md is a `sluice explain` with its output, so the check above covers it."""
+    first = next(block for block in CONSOLE if block.page.name == "README.md")
+    assert first.text.startswith("$ sluice explain ")
+    assert len(first.text.splitlines()) > 5
+
+
+@pytest.mark.parametrize("block", POLICIES, ids=place)
+def test_policy_examples_load(block: Piece, tmp_path: Path) -> None:
+    """Every YAML block that begins with `# policy` is a policy that loads."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(block.text, encoding="utf-8")
+    load([path])
