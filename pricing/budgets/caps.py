@@ -1,13 +1,20 @@
-"""Caps: an amount, a window, a scope and thresholds."""
+"""Caps: an amount, a window, a scope and thresholds, and how files write them.
+
+`24h`, `7d`, `90m` are windows that roll; `1mo` is a calendar month. `tenant:acme` is a scope. `80%` is a threshold.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
 BUCKET_S: Final = 900  # spend is kept in 15-minute buckets
+LONGEST_ROLLING_S: Final = 31 * 86_400  # how far back a store keeps its buckets at hand
+_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 
 
 class Unlimited(Enum):
@@ -66,6 +73,18 @@ class Cap:
     raises: tuple[TemporaryRaise, ...] = ()
     place: str = ""
 
+    @property
+    def label(self) -> str:
+        """What people call it: `acme/day` for a tenant's cap, `pool:l4/day` for any other scope."""
+        whose = self.scope.value if self.scope.kind is ScopeKind.TENANT else str(self.scope)
+        return f"{whose}/{self.name}"
+
+    def amount_at(self, wall_us: int) -> int | Unlimited:
+        """The amount in force at an instant: the file's, or the highest temporary raise that has not ended."""
+        if not self.raises or isinstance(self.amount_nusd, Unlimited):
+            return self.amount_nusd
+        return max(self.amount_nusd, *(r.amount_nusd if wall_us < r.until_us else 0 for r in self.raises))
+
 
 @dataclass(frozen=True, slots=True)
 class CapTable:
@@ -73,3 +92,43 @@ class CapTable:
 
     caps: tuple[Cap, ...]
     timezone: ZoneInfo
+
+
+def parse_window(text: str) -> Window:
+    """`24h`, `7d`, `30d`, `90m` or `1mo`. Raises ValueError for anything else.
+
+    A rolling window is a whole number of 15-minute buckets, at least one and at most 31 days.
+    """
+    if text == "1mo":
+        return Window(text, None)
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
+    if match is None:
+        raise ValueError(f"'{text}' is not a window; write 24h, 7d, 30d or another rolling span, or 1mo")
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds % BUCKET_S or seconds > LONGEST_ROLLING_S:
+        raise ValueError(
+            f"window '{text}' must be a multiple of 15 minutes and at most 31 days; 1mo is a calendar month"
+        )
+    return Window(text, seconds)
+
+
+def parse_scope(text: str) -> Scope:
+    """`tenant:acme`, `pool:l4-chat`, `tag:batch`. Raises ValueError for an unknown kind or an empty value."""
+    kind, _, value = text.partition(":")
+    if kind not in ScopeKind.__members__.values() or not value:
+        kinds = ", ".join(ScopeKind)
+        raise ValueError(f"'{text}' is not a scope; write kind:value with one of these kinds: {kinds}")
+    return Scope(ScopeKind(kind), value)
+
+
+def parse_permille(text: str | int | float) -> int:
+    """`80%` or `0.8` as parts per thousand, 1 to 1000. Raises ValueError."""
+    written = str(text).strip()
+    try:
+        share = Decimal(written[:-1]) / 100 if written.endswith("%") else Decimal(written)
+    except InvalidOperation:
+        raise ValueError(f"'{text}' is not a share; write 80% or 0.8") from None
+    permille = share * 1000
+    if not 1 <= permille <= 1000 or permille != int(permille):
+        raise ValueError(f"'{text}' must be between 0.1% and 100%, in steps of 0.1%")
+    return int(permille)

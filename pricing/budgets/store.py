@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pricing.budgets.caps import CapTable, Scope
+from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 
@@ -105,12 +106,16 @@ class BudgetStore(Protocol):
         """From memory, without waiting; a view, not a promise."""
         ...
 
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
+        """What opening such a hold now would raise, from memory; None where there is room."""
+        ...
+
     async def open(self, wish: OpenHold) -> Hold:
         """Set money aside; durable when it returns. Raises BudgetExceeded, StoreUnavailable."""
         ...
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
-        """Grow holds (id, new amount) in one batch and renew their leases; unknown ids come back ungranted, amount 0."""
+        """Grow holds (id, new amount) in one batch and renew their leases; unknown ids: ungranted, amount 0."""
         ...
 
     async def settle(self, settlement: Settlement) -> None:

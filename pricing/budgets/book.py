@@ -1,0 +1,262 @@
+"""The budget book: holds, spend and caps as a state machine that never waits and touches no disk.
+
+    open ──extend*──┬─ settle    spends at most the hold (or more, under `finish`)
+                    ├─ release   spends nothing
+                    └─ expire    spends the hold's amount, once its lease has run out
+
+A step either happens in every scope or changes nothing. `wall_us` places money in windows, `mono_us` runs leases down;
+both are passed in. A store that could not write a step takes it back with the `undo_` method beside it, last first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pricing.budgets.account import Account, CapView, CapWarning
+from pricing.budgets.caps import LONGEST_ROLLING_S, CapTable, Scope
+from pricing.budgets.refusal import refuse
+from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room
+from pricing.budgets.windows import bucket_of
+from pricing.clock import US_PER_S
+from pricing.errors import HoldEnded, Shortfall
+from pricing.ledger.rows import LedgerRow
+
+REMEMBERED_ENDS: Final = 16_384  # ids of ended holds kept at hand, so that a second or late end is known as such
+KEPT_US: Final = (LONGEST_ROLLING_S + 2 * 86_400) * US_PER_S  # spend older than this is in no window
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One open hold. `bucket` is that of its request's first hold; `deadline_us` is monotonic time."""
+
+    hold_id: str
+    request_id: str
+    amount_nusd: int
+    anchor_us: int
+    bucket: int
+    lease_us: int
+    deadline_us: int
+    on_expiry: LedgerRow | None
+    accounts: tuple[Account, ...]
+
+    def as_hold(self, mono_us: int) -> Hold:
+        return Hold(self.hold_id, self.amount_nusd, self.anchor_us, self.good_for_s(mono_us))
+
+    def good_for_s(self, mono_us: int) -> float:
+        return max(0, self.deadline_us - mono_us) / US_PER_S
+
+
+class BudgetBook:
+    """All budgets of one store. Raises BudgetExceeded and HoldEnded, and ValueError for a caller's mistake."""
+
+    def __init__(self, caps: CapTable, wall_us: int, on_warn: Callable[[CapWarning], None]) -> None:
+        self._accounts: dict[Scope, Account] = {}
+        self._holds: dict[str, Held] = {}
+        self._ended: dict[str, None] = {}
+        self._expired: dict[str, None] = {}
+        self._views: list[CapView] = []
+        self._on_warn = on_warn
+        self.replace_caps(caps, wall_us)
+
+    # -- caps ------------------------------------------------------------------------------------------------------
+
+    def replace_caps(self, caps: CapTable, wall_us: int) -> None:
+        """Put a table in force. Money stays where it is; a cap that is unchanged keeps silent about old warnings."""
+        quiet = self.quiet_caps()
+        for account in self._accounts.values():
+            account.views = []
+        self._zone = caps.timezone
+        self._views = []
+        for cap in caps.caps:
+            account = self.account(cap.scope)
+            view = CapView(cap, account, caps.timezone, wall_us)
+            account.views.append(view)
+            self._views.append(view)
+        self.keep_quiet(quiet)
+
+    def quiet_caps(self) -> dict[tuple[str, str], int]:
+        """Until when each cap at its present amount has warned: (label, amount) -> microseconds since the epoch."""
+        return {_warning_key(view): view.quiet_until_us for view in self._views if view.quiet_until_us}
+
+    def keep_quiet(self, quiet: Mapping[tuple[str, str], int]) -> None:
+        for view in self._views:
+            view.quiet_until_us = quiet.get(_warning_key(view), view.quiet_until_us)
+
+    # -- holds -----------------------------------------------------------------------------------------------------
+
+    def find(self, hold_id: str) -> Held | None:
+        """An open hold."""
+        return self._holds.get(hold_id)
+
+    def open_holds(self) -> tuple[Held, ...]:
+        return tuple(self._holds.values())
+
+    def has_expired(self, hold_id: str) -> bool:
+        return hold_id in self._expired
+
+    def open(self, wish: OpenHold, wall_us: int, mono_us: int) -> Held:
+        """Set money aside in every scope, or in none. Raises BudgetExceeded; HoldEnded for an id that has ended."""
+        if wish.amount_nusd < 0 or wish.lease_s <= 0:
+            raise ValueError(f"hold {wish.hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
+        if wish.hold_id in self._holds or wish.hold_id in self._ended:
+            raise HoldEnded(f"hold {wish.hold_id} was opened before; every attempt needs an id of its own")
+        anchor_us = wall_us if wish.anchor_us is None else wish.anchor_us
+        held = Held(
+            hold_id=wish.hold_id,
+            request_id=wish.request_id,
+            amount_nusd=0,
+            anchor_us=anchor_us,
+            bucket=bucket_of(anchor_us),
+            lease_us=round(wish.lease_s * US_PER_S),
+            deadline_us=mono_us + round(wish.lease_s * US_PER_S),
+            on_expiry=wish.on_expiry,
+            accounts=tuple(self.account(scope) for scope in dict.fromkeys(wish.scopes)),
+        )
+        self._check(held, wish.amount_nusd, wall_us)
+        self._grow(held, wish.amount_nusd)
+        self._holds[wish.hold_id] = held
+        return held
+
+    def undo_open(self, held: Held) -> None:
+        del self._holds[held.hold_id]
+        self._grow(held, -held.amount_nusd)
+
+    def extend(self, hold_id: str, amount_nusd: int, wall_us: int, mono_us: int) -> Extended:
+        """Grow a hold to `amount_nusd` if every cap has room, and renew its lease either way. It never shrinks."""
+        held = self._holds.get(hold_id)
+        if held is None:
+            return Extended(hold_id, 0, granted=False, good_for_s=0.0)
+        held.deadline_us = mono_us + held.lease_us
+        more_nusd = max(0, amount_nusd - held.amount_nusd)
+        granted = self._first_shortfall(held, more_nusd, wall_us) is None if more_nusd else True
+        if granted:
+            self._grow(held, more_nusd)
+        return Extended(hold_id, held.amount_nusd, granted, held.good_for_s(mono_us))
+
+    def undo_extend(self, hold_id: str, amount_nusd: int) -> None:
+        held = self._holds[hold_id]
+        self._grow(held, amount_nusd - held.amount_nusd)
+
+    def settle(self, hold_id: str, amount_nusd: int, wall_us: int, *, may_exceed_hold: bool = False) -> Held:
+        """End a hold with an amount spent. Raises HoldEnded, and ValueError for more than the hold without leave."""
+        held = self._holds.get(hold_id)
+        if held is None:
+            raise HoldEnded(f"hold {hold_id} has ended or was never opened; settle each hold once")
+        if amount_nusd < 0 or (amount_nusd > held.amount_nusd and not may_exceed_hold):
+            raise ValueError(
+                f"hold {hold_id}: {amount_nusd} nano-dollars do not fit its {held.amount_nusd}; extend first"
+            )
+        self._end(held, amount_nusd, wall_us)
+        return held
+
+    def expire(self, wall_us: int, mono_us: int) -> list[Held]:
+        """End the holds whose lease has run out, each spent in full."""
+        due = [held for held in self._holds.values() if held.deadline_us <= mono_us]
+        for held in due:
+            self._end(held, held.amount_nusd, wall_us)
+            _remember(self._expired, held.hold_id)
+        return due
+
+    def undo_end(self, held: Held, amount_nusd: int) -> None:
+        """Take back a settlement, release (amount 0) or expiry."""
+        self._ended.pop(held.hold_id, None)
+        self._expired.pop(held.hold_id, None)
+        self._holds[held.hold_id] = held
+        for account in held.accounts:
+            account.change(held.bucket, -amount_nusd, held.amount_nusd)
+
+    # -- spend without a hold --------------------------------------------------------------------------------------
+
+    def spend(self, scope: Scope, bucket: int, amount_nusd: int, wall_us: int) -> None:
+        """Add what was spent outside any hold: boot and idle on pools."""
+        account = self.account(scope)
+        account.change(bucket, amount_nusd, 0)
+        self._warn(account, wall_us)
+
+    def restore_spend(self, scope: Scope, bucket: int, amount_nusd: int) -> None:
+        """Put back what a file remembers, or take a `spend` back (negative); no warning is due."""
+        self.account(scope).change(bucket, amount_nusd, 0)
+
+    def restore_hold(self, held: Held) -> None:
+        """Put back a hold that a file remembers; it was granted before, so no cap is asked."""
+        self._holds[held.hold_id] = held
+        for account in held.accounts:
+            account.change(held.bucket, 0, held.amount_nusd)
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    def room(self, scopes: Sequence[Scope], wall_us: int) -> Room:
+        """What the tightest cap over these scopes leaves now."""
+        left: int | None = None
+        tightest: str | None = None
+        lower_tier = False
+        for scope in scopes:
+            account = self._accounts.get(scope)
+            for view in account.views if account else ():
+                here = view.left_nusd(wall_us)
+                lower_tier = lower_tier or view.lowering(wall_us)
+                if here is not None and (left is None or here < left):
+                    left, tightest = here, view.cap.label
+        return Room(left, tightest, lower_tier)
+
+    def statuses(self, wall_us: int) -> list[CapStatus]:
+        return [view.status(wall_us) for view in self._views]
+
+    def account(self, scope: Scope) -> Account:
+        """The scope's account, made when first asked for."""
+        account = self._accounts.get(scope)
+        if account is None:
+            account = self._accounts[scope] = Account(scope)
+        return account
+
+    def prune(self, wall_us: int) -> None:
+        """Forget spend that no window can hold any more; call it now and then."""
+        oldest = bucket_of(wall_us - KEPT_US)
+        for account in self._accounts.values():
+            account.forget_before(oldest)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _check(self, held: Held, more_nusd: int, wall_us: int) -> None:
+        shortfall = self._first_shortfall(held, more_nusd, wall_us)
+        if shortfall is not None:
+            raise refuse(shortfall, wall_us, self._zone)
+
+    def _first_shortfall(self, held: Held, more_nusd: int, wall_us: int) -> Shortfall | None:
+        for account in held.accounts:
+            for view in account.views:
+                shortfall = view.shortfall(more_nusd, held.bucket, wall_us)
+                if shortfall is not None:
+                    return shortfall
+        return None
+
+    def _grow(self, held: Held, more_nusd: int) -> None:
+        held.amount_nusd += more_nusd
+        for account in held.accounts:
+            account.change(held.bucket, 0, more_nusd)
+
+    def _end(self, held: Held, amount_nusd: int, wall_us: int) -> None:
+        del self._holds[held.hold_id]
+        _remember(self._ended, held.hold_id)
+        for account in held.accounts:
+            account.change(held.bucket, amount_nusd, -held.amount_nusd)
+            if amount_nusd:
+                self._warn(account, wall_us)
+
+    def _warn(self, account: Account, wall_us: int) -> None:
+        for view in account.views:
+            warning = view.warning(wall_us)
+            if warning is not None:
+                self._on_warn(warning)
+
+
+def _warning_key(view: CapView) -> tuple[str, str]:
+    return view.cap.label, str(view.cap.amount_nusd)
+
+
+def _remember(ends: dict[str, None], hold_id: str) -> None:
+    ends[hold_id] = None
+    if len(ends) > REMEMBERED_ENDS:
+        del ends[next(iter(ends))]

@@ -1,0 +1,205 @@
+"""The writer of a ledger file: one thread that turns the changes of many requests into one transaction.
+
+A `Change` is what one step of the budget book does to the file. The thread takes all that wait, merges them (a hold
+opened and ended in one group never reaches the file, spend adds up per bucket) and commits once. Statements carry
+many rows each, because every call into SQLite hands the interpreter's lock back and forth with the event loop.
+
+A commit that fails fails its group and everything that was handed over meanwhile: the owner takes those steps back in
+memory and starts a new epoch, and the thread drops what still arrives from the old one.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from pricing.budgets.account import CapWarning
+from pricing.budgets.book import Held
+from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_values, row_to_json, row_values
+from pricing.ledger.rows import LedgerRow, RequestRow
+
+LARGEST_GROUP: Final = 512  # changes in one transaction
+HOLD_COLUMNS: Final = (
+    "hold_id",
+    "request_id",
+    "amount_nusd",
+    "anchor_us",
+    "lease_us",
+    "lease_ends_us",
+    "scopes",
+    "on_expiry",
+)
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """What one step writes. `held` are (hold, amount, wall time of its lease's end) as they were at that step."""
+
+    opened: list[tuple[Held, int, int]] = field(default_factory=list)
+    extended: list[tuple[Held, int, int]] = field(default_factory=list)
+    ended: list[Held] = field(default_factory=list)
+    spend: list[tuple[str, int, int]] = field(default_factory=list)  # scope, bucket, nano-dollars
+    rows: list[LedgerRow] = field(default_factory=list)
+    requests: list[RequestRow] = field(default_factory=list)
+    warnings: list[CapWarning] = field(default_factory=list)
+    epoch: int = 0
+
+
+class Journal:
+    """Owns the connection for writing. `written` and `failed` are called in the thread."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        written: Callable[[Sequence[Change]], None],
+        failed: Callable[[int, Exception], None],
+    ) -> None:
+        self._connection = connection
+        self._written = written
+        self._failed = failed
+        self._queue: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
+        self._epoch = 0
+        self._thread = threading.Thread(target=self._run, name="sluice-ledger", daemon=True)
+        self._thread.start()
+
+    def put(self, change: Change) -> None:
+        """Hand a change over; it never waits."""
+        self._queue.put(change)
+
+    def stop(self) -> None:
+        """Write what was handed over, then end the thread. Waits; call it outside the event loop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            group, stopping = self._gather()
+            fresh = [change for change in group if change.epoch == self._epoch]
+            if not fresh:
+                continue
+            try:
+                write(self._connection, fresh)
+            except (sqlite3.Error, OverflowError) as error:
+                self._epoch += 1
+                self._failed(self._epoch, error)
+            else:
+                self._written(fresh)
+
+    def _gather(self) -> tuple[list[Change], bool]:
+        """Wait for one change, take the others that are there. The flag says that this is the last group."""
+        group: list[Change] = []
+        change = self._queue.get()
+        while change is not None:
+            group.append(change)
+            if len(group) == LARGEST_GROUP:
+                return group, False
+            try:
+                change = self._queue.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+
+def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    """Write changes in one transaction, all or none. Raises sqlite3.Error, and OverflowError beyond 64 bits."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _write_holds(connection, changes)
+        _write_spend(connection, changes)
+        rows = [row_values(row) for change in changes for row in change.rows]
+        _insert(connection, "ledger_rows", ROW_COLUMNS, rows)
+        requests = [request_values(request) for change in changes for request in change.requests]
+        _insert(connection, "requests", REQUEST_COLUMNS, requests)
+        _write_warnings(connection, changes)
+        connection.execute("COMMIT")
+    except (sqlite3.Error, OverflowError):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _write_holds(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    opened: dict[str, list[Any]] = {}
+    extended: dict[str, tuple[int, int, str]] = {}
+    ended: list[list[Any]] = []
+    for change in changes:
+        for held, amount_nusd, lease_ends_us in change.opened:
+            opened[held.hold_id] = _hold_values(held, amount_nusd, lease_ends_us)
+        for held, amount_nusd, lease_ends_us in change.extended:
+            extended[held.hold_id] = (amount_nusd, lease_ends_us, held.hold_id)
+        for held in change.ended:
+            extended.pop(held.hold_id, None)
+            if opened.pop(held.hold_id, None) is None:
+                ended.append([held.hold_id])
+    _insert(connection, "holds", HOLD_COLUMNS, list(opened.values()))
+    if extended:
+        connection.executemany(
+            "UPDATE holds SET amount_nusd = ?, lease_ends_us = ? WHERE hold_id = ?", extended.values()
+        )
+    for chunk in _chunks(ended):
+        marks = ",".join("?" * len(chunk))
+        connection.execute(f"DELETE FROM holds WHERE hold_id IN ({marks})", [hold_id for [hold_id] in chunk])
+
+
+def _write_spend(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    sums: dict[tuple[str, int], int] = {}
+    for change in changes:
+        for scope, bucket, nusd in change.spend:
+            sums[scope, bucket] = sums.get((scope, bucket), 0) + nusd
+    values = [[scope, bucket, nusd] for (scope, bucket), nusd in sums.items() if nusd]
+    add = "ON CONFLICT (scope, bucket) DO UPDATE SET nusd = nusd + excluded.nusd"
+    _insert(connection, "spend", ("scope", "bucket", "nusd"), values, add)
+
+
+def _write_warnings(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    sent = {(warning.cap, str(warning.amount_nusd)): warning for change in changes for warning in change.warnings}
+    values = [[cap, amount, warning.quiet_until_us] for (cap, amount), warning in sent.items()]
+    renew = "ON CONFLICT (cap, amount) DO UPDATE SET quiet_until_us = excluded.quiet_until_us"
+    _insert(connection, "warnings", ("cap", "amount", "quiet_until_us"), values, renew)
+
+
+def _hold_values(held: Held, amount_nusd: int, lease_ends_us: int) -> list[Any]:
+    scopes = msgspec.json.encode([account.name for account in held.accounts]).decode()
+    on_expiry = None if held.on_expiry is None else row_to_json(held.on_expiry)
+    return [
+        held.hold_id,
+        held.request_id,
+        amount_nusd,
+        held.anchor_us,
+        held.lease_us,
+        lease_ends_us,
+        scopes,
+        on_expiry,
+    ]
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[list[Any]],
+    on_conflict: str = "ON CONFLICT DO NOTHING",
+) -> None:
+    """Insert rows with as few statements as there are powers of two in their number, so that each is prepared once."""
+    marks = "(" + ",".join("?" * len(columns)) + ")"
+    for chunk in _chunks(rows):
+        many = ",".join([marks] * len(chunk))
+        values = [value for row in chunk for value in row]
+        connection.execute(f"INSERT INTO {table} ({','.join(columns)}) VALUES {many} {on_conflict}", values)
+
+
+def _chunks(rows: Sequence[list[Any]]) -> Iterable[Sequence[list[Any]]]:
+    """Pieces of 64, 32, 16, … 1 rows."""
+    start, size = 0, 64
+    while start < len(rows):
+        while size > len(rows) - start:
+            size //= 2
+        yield rows[start : start + size]
+        start += size

@@ -1,0 +1,73 @@
+"""Ledger values as the columns of their tables, and back.
+
+The column lists follow the dataclasses of `pricing.ledger.rows` field by field; a test holds them against the tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+
+ROW_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(LedgerRow))
+REQUEST_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(RequestRow))
+_row_fields = attrgetter(*ROW_COLUMNS)
+_request_fields = attrgetter(*REQUEST_COLUMNS)
+_KIND: Final = ROW_COLUMNS.index("kind")
+_ESTIMATED: Final = ROW_COLUMNS.index("estimated")
+_STREAM: Final = REQUEST_COLUMNS.index("stream")
+_row_json = msgspec.json.Decoder(LedgerRow)
+
+
+def row_values(row: LedgerRow) -> list[Any]:
+    """One value per column of `ledger_rows`, in the order of ROW_COLUMNS. Words of enums become plain text."""
+    values = [str(value) if isinstance(value, str) else value for value in _row_fields(row)]
+    values[-1] = tags_text(row.tags)
+    return values
+
+
+def row_from(values: Sequence[Any]) -> LedgerRow:
+    """The row that `row_values` wrote."""
+    fields = list(values)
+    fields[_KIND] = RowKind(fields[_KIND])
+    fields[_ESTIMATED] = bool(fields[_ESTIMATED])
+    fields[-1] = tags_from(fields[-1])
+    return LedgerRow(*fields)
+
+
+def request_values(request: RequestRow) -> list[Any]:
+    """One value per column of `requests`, in the order of REQUEST_COLUMNS."""
+    values = [str(value) if isinstance(value, str) else value for value in _request_fields(request)]
+    values[-1] = tags_text(request.tags)
+    return values
+
+
+def request_from(values: Sequence[Any]) -> RequestRow:
+    """The summary that `request_values` wrote."""
+    fields = list(values)
+    fields[_STREAM] = bool(fields[_STREAM])
+    fields[-1] = tags_from(fields[-1])
+    return RequestRow(*fields)
+
+
+def tags_text(tags: tuple[str, ...]) -> str:
+    """Tags as a JSON array; the empty one is written without an encoder, since most rows have none."""
+    return msgspec.json.encode(tags).decode() if tags else "[]"
+
+
+def tags_from(text: str) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...])
+
+
+def row_to_json(row: LedgerRow) -> str:
+    """A row that may be written later (`OpenHold.on_expiry`), as text."""
+    return msgspec.json.encode(row).decode()
+
+
+def row_from_json(text: str) -> LedgerRow:
+    return _row_json.decode(text)

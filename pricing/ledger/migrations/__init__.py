@@ -1,0 +1,1 @@
+"""Alembic scripts that create and upgrade ledger files; run by `pricing.ledger.upgrade`."""

@@ -1,0 +1,108 @@
+"""The tables of a ledger file, as SQLAlchemy metadata.
+
+Only what creates, upgrades or checks a file imports this; the hot writer and the readers speak SQL by themselves, with
+the column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants microseconds since the epoch.
+
+    ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
+    requests      one summary per request, no amounts
+    holds         holds that are open now
+    spend         what each scope has spent, per 15-minute bucket; caps read it
+    warnings      until when a cap at its amount has sent its warning
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+
+metadata = MetaData()
+Big = BigInteger().with_variant(Integer, "sqlite")  # 64 bits on every database
+
+ledger_rows = Table(
+    "ledger_rows",
+    metadata,
+    Column("seq", Big, primary_key=True),
+    Column("row_id", Text, nullable=False, unique=True),
+    Column("at_us", Big, nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("amount_nusd", Big, nullable=False),
+    Column("metered_nusd", Big, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("gpu", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("policy_version", Text, nullable=False),
+    Column("price_books", Text, nullable=False),
+    Column("tenant", Text),
+    Column("key_id", Text),
+    Column("request_id", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("request_class", Text),
+    Column("tier", Text),
+    Column("outcome", Text, nullable=False),
+    Column("duration_us", Big, nullable=False),
+    Column("ttft_us", Big),
+    Column("prompt_tokens", Big),
+    Column("completion_tokens", Big),
+    Column("estimated", Boolean, nullable=False),
+    Column("tags", Text, nullable=False),
+)
+Index("ix_ledger_rows_request_id", ledger_rows.c.request_id, sqlite_where=ledger_rows.c.request_id.isnot(None))
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("at_us", Big, nullable=False, index=True),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("model_asked", Text, nullable=False),
+    Column("request_class", Text, nullable=False),
+    Column("tier_asked", Text, nullable=False),
+    Column("tier_served", Text),
+    Column("pool", Text),
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("error_code", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("duration_us", Big, nullable=False),
+    Column("prompt_tokens", Big),
+    Column("completion_tokens", Big),
+    Column("baseline_nusd", Big),
+    Column("policy_version", Text, nullable=False),
+    Column("decisions_json", LargeBinary, nullable=False),
+    Column("tags", Text, nullable=False),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("hold_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False),
+    Column("amount_nusd", Big, nullable=False),
+    Column("anchor_us", Big, nullable=False),
+    Column("lease_us", Big, nullable=False),
+    Column("lease_ends_us", Big, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("on_expiry", Text),
+    sqlite_with_rowid=False,
+)
+
+spend = Table(
+    "spend",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("bucket", Big, primary_key=True),
+    Column("nusd", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+warnings = Table(
+    "warnings",
+    metadata,
+    Column("cap", Text, primary_key=True),
+    Column("amount", Text, primary_key=True),
+    Column("quiet_until_us", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
