@@ -30,14 +30,20 @@ class Clock(Protocol):
 
 
 class ScaledClock:
-    """The machine's clock, `speedup` times faster; 1.0 is real time."""
+    """The machine's clock, `speedup` times faster; 1.0 is real time.
 
-    def __init__(self, speedup: float = 1.0) -> None:
+    `origin_us` is the real instant at which this clock showed the real time (None: now). Processes that are given
+    the same speedup and origin agree on the time, as far as the machine's own clock does not step between their starts.
+    """
+
+    def __init__(self, speedup: float = 1.0, origin_us: int | None = None) -> None:
         if speedup <= 0:
             raise ValueError(f"speedup must be above 0, not {speedup}")
         self.speedup = speedup
         self._mono0_ns = time.monotonic_ns()
-        self._wall0_us = time.time_ns() // 1000
+        now_us = time.time_ns() // 1000
+        origin_us = now_us if origin_us is None else origin_us
+        self._wall0_us = origin_us + int((now_us - origin_us) * speedup)
 
     def mono_us(self) -> int:
         elapsed_ns = time.monotonic_ns() - self._mono0_ns

@@ -5,7 +5,7 @@
 
 from pools.simulator.engine import EngineSettings
 from pools.simulator.faults import FaultKind
-from pools.simulator.roofline import CannotSimulate
+from pools.simulator.roofline import CannotSimulate, speaks_chat
 from pools.simulator.server import SimulatedPools, SimulatorSettings
 
-__all__ = ["CannotSimulate", "EngineSettings", "FaultKind", "SimulatedPools", "SimulatorSettings"]
+__all__ = ["CannotSimulate", "EngineSettings", "FaultKind", "SimulatedPools", "SimulatorSettings", "speaks_chat"]

@@ -79,10 +79,15 @@ class EngineProfile:
         return max(1, round((max(read, compute) + self.overhead_s) * US_PER_S))
 
 
+def speaks_chat(spec: PoolSpec) -> bool:
+    """Whether a pool answers the chat API, which is what simulated pools do."""
+    return spec.model.kind in (ModelKind.TEXT, ModelKind.VISION)
+
+
 def profile_of(spec: PoolSpec, deviation: Deviation) -> EngineProfile:
     """The coefficients of one pool. Raises CannotSimulate for media models and for weights that leave no KV cache."""
     model, gpu = spec.model, spec.gpu
-    if model.kind not in (ModelKind.TEXT, ModelKind.VISION):
+    if not speaks_chat(spec):
         raise CannotSimulate(f"pool '{spec.name}' makes {model.kind}s; simulated pools answer chat and completions")
     bandwidth = gpu.bandwidth_gb_s * 1e9 * spec.gpu_count * BANDWIDTH_EFFICIENCY * deviation.bandwidth
     tflops = gpu.fp8_tflops if spec.quantization == "fp8" and gpu.fp8_tflops else gpu.fp16_tflops

@@ -1,0 +1,88 @@
+"""`sluice simulate`: simulated pools in a process of their own, and the policy part that points a router at them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from policies.load import load_policy
+from policies.policy import Policy
+from pools.simulator import SimulatedPools, speaks_chat
+from pools.spec import PoolSpec
+from pricing.clock import ScaledClock
+from pricing.errors import SluiceError
+from pricing.money import format_usd
+from pricing.yamlfile import nearest
+
+app = typer.Typer()
+
+
+class NothingToSimulate(SluiceError):
+    """The pools that were asked for are not in the policy, or speak no chat API."""
+
+
+@app.command()
+def simulate(
+    policy: Annotated[list[Path] | None, typer.Option(help="policy file or folder; default: the shipped one")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="a pool to run; default: all that answer chat")] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port; 0 takes a free one")] = 8900,
+    speedup: Annotated[float, typer.Option(min=0.01, help="how much faster than life")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of boots, deviations and faults by rate")] = 0,
+    origin_us: Annotated[
+        int | None, typer.Option(help="instant at which scaled and real time agree, shared by processes")
+    ] = None,
+) -> None:
+    """Run simulated pools that answer like vLLM, until interrupted; then print what they billed."""
+    now_us = time.time_ns() // 1000
+    loaded = load_policy(policy or [], environ=os.environ, now_us=now_us, assume_deployed=True)
+    specs = chosen_pools(loaded, pool or [])
+    rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
+    origin_us = now_us if origin_us is None else origin_us
+    simulated = SimulatedPools(specs, rates, ScaledClock(speedup, origin_us), seed)
+    uvloop.run(_run(simulated, host, port, f"speedup {speedup:g}, origin_us {origin_us}, seed {seed}"))
+
+
+def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
+    """The named pools of a policy, or all that speak the chat API. Raises NothingToSimulate."""
+    wanted = list(names) or [name for name, spec in policy.pools.items() if speaks_chat(spec)]
+    unknown = [name for name in wanted if name not in policy.pools]
+    if unknown:
+        hint = nearest(unknown[0], policy.pools) or f"; it has {', '.join(sorted(policy.pools))}"
+        raise NothingToSimulate(f"no pool '{unknown[0]}' in this policy{hint}")
+    if not wanted:
+        raise NothingToSimulate("this policy has no pool that answers chat; name another with --policy")
+    return [policy.pools[name] for name in wanted]
+
+
+def policy_part(base_url: str, pools: Iterable[str]) -> str:
+    """The sections of a policy file that point a router at simulated pools."""
+    lines = ["platform:", f"  url: {base_url}", "endpoints:"]
+    lines += [f"  {name}:\n    url: {base_url}/pools/{name}" for name in pools]
+    return "\n".join(lines)
+
+
+async def _run(simulated: SimulatedPools, host: str, port: int, clock: str) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        base_url = await simulated.start(host, port)
+    except OSError as error:
+        raise NothingToSimulate(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    typer.echo(f"# simulated pools ({clock}); put this into the policy file of the router:")
+    typer.echo(policy_part(base_url, simulated.pools))
+    await stopped.wait()
+    for name, bill in simulated.bill().items():
+        if bill["alive_us"]:
+            typer.echo(f"# {name}: {bill['alive_us'] / 1e6:.1f} container-seconds, {format_usd(bill['billed_nusd'])}")
+    await simulated.stop()
