@@ -39,6 +39,7 @@ format: $(READY) ## ruff: mend what can be mended
 
 types: $(READY) ## mypy --strict
 	@$(BIN)/mypy
+	@$(BIN)/mypy benchmarks tests/support .ci/counts.py
 
 lock: $(READY) ## compile requirements/*.in to hashed requirements/*.txt; ARGS=--upgrade takes new versions
 	@cd requirements && ../$(LOCK) $(ARGS) --output-file runtime.txt runtime.in

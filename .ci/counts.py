@@ -61,8 +61,8 @@ def main(arguments: list[str]) -> int:
         print(f"no usable test report at {path} ({problem}): did pytest start?", file=sys.stderr)
         return 1
     print(counts.line())
-    for problem in counts.problems:
-        print(problem, file=sys.stderr)
+    for found in counts.problems:
+        print(found, file=sys.stderr)
     return 1 if counts.problems else 0
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [name ...] [-- arguments for each benchmark]
 
-A benchmark is a file `bench_*.py` beside this one that prints one result as JSON (see results.py). Without names, all of
-them run, and RESULTS.md is written; with names, their tables are only printed. Exit status 1 when a target was missed.
+A benchmark is a file `bench_*.py` beside this one that prints one result as JSON (see results.py). Without names, all
+of them run, and RESULTS.md is written; with names, their tables are only printed. Exit status 1: a target was missed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def run(name: str, arguments: list[str]) -> Result:
-    """Run one benchmark in a process of its own. Raises CalledProcessError, TimeoutExpired, or ValueError for no JSON."""
+    """Run one benchmark in a process of its own. Raises CalledProcessError, TimeoutExpired, ValueError."""
     print(f"bench_{name} …", file=sys.stderr)
     command = [sys.executable, str(HERE / f"bench_{name}.py"), *arguments]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=LIMIT_S)
