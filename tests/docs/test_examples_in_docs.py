@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from policies.load import load
+from policies.load import load_policy
 
 from support.docs import Piece, blocks, pages
 from support.repository import ROOT
@@ -58,4 +58,4 @@ def test_policy_examples_load(block: Piece, tmp_path: Path) -> None:
     """Every YAML block that begins with `# policy` is a policy that loads."""
     path = tmp_path / "policy.yaml"
     path.write_text(block.text, encoding="utf-8")
-    load([path])
+    load_policy([path], environ={}, now_us=0)

@@ -11,6 +11,8 @@ from support.repository import ROOT, modules_of_tests, product_modules, shown, t
 
 LINES_AT_MOST = 400
 BROAD = {"Exception", "BaseException"}
+# The one place after which nobody is left to answer the client; it logs the fault with its trace.
+LAST_RESORT = "router/http/dispatch.py"
 
 
 def test_no_module_grows_past_one_idea() -> None:
@@ -20,9 +22,10 @@ def test_no_module_grows_past_one_idea() -> None:
 
 
 def test_product_code_catches_only_errors_it_names() -> None:
-    """No bare except, no `except Exception`, no `suppress(Exception)` in the four packages."""
-    found = [f"{shown(path)}:{line}" for path in product_modules() for line in broad_catches(tree(path))]
-    assert found == []
+    """No bare except, `except Exception` or `suppress(Exception)` swallows a bug, but for the last resort's single one."""
+    found = [(shown(path), line) for path in product_modules() for line in broad_catches(tree(path))]
+    assert [f"{name}:{line}" for name, line in found if name != LAST_RESORT] == []
+    assert len(found) <= 1
 
 
 def test_broad_catches_are_seen_in_every_form() -> None:
@@ -30,6 +33,7 @@ def test_broad_catches_are_seen_in_every_form() -> None:
     source = (
         "try: ...\nexcept: ...\ntry: ...\nexcept Exception: ...\ntry: ...\nexcept (OSError, BaseException): ...\n"
         "with contextlib.suppress(Exception): ...\ntry: ...\nexcept OSError: ...\n"
+        "try: ...\nexcept BaseException:\n    close()\n    raise\n"
     )
     assert list(broad_catches(ast.parse(source))) == [2, 4, 6, 7]
 
@@ -68,12 +72,18 @@ def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
 
 
 def broad_catches(module: ast.Module) -> Iterator[int]:
-    """Lines that catch more than errors with a name."""
+    """Lines that swallow more than errors with a name. To clean up and raise on is no swallowing."""
     for node in ast.walk(module):
         if isinstance(node, ast.ExceptHandler) and (node.type is None or is_broad(node.type)):
-            yield node.lineno
+            if not raises_on(node):
+                yield node.lineno
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
             yield from (node.lineno for argument in node.args if is_broad(argument))
+
+
+def raises_on(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
 
 
 def is_broad(expression: ast.expr) -> bool:
