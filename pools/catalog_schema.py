@@ -48,6 +48,7 @@ class GpuRow(Shape):
     bf16: StrictBool = True
     platform_name: str
     max_per_container: Count = 8
+    link_gb_s: Positive = 16.0
     source: str
 
 

@@ -44,6 +44,7 @@ class GpuSpec:
     platform_name: str  # the pinned string a platform is asked for, e.g. `H100!`
     source: str
     max_per_container: int = 8  # how many of them one container may have
+    link_gb_s: float = 16.0  # to the other GPUs of the container, one way: NVLink, or PCIe
 
 
 @dataclass(frozen=True, slots=True)

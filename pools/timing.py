@@ -1,19 +1,23 @@
 """How long a pool takes: first token, each token, and a boot. A roofline by GPU, batch and context.
 
-One decode step of a batch of B requests reads the weights once and every request's KV cache, and computes 2 FLOP per
-active parameter and request; whichever takes longer sets its time:
+One decode step of B requests reads the weights once and every request's KV cache, and computes 2 FLOP per active
+parameter and request; whichever takes longer sets its time. A prefill of n tokens computes, and reads all weights once.
 
-    step = max((weights read + B × (context × KV bytes + state)) / (bandwidth × 0.75),
-               2 × active parameters × B / (TFLOP/s × 0.5)) + overhead
-    prefill = max(one reading of all weights,
-                  (2 × active parameters × n + 2 × attention layers × q heads × head dim × n²) / (TFLOP/s × 0.5))
+    step    = max(weights touched by B + B × (context × KV bytes + 2 × state) at 0.8 of the bandwidth,
+                  2 × active parameters × B at 0.5 of the TFLOP/s, 0.2 with experts)
+              + 2.5 ms + B × 25 µs + 25 µs a layer from two GPUs up + 60 µs a layer with experts
+    prefill = max(2 × active parameters × n + 2 × attention layers × q heads × head dim × n² at the same
+                  + two all-reduces a layer over the link, one reading of all weights)
 
-Of a mixture of experts a step reads the experts that B requests touch, E × (1 - (1 - k/E)^B). Each of the other
-requests is replaced by a new one once during this one's life, so this one waits through one prefill for each of them.
-Weights in FP8 without FP8 arithmetic (before sm_89) are read at half the size and computed in 16 bits.
+Of a mixture of experts, a step touches the experts that B requests choose, E × (1 - (1 - k/E)^B), at 0.7 of the
+bandwidth. FP8 weights on a GPU without FP8 arithmetic are read at half the size and computed in 16 bits.
 
-The constants are fitted to published measurements; `benchmarks/timing_model.py` prints how far off they are, and
-`docs/catalogue.md` keeps its table. Media models take `seconds_per_item` for each image or clip, one at a time.
+Beside `running` others like it, a request sees each of them replaced once during its life, so it sits through one
+prefill for each; and it finds some of those prefills ahead of it in the queue, as many as a queue of that utilization
+has on average: running × prefill × utilization / 4. Each request also pays 20 ms of HTTP, tokenizing and scheduling.
+
+The constants are fitted to published measurements; `benchmarks/timing_model.py` prints how far off the model is, and
+docs/catalogue.md keeps that table. Media models take `seconds_per_item` for each image or clip, one at a time.
 """
 
 from __future__ import annotations
@@ -23,19 +27,41 @@ from dataclasses import dataclass
 import msgspec
 
 from pools.memory import GIB, expert_share, kv_bytes_per_token, loaded_weights_gib
-from pools.spec import ModelSpec, PoolSpec
+from pools.spec import PoolSpec
 
-MEMORY_EFFICIENCY = 0.75
-"""Share of the datasheet's bandwidth that decode kernels reach (0.6 to 0.8 in practice)."""
+MEMORY_EFFICIENCY = 0.8
+"""Share of the datasheet's bandwidth that decode kernels reach."""
+
+EXPERTS_EFFICIENCY = 0.7
+"""The same for routed experts, whose tiles are small."""
 
 COMPUTE_EFFICIENCY = 0.5
-"""Share of dense TFLOP/s reached by decode and prefill (0.4 to 0.6 in practice)."""
+"""Share of dense TFLOP/s reached by decode and prefill."""
 
-STEP_OVERHEAD_S = 0.0025
-"""Scheduler, sampling and kernel launches, per step."""
+EXPERTS_COMPUTE_EFFICIENCY = 0.2
+"""The same for mixtures of experts, whose prefill runs many small, padded products."""
+
+LINK_EFFICIENCY = 0.67
+"""Share of the link's bandwidth that all-reduces reach."""
+
+STEP_OVERHEAD_S = 2.5e-3
+"""Scheduler, kernel launches and host work, per step."""
+
+REQUEST_OVERHEAD_S = 20e-3
+"""HTTP, tokenizing and the first scheduling, once per request."""
+
+SEQUENCE_OVERHEAD_S = 25e-6
+"""Sampling, detokenizing and streaming, per request and step."""
 
 ALL_REDUCE_S = 25e-6
-"""Per layer and step from two GPUs up: two all-reduces."""
+"""Latency of two all-reduces, per layer and step, from two GPUs up."""
+
+EXPERTS_LAYER_S = 60e-6
+"""Routing, permuting and grouped kernels, per layer and step of a mixture of experts."""
+
+QUEUE_FACTOR = 0.25
+"""Prefills ahead in the queue, as a share of running × utilization: 1/2 for random arrivals (M/D/1), near 0 for
+perfectly even ones; this fits measured servers with a fixed number of clients."""
 
 TTFT_P95_FACTOR = 2.0
 """95th percentile of the first-token time over its expectation: the median of p95/p50 in LLM-Pilot's 382 measured
@@ -57,15 +83,15 @@ class ServiceTime(msgspec.Struct, frozen=True, gc=False):
 class TimingModel:
     """One pool's coefficients in seconds, computed once at load so that an estimate is a few multiplications.
 
-    `weights_s[b]` is the reading of what a step of b requests touches; the other names say what one unit costs.
-    `item_s` is set for media models, and only then used.
+    `weights_s[b]` is the reading of what a step of b requests touches, `overhead_s[b]` its overhead; the other names
+    say what one unit costs. `item_s` is set for media models, and only then used.
     """
 
     weights_s: tuple[float, ...]
+    overhead_s: tuple[float, ...]
     kv_token_s: float
     state_s: float
     sequence_flops_s: float
-    step_overhead_s: float
     prefill_floor_s: float
     prefill_token_s: float
     prefill_token2_s: float
@@ -74,8 +100,9 @@ class TimingModel:
     def estimate(self, prompt_tokens: int, output_tokens: int, running: int, items: int = 1) -> ServiceTime:
         """Time of one request that joins `running` others like it in one container.
 
-        Never falls when any argument grows. `items` counts images or clips and matters to media models only, which
-        work through their queue one by one.
+        The total never falls when an argument grows; the first token's time never when the prompt or `running` does
+        (longer answers of the others mean fewer prefills ahead). `items` counts images or clips and matters to media
+        models only, which work through their queue one by one.
         """
         if self.item_s is not None:
             total_s = self.item_s * (items + running)
@@ -88,27 +115,33 @@ class TimingModel:
         step_s = self.weights_s[batch] + batch * (context * self.kv_token_s + self.state_s)
         if step_s < batch * self.sequence_flops_s:
             step_s = batch * self.sequence_flops_s
-        step_s += self.step_overhead_s
-        ttft_s = prefill_s + step_s
-        total_s = ttft_s + output_tokens * step_s + running * prefill_s
-        return ServiceTime(ttft_s, total_s, ttft_s * TTFT_P95_FACTOR)
+        step_s += self.overhead_s[batch]
+        others_s = running * prefill_s
+        alone_s = REQUEST_OVERHEAD_S + prefill_s + step_s
+        serving_s = alone_s + output_tokens * step_s + others_s
+        queue_s = QUEUE_FACTOR * others_s * others_s / serving_s
+        ttft_s = alone_s + queue_s
+        return ServiceTime(ttft_s, serving_s + queue_s, ttft_s * TTFT_P95_FACTOR)
 
 
 def timing_model(pool: PoolSpec) -> TimingModel:
     """The coefficients of one pool. Raises KeyError for a media model without `seconds_per_item` on the pool's GPU."""
     model, gpu, count = pool.model, pool.gpu, pool.gpu_count
     bytes_per_s = count * gpu.bandwidth_gb_s * 1e9 * MEMORY_EFFICIENCY
-    flops_per_s = count * _tflops(pool) * 1e12 * COMPUTE_EFFICIENCY
-    read_s = (loaded_weights_gib(pool) - model.not_read_gib) * GIB / bytes_per_s
+    efficiency = EXPERTS_COMPUTE_EFFICIENCY if model.experts else COMPUTE_EFFICIENCY
+    flops_per_s = count * _tflops(pool) * 1e12 * efficiency
+    weights_s = tuple(_reading_s(pool, batch, bytes_per_s) for batch in range(BATCH_MAX + 1))
     overhead_s = STEP_OVERHEAD_S + (ALL_REDUCE_S * model.layers if count > 1 else 0.0)
+    overhead_s += EXPERTS_LAYER_S * model.layers if model.experts else 0.0
+    token_s = 2 * model.active_params_b * 1e9 / flops_per_s
     return TimingModel(
-        weights_s=tuple(read_s * _touched(model, batch) for batch in range(BATCH_MAX + 1)),
+        weights_s=weights_s,
+        overhead_s=tuple(overhead_s + SEQUENCE_OVERHEAD_S * batch for batch in range(BATCH_MAX + 1)),
         kv_token_s=kv_bytes_per_token(pool) / bytes_per_s,
         state_s=2 * model.state_mib_per_sequence * 2**20 / bytes_per_s,
-        sequence_flops_s=2 * model.active_params_b * 1e9 / flops_per_s,
-        step_overhead_s=overhead_s,
-        prefill_floor_s=read_s,
-        prefill_token_s=2 * model.active_params_b * 1e9 / flops_per_s,
+        sequence_flops_s=token_s,
+        prefill_floor_s=weights_s[BATCH_MAX],
+        prefill_token_s=token_s + _all_reduce_token_s(pool),
         prefill_token2_s=2 * model.attention_layers * model.q_heads * model.head_dim / flops_per_s,
         item_s=model.seconds_per_item[gpu.id] if model.seconds_per_item is not None else None,
     )
@@ -121,13 +154,22 @@ def _tflops(pool: PoolSpec) -> float:
     return pool.gpu.fp16_tflops
 
 
-def _touched(model: ModelSpec, batch: int) -> float:
-    """Share of the weights that a step of `batch` requests reads; 1 for a dense model."""
+def _reading_s(pool: PoolSpec, batch: int, bytes_per_s: float) -> float:
+    """Reading the weights that a step of `batch` requests touches: all of them for a dense model."""
+    model = pool.model
+    whole_s = (loaded_weights_gib(pool) - model.not_read_gib) * GIB / bytes_per_s
     if model.experts == 0:
-        return 1.0
-    experts = 1.0 - (1.0 - model.experts_active / model.experts) ** batch
+        return whole_s
     share = expert_share(model)
-    return 1.0 - share + share * experts
+    touched = 1.0 - (1.0 - model.experts_active / model.experts) ** batch
+    return whole_s * (1.0 - share + share * touched * MEMORY_EFFICIENCY / EXPERTS_EFFICIENCY)
+
+
+def _all_reduce_token_s(pool: PoolSpec) -> float:
+    """Summing one token's activations over the GPUs, twice a layer: each sends 2(n - 1)/n of them over its link."""
+    ranks = pool.tensor_parallel
+    sent = 2 * pool.model.layers * pool.model.hidden * 2 * (2 * (ranks - 1) / ranks)
+    return sent / (pool.gpu.link_gb_s * 1e9 * LINK_EFFICIENCY)
 
 
 CONTAINER_START_S = 1.0
