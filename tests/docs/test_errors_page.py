@@ -27,8 +27,8 @@ def test_an_entry_says_status_meaning_and_remedy(code: str, entry: ErrorEntry) -
     """Each entry states the table's status, type and retry advice, what it means, and what to do."""
     text = ENTRIES[code]
     assert f"Status {entry.status}, type `{entry.type}`, retry: {RETRY[entry.should_retry]}." in text
-    assert re.search(r"^\*\*Means\.\*\* \w", text, re.MULTILINE)
-    assert re.search(r"^\*\*Do\.\*\* \w", text, re.MULTILINE)
+    assert re.search(r"^\*\*Means\.\*\* \S", text, re.MULTILINE)
+    assert re.search(r"^\*\*Do\.\*\* \S", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from policies.load import load_policy
 
+from policies.load import load_policy
 from support.docs import Piece, blocks, pages
 from support.repository import ROOT
 

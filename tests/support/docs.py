@@ -39,17 +39,17 @@ def blocks(page: Path) -> Iterator[Piece]:
 
 
 def spans(page: Path) -> Iterator[Piece]:
-    """Inline code, outside fenced blocks."""
-    for piece in _split(page):
-        if not piece.info:
-            yield from (Piece(page, piece.line, code) for code in re.findall(r"`([^`\n]+)`", piece.text))
+    """Inline code, outside fenced blocks; it may go on in the next line."""
+    prose = _prose(page)
+    for match in re.finditer(r"`((?:[^`\n]|\n(?!\n))+)`", prose):
+        yield Piece(page, prose.count("\n", 0, match.start()) + 1, " ".join(match.group(1).split()))
 
 
 def links(page: Path) -> Iterator[Piece]:
     """Targets of links, outside fenced blocks."""
-    for piece in _split(page):
-        if not piece.info:
-            yield from (Piece(page, piece.line, target) for target in re.findall(r"\]\(([^)\s]+)\)", piece.text))
+    prose = _prose(page)
+    for match in re.finditer(r"\]\(([^)\s]+)\)", prose):
+        yield Piece(page, prose.count("\n", 0, match.start()) + 1, match.group(1))
 
 
 def anchors(page: Path) -> set[str]:
@@ -81,6 +81,15 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
             continue
         yield start, held
         held = ""
+
+
+def _prose(page: Path) -> str:
+    """A page with every fenced block emptied, line for line."""
+    lines = [""] * len(page.read_text(encoding="utf-8").splitlines())
+    for piece in _split(page):
+        if not piece.info:
+            lines[piece.line - 1] = piece.text
+    return "\n".join(lines)
 
 
 def _split(page: Path) -> Iterator[Piece]:
