@@ -107,7 +107,7 @@ class GpuShape(Priced):
     @model_validator(mode="after")
     def _has_price(self) -> GpuShape:
         if not self.has_price:
-            raise ValueError(f"{self.gpu} has no price; add usd_per_hour or usd_per_second")
+            raise ValueError(f"the price of {self.gpu} is missing; add usd_per_hour or usd_per_second")
         return self
 
 
