@@ -98,7 +98,7 @@ class ComputeShape(Shape):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ComputeShape:
-        if len(self.model_fields_set) != 1:
+        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
             raise ValueError(f"needs exactly one of {', '.join(type(self).model_fields)}")
         return self
 

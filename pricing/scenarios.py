@@ -84,15 +84,17 @@ class Scenario:
 def load_scenario(path: Path, books: Mapping[str, PriceBook], today: str | None = None) -> Scenario:
     """Read a file of claims and compute each, at its own book and at the book `today`.
 
-    Raises FileProblem for what is wrong with the file, a book or GPU price that is not there included.
+    Raises FileProblem for what is wrong with the file, a book or GPU price that is not there included, and UnknownPrice
+    when there is no book `today`.
     """
+    today_book = None if today is None else find_book(books, today)
     document = read_yaml(path)
     shape = validate(document, ScenarioShape)
     findings: list[Finding] = []
     problems: list[str] = []
     for index, claim in enumerate(shape.claims):
         try:
-            findings.append(_find(claim, shape.book, books, today))
+            findings.append(_find(claim, find_book(books, claim.book or shape.book), today_book))
         except PricingError as error:
             problems.append(document.problem(("claims", index), str(error)))
     ids = [claim.id for claim in shape.claims]
@@ -112,17 +114,17 @@ def document_files() -> tuple[Path, ...]:
     return tuple(sorted(DOCUMENTS_FOLDER.glob("*.yaml")))
 
 
-def _find(claim: ClaimShape, book_id: str, books: Mapping[str, PriceBook], today: str | None) -> Finding:
-    book = find_book(books, claim.book or book_id)
+def _find(claim: ClaimShape, book: PriceBook, today: PriceBook | None) -> Finding:
     figure = compute(claim.compute, book)
-    again = None
-    if today is not None and claim.book is None:
-        try:
-            again = compute(claim.compute, find_book(books, today))
-        except UnknownPrice:
-            if today not in books:
-                raise
+    again = _compute_if_priced(claim.compute, today) if today is not None and claim.book is None else None
     return Finding(claim, book.id, figure, judge(claim, figure), again)
+
+
+def _compute_if_priced(how: ComputeShape, book: PriceBook) -> Figure | None:
+    try:
+        return compute(how, book)
+    except UnknownPrice:
+        return None
 
 
 def judge(claim: ClaimShape, figure: Figure) -> Verdict:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.book import shipped_books
-from pricing.errors import FileProblem
+from pricing.errors import FileProblem, UnknownPrice
 from pricing.money import to_usd
 from pricing.scenario_schema import ClaimShape, CostShape, LoadShape
 from pricing.scenarios import Figure, Unit, Verdict, compute, cost_range_nusd, judge, load_scenario
@@ -127,6 +127,7 @@ claims:
     ("compute_text", "words"),
     [
         ("{}", "needs exactly one of cost, saved"),
+        ("{cost: null}", "needs exactly one of cost, saved"),
         ("{cost: {loads: [{gpu: T4, seconds: [5, 2]}]}}", "runs backwards"),
         ("{cost: {loads: [{gpu: T4}]}}", "needs either seconds, or tokens and tokens_per_second"),
         ("{cost: {loads: [{gpu: T4, tokens: 5}]}}", "needs either seconds, or tokens and tokens_per_second"),
@@ -148,6 +149,18 @@ def test_a_claim_that_cannot_be_computed_is_refused_with_its_line(
         load_scenario(path, BOOKS)
     assert words in str(caught.value)
     assert str(caught.value).startswith((f"{path}:5:", f"{path}:8:"))
+
+
+def test_an_unknown_list_book_is_an_error_and_an_unpriced_gpu_there_is_a_gap(tmp_path: Path) -> None:
+    """The second column needs a book that exists; a GPU which that book lacks leaves the column empty."""
+    path = tmp_path / "ours.yaml"
+    path.write_text(FILE.replace("{compute}", "{hours_bought: {usd: 5, gpu: A10}}"), encoding="utf-8")
+    with pytest.raises(UnknownPrice, match="did you mean 'modal-2026-10'"):
+        load_scenario(path, BOOKS, "modal-2026-1")
+    assert load_scenario(path, BOOKS, "doc-qwen-vllm-models").findings[0].today is None
+    assert load_scenario(path, BOOKS, "doc-qwen3-4b").findings[0].today == Figure(
+        Unit.HOURS, Decimal("12.5"), Decimal("12.5")
+    )
 
 
 def test_one_claim_id_twice_is_refused(tmp_path: Path) -> None:
