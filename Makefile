@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help demo serve test bench lint format types lock clean
+.PHONY: help demo serve test bench lint format types examples lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
@@ -40,6 +40,9 @@ format: $(READY) ## ruff: mend what can be mended
 types: $(READY) ## mypy --strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy benchmarks tests/support .ci/counts.py
+
+examples: $(READY) ## write anew what the commands in the docs print
+	@PYTHONPATH=tests $(BIN)/python -m support.examples
 
 lock: $(READY) ## compile requirements/*.in to hashed requirements/*.txt; ARGS=--upgrade takes new versions
 	@cd requirements && ../$(LOCK) $(ARGS) --output-file runtime.txt runtime.in
