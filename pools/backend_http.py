@@ -202,8 +202,12 @@ def _small_request(path: str, body: bytes, timeout_s: float) -> UpstreamRequest:
 def _redirect(response: aiohttp.ClientResponse) -> str:
     """Where a 303 leads. Raises AttemptFailed for another host, which must not get our credentials."""
     here = str(response.url)
-    target = urljoin(here, response.headers.get("Location", ""))
-    if urlsplit(target)[:2] != urlsplit(here)[:2]:
+    try:
+        target = urljoin(here, response.headers.get("Location", ""))
+        same_host = urlsplit(target)[:2] == urlsplit(here)[:2]
+    except ValueError:  # not a URL
+        same_host = False
+    if not same_host:
         response.close()
         raise misdirected(response.status)
     return target

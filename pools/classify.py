@@ -191,6 +191,7 @@ class DriverRule:
 
 DRIVER_RULES: Final[tuple[DriverRule, ...]] = (
     DriverRule(aiohttp.InvalidURL, "the endpoint's URL is not valid", FailureClass.MISCONFIGURED),
+    DriverRule(aiohttp.NonHttpUrlClientError, "the endpoint's URL is not HTTP", FailureClass.MISCONFIGURED),
     DriverRule(aiohttp.ClientConnectorDNSError, "its host name does not resolve"),
     DriverRule(aiohttp.ClientSSLError, "TLS failed"),
     DriverRule(aiohttp.ServerFingerprintMismatch, "TLS failed"),

@@ -86,7 +86,7 @@ def _after_blank_line(buffer: bytes, start: int, with_cr: bool) -> int:
 
 def _frame(raw: bytes) -> Frame:
     if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n"):
-        data = raw[6:-2]  # one line, as engines send it
+        data = raw[6:-2].removesuffix(b"\r")  # one line, as engines send it
     else:
         data = _joined_data(raw)
     if data == b"[DONE]":
