@@ -1,0 +1,193 @@
+"""The ledger in the shape of OpenAI's organization costs and usage (openai-openapi, 2026-08-21).
+
+`project_id` is a tenant, `api_key_id` a key's id, `line_item` what GPU time was spent on: `gpu.busy`, `gpu.overrun`,
+`gpu.failed`, `gpu.boot`, `gpu.idle`, `gpu.adjustment`. Beyond OpenAI's groupings, `pool`, `model` and `gpu` exist, under
+their own names. Buckets are aligned to their width in UTC; a page ends with the cursor of the next one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pricing.clock import US_PER_S
+from pricing.ledger.read import reading
+from pricing.ledger.rows import House, RowKind
+from pricing.money import usd_number
+
+WIDTHS_S: Final = {"1m": 60, "1h": 3_600, "1d": 86_400}
+COSTS_GROUPS: Final[dict[str, str]] = {
+    "project_id": "tenant",
+    "api_key_id": "key_id",
+    "line_item": "line_item",
+    "pool": "pool",
+    "model": "model",
+    "gpu": "gpu",
+}
+USAGE_GROUPS: Final[dict[str, str]] = {
+    "project_id": "tenant",
+    "api_key_id": "key_id",
+    "model": "model_asked",
+    "service_tier": "coalesce(tier_served, tier_asked)",
+    "pool": "pool",
+}
+_COSTS_LIMITS: Final = dict.fromkeys(WIDTHS_S, (7, 180))  # default and largest number of buckets on a page
+_USAGE_LIMITS: Final = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
+_LINE_ITEM: Final = f"""CASE account
+    WHEN '{House.BOOT}' THEN 'gpu.boot' WHEN '{House.IDLE}' THEN 'gpu.idle'
+    WHEN '{House.OVERRUN}' THEN 'gpu.overrun' WHEN '{House.FAILED}' THEN 'gpu.failed'
+    WHEN '{House.ADJUSTMENT}' THEN 'gpu.adjustment' ELSE 'gpu.busy' END"""
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """One page's question. `start_s` and `end_s` are seconds since the epoch; `end_s` None is now.
+
+    `tenant` limits the answer to one tenant's own rows, whatever else is asked.
+    """
+
+    start_s: int
+    end_s: int | None = None
+    bucket_width: str = "1d"
+    group_by: tuple[str, ...] = ()
+    limit: int | None = None
+    page: str | None = None
+    project_ids: tuple[str, ...] = ()
+    api_key_ids: tuple[str, ...] = ()
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    buckets: range  # the first second of each bucket
+    width_s: int
+    start_s: int
+    end_s: int
+    next_page: str | None
+
+
+def costs(path: Path, query: PageQuery, now_us: int) -> dict[str, Any]:
+    """A page for GET /v1/costs. Raises ValueError for a bad question, StoreUnavailable for an unreadable file."""
+    page = _page(query, now_us, _COSTS_LIMITS)
+    columns = _columns(query, COSTS_GROUPS)
+    selected = {name: _LINE_ITEM if column == "line_item" else column for name, column in columns.items()}
+    sums = ("sum(amount_nusd)", "sum(duration_us)")
+    mine = f"AND account NOT IN ({_words((House.BOOT, House.IDLE, House.ADJUSTMENT))})" if query.tenant else ""
+    where = f"kind <> '{RowKind.LATE}' {mine}"
+    with reading(path) as connection:
+        found = list(_grouped(connection, "ledger_rows", selected, sums, where, query, page))
+    return _answer(page, ((bucket, _cost(group, *numbers)) for bucket, group, numbers in found))
+
+
+def usage(path: Path, query: PageQuery, now_us: int) -> dict[str, Any]:
+    """A page for GET /v1/usage: requests and tokens. Raises as `costs` does."""
+    page = _page(query, now_us, _USAGE_LIMITS)
+    columns = _columns(query, USAGE_GROUPS)
+    sums = ("coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)", "count(*)")
+    with reading(path) as connection:
+        found = list(_grouped(connection, "requests", columns, sums, "1", query, page))
+    return _answer(page, ((bucket, _usage(group, *numbers)) for bucket, group, numbers in found))
+
+
+def _page(query: PageQuery, now_us: int, limits: Mapping[str, tuple[int, int]]) -> _Page:
+    if query.bucket_width not in WIDTHS_S:
+        raise ValueError(f"bucket_width '{query.bucket_width}' is not one of {', '.join(WIDTHS_S)}")
+    width_s = WIDTHS_S[query.bucket_width]
+    default, largest = limits[query.bucket_width]
+    limit = default if query.limit is None else query.limit
+    if not 1 <= limit <= largest:
+        raise ValueError(f"limit {limit} is not between 1 and {largest} for buckets of {query.bucket_width}")
+    end_s = now_us // US_PER_S + 1 if query.end_s is None else query.end_s
+    if query.start_s < 0 or end_s <= query.start_s:
+        raise ValueError(f"end_time {end_s} must be after start_time {query.start_s}, both in seconds since 1970")
+    start_s = query.start_s if query.page is None else _cursor(query.page, query.start_s)
+    first_s = start_s - start_s % width_s
+    after_s = min(first_s + limit * width_s, end_s)
+    next_page = f"page_{after_s}" if after_s < end_s else None
+    return _Page(range(first_s, after_s, width_s), width_s, start_s, after_s, next_page)
+
+
+def _cursor(page: str, start_s: int) -> int:
+    number = page.removeprefix("page_")
+    if not number.isdecimal() or int(number) < start_s:
+        raise ValueError("page is not a cursor of this query; use next_page of the page before, or leave it out")
+    return int(number)
+
+
+def _columns(query: PageQuery, groups: Mapping[str, str]) -> dict[str, str]:
+    unknown = [name for name in query.group_by if name not in groups]
+    if unknown:
+        raise ValueError(f"cannot group by '{unknown[0]}'; there are: {', '.join(groups)}")
+    return {name: groups[name] for name in dict.fromkeys(query.group_by)}
+
+
+def _grouped(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Mapping[str, str],
+    sums: Sequence[str],
+    where: str,
+    query: PageQuery,
+    page: _Page,
+) -> Iterable[tuple[int, dict[str, Any], tuple[int, ...]]]:
+    """(bucket, group, sums) for every group of every bucket that has any."""
+    width_us = page.width_s * US_PER_S
+    selected = [f"at_us / {width_us} * {page.width_s}", *columns.values(), *sums]
+    conditions = [where, "at_us >= ?", "at_us < ?"]
+    values: list[Any] = [page.start_s * US_PER_S, page.end_s * US_PER_S]
+    tenants = query.project_ids if query.tenant is None else (query.tenant,)
+    for column, chosen in (("tenant", tenants), ("key_id", query.api_key_ids)):
+        if chosen:
+            conditions.append(f"{column} IN ({','.join('?' * len(chosen))})")
+            values += chosen
+    group = ",".join(str(index + 1) for index in range(1 + len(columns)))
+    statement = f"SELECT {','.join(selected)} FROM {table} WHERE {' AND '.join(conditions)} GROUP BY {group}"
+    for bucket, *rest in connection.execute(f"{statement} ORDER BY {group}", values):
+        yield bucket, dict(zip(columns, rest, strict=False)), tuple(rest[len(columns) :])
+
+
+def _words(accounts: Iterable[str]) -> str:
+    return ",".join(f"'{account}'" for account in accounts)
+
+
+def _cost(group: Mapping[str, Any], amount_nusd: int, duration_us: int) -> dict[str, Any]:
+    return {
+        "object": "organization.costs.result",
+        "amount": {"value": usd_number(amount_nusd), "currency": "usd"},
+        "line_item": None,
+        "project_id": None,
+        "api_key_id": None,
+        "quantity": duration_us / 1e6,
+        "quantity_unit": "duration_seconds",
+        **group,
+    }
+
+
+def _usage(group: Mapping[str, Any], prompt: int, completion: int, requests: int) -> dict[str, Any]:
+    return {
+        "object": "organization.usage.completions.result",
+        "input_tokens": prompt,
+        "output_tokens": completion,
+        "num_model_requests": requests,
+        "project_id": None,
+        "user_id": None,
+        "api_key_id": None,
+        "model": None,
+        "batch": None,
+        "service_tier": None,
+        **group,
+    }
+
+
+def _answer(page: _Page, results: Iterable[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    by_bucket: dict[int, list[dict[str, Any]]] = {bucket: [] for bucket in page.buckets}
+    for bucket, result in results:
+        by_bucket[bucket].append(result)
+    data = [
+        {"object": "bucket", "start_time": start_s, "end_time": start_s + page.width_s, "results": found}
+        for start_s, found in by_bucket.items()
+    ]
+    return {"object": "page", "data": data, "has_more": page.next_page is not None, "next_page": page.next_page}

@@ -1,0 +1,126 @@
+"""A report as a table for people, as CSV for spreadsheets, as JSON for programs. Computes nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pricing.money import format_usd, to_usd, usd_number
+from pricing.reports.report import HouseLine, Line, Report
+from pricing.reports.spans import instant_text
+
+BASELINE: Final = "all on the premium pool of each request's class; boot and idle are in neither side"
+_AMOUNTS: Final = ("charged", "house", "busy", "baseline", "saving")
+
+
+def as_table(report: Report) -> RenderableType:
+    """Lines, then the house's own lines, then the sums."""
+    window = f"{instant_text(report.since_us)} to {instant_text(report.until_us)}"
+    if report.empty:
+        whose = f" for tenant {report.tenant}" if report.tenant else ""
+        return Text(f"Nothing was spent and nothing was asked{whose} from {window}.")
+    table = Table(title=f"Spent from {window}", title_justify="left", show_footer=False)
+    for name in report.by:
+        table.add_column(name)
+    for name in ("requests", "served", "tokens in", "tokens out", *_AMOUNTS):
+        table.add_column(name, justify="right")
+    for line in report.lines:
+        table.add_row(*line.key, *_cells(line))
+    if report.by:
+        table.add_section()
+        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total), style="bold")
+    parts: list[RenderableType] = [table]
+    if report.separate:
+        parts.append(_house_table(report))
+    parts.append(Text(f"Ledger: {format_usd(report.ledger_nusd, 6)}. Saving: baseline − busy, {BASELINE}."))
+    return Group(*parts)
+
+
+def as_csv(report: Report) -> str:
+    """One line per group and house account; dollars are exact. `account` is empty for lines of requests."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    counts = ("requests", "served", "prompt_tokens", "completion_tokens")
+    writer.writerow([*report.by, "account", *counts, *(f"{name}_usd" for name in _AMOUNTS), "container_s"])
+    for line in report.lines:
+        writer.writerow([*line.key, "", *_counts(line), *(_exact(amount) for amount in _amounts(line)), ""])
+    for house in report.separate:
+        amounts = ["", _exact(house.amount_nusd), "", "", ""]
+        writer.writerow([*house.key, house.account, "", "", "", "", *amounts, f"{house.duration_us / 1e6:.6f}"])
+    return out.getvalue()
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything; amounts as exact nano-dollars and, for reading, as dollars."""
+    return {
+        "by": list(report.by),
+        "since": instant_text(report.since_us),
+        "until": instant_text(report.until_us),
+        "tenant": report.tenant,
+        "lines": [_line_json(report.by, line) for line in report.lines],
+        "separate": [_house_json(report.by, line) for line in report.separate],
+        "total": _line_json((), report.total),
+        "ledger_nusd": report.ledger_nusd,
+        "ledger_usd": usd_number(report.ledger_nusd),
+        "baseline": BASELINE,
+    }
+
+
+def _house_table(report: Report) -> Table:
+    table = Table(title="Container time that no request caused", title_justify="left")
+    table.add_column("account")
+    for name in report.by:
+        table.add_column(name)
+    table.add_column("seconds", justify="right")
+    table.add_column("amount", justify="right")
+    for line in report.separate:
+        table.add_row(line.account, *line.key, f"{line.duration_us / 1e6:,.1f}", format_usd(line.amount_nusd, 6))
+    return table
+
+
+def _cells(line: Line) -> list[str]:
+    amounts = ["-" if amount is None else format_usd(amount, 6) for amount in _amounts(line)]
+    if line.saving_nusd is not None:
+        amounts[-1] += f" ({100 * line.saving_nusd / line.baseline_nusd:.0f}%)"
+    return [*(f"{count:,}" for count in _counts(line)), *amounts]
+
+
+def _counts(line: Line) -> tuple[int, int, int, int]:
+    return line.requests, line.served, line.prompt_tokens, line.completion_tokens
+
+
+def _amounts(line: Line) -> tuple[int | None, ...]:
+    return line.charged_nusd, line.house_nusd, line.busy_nusd, line.baseline_nusd, line.saving_nusd
+
+
+def _exact(nusd: int | None) -> str:
+    return "" if nusd is None else f"{to_usd(nusd):.9f}"
+
+
+def _line_json(by: Sequence[str], line: Line) -> dict[str, Any]:
+    amounts = dict(zip(_AMOUNTS, _amounts(line), strict=True))
+    return {
+        **dict(zip(by, line.key, strict=True)),
+        "requests": line.requests,
+        "served": line.served,
+        "prompt_tokens": line.prompt_tokens,
+        "completion_tokens": line.completion_tokens,
+        **{f"{name}_nusd": amount for name, amount in amounts.items()},
+        **{f"{name}_usd": None if amount is None else usd_number(amount) for name, amount in amounts.items()},
+    }
+
+
+def _house_json(by: Sequence[str], line: HouseLine) -> dict[str, Any]:
+    return {
+        "account": line.account,
+        **dict(zip(by, line.key, strict=True)),
+        "amount_nusd": line.amount_nusd,
+        "amount_usd": usd_number(line.amount_nusd),
+        "container_s": line.duration_us / 1e6,
+    }

@@ -1,0 +1,210 @@
+"""Roll-ups of the ledger that add up to it.
+
+Money comes from the rows, counts and tokens from the requests' summaries. A line is what one group of requests cost:
+what its tenants were charged, and what the house paid for it (failed attempts, overruns); together that is the group's
+busy time. Boot, idle and adjustments were caused by no request and stand in lines of their own. Everything in a window
+is in exactly one line, so the lines add up to the ledger to the nano-dollar.
+
+The saving compares busy cost with the baseline: what each request that was served would have been expected to cost on
+the premium pool of its class. Boot and idle are in neither.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from pricing.ledger.read import reading
+from pricing.ledger.rows import House
+from pricing.yamlfile import nearest
+
+_LAST = "(SELECT {column} FROM ledger_rows a WHERE a.request_id = r.request_id ORDER BY a.attempt DESC, a.seq LIMIT 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A way to group: SQL over a row of money `l` (with its request `r`, if any), and over a request `r`."""
+
+    row: str
+    request: str
+
+
+def _when(form: str) -> Dimension:
+    return Dimension(*(f"strftime('{form}', {table}.at_us / 1000000, 'unixepoch')" for table in ("l", "r")))
+
+
+DIMENSIONS: Final[dict[str, Dimension]] = {
+    "tenant": Dimension("l.tenant", "r.tenant"),
+    "key": Dimension("l.key_id", "r.key_id"),
+    "class": Dimension("l.request_class", "r.request_class"),
+    "tier": Dimension("l.tier", "coalesce(r.tier_served, r.tier_asked)"),
+    "pool": Dimension("l.pool", "r.pool"),
+    "model": Dimension("l.model", _LAST.format(column="a.model")),
+    "gpu": Dimension("l.gpu", _LAST.format(column="a.gpu")),
+    "outcome": Dimension("coalesce(r.outcome, 'unfinished')", "r.outcome"),
+    "policy": Dimension("l.policy_version", "r.policy_version"),
+    "hour": _when("%Y-%m-%dT%H:00Z"),
+    "day": _when("%Y-%m-%d"),
+    "month": _when("%Y-%m"),
+}
+_NO_REQUEST: Final = (House.BOOT, House.IDLE, House.ADJUSTMENT)
+_HOUSE: Final = ",".join(f"'{account}'" for account in House)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One group. `key` has one value per grouping, "-" where there is none. Money in nano-dollars.
+
+    `house_nusd` is what the house paid for the group's requests; `baseline_nusd` the premium pool's expected charge for
+    those served.
+    """
+
+    key: tuple[str, ...]
+    requests: int = 0
+    served: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    charged_nusd: int = 0
+    house_nusd: int = 0
+    baseline_nusd: int = 0
+
+    @property
+    def busy_nusd(self) -> int:
+        return self.charged_nusd + self.house_nusd
+
+    @property
+    def saving_nusd(self) -> int | None:
+        """Baseline minus busy cost; None where nothing was served, so that there is nothing to compare."""
+        return self.baseline_nusd - self.busy_nusd if self.baseline_nusd else None
+
+    def plus(self, other: Line) -> Line:
+        sums = (getattr(self, name) + getattr(other, name) for name in _SUMMED)
+        return Line(self.key, *sums)
+
+
+_SUMMED: Final = tuple(field.name for field in fields(Line) if field.name != "key")
+
+
+@dataclass(frozen=True, slots=True)
+class HouseLine:
+    """Container time that no request caused, by house account and the groupings that apply to it."""
+
+    account: str
+    key: tuple[str, ...]
+    amount_nusd: int
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A window's lines, dearest first, the house's lines, and the sum of the lines."""
+
+    by: tuple[str, ...]
+    since_us: int
+    until_us: int
+    tenant: str | None
+    lines: tuple[Line, ...]
+    separate: tuple[HouseLine, ...]
+    total: Line
+
+    @property
+    def ledger_nusd(self) -> int:
+        """Everything: equal to the sum of all rows of the window (of one tenant's, if the report is for one)."""
+        return self.total.busy_nusd + sum(line.amount_nusd for line in self.separate)
+
+    @property
+    def empty(self) -> bool:
+        return not self.lines and not self.separate
+
+
+def check_groupings(by: Sequence[str]) -> tuple[str, ...]:
+    """The groupings as asked. Raises ValueError for an unknown or repeated one, with the valid ones."""
+    for name in by:
+        if name not in DIMENSIONS:
+            raise ValueError(
+                f"cannot group by '{name}'{nearest(name, DIMENSIONS)} (there are: {', '.join(DIMENSIONS)})"
+            )
+    if len(set(by)) != len(by):
+        raise ValueError(f"the same grouping twice in {','.join(by)}; name each once")
+    return tuple(by)
+
+
+def report(path: Path, by: Sequence[str], since_us: int, until_us: int, tenant: str | None = None) -> Report:
+    """Roll up what happened from `since_us` to before `until_us`; with `tenant`, that tenant's requests only.
+
+    Raises ValueError for groupings that do not exist, StoreUnavailable when the file cannot be read.
+    """
+    groupings = check_groupings(by)
+    with reading(path) as connection:
+        query = _Query(connection, groupings, since_us, until_us, tenant)
+        lines: dict[tuple[str, ...], Line] = {}
+        for line in (*query.money(), *query.requests()):
+            known = lines.get(line.key)
+            lines[line.key] = line if known is None else known.plus(line)
+        separate = tuple(query.house()) if tenant is None else ()
+    ordered = sorted(lines.values(), key=lambda line: (-line.busy_nusd, line.key))
+    total = Line(())
+    for line in ordered:
+        total = total.plus(line)
+    return Report(groupings, since_us, until_us, tenant, tuple(ordered), separate, total)
+
+
+class _Query:
+    """The three questions of a report, over one window."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, by: tuple[str, ...], since_us: int, until_us: int, tenant: str | None
+    ) -> None:
+        self._connection = connection
+        self._dimensions = [DIMENSIONS[name] for name in by]
+        self._window: dict[str, Any] = {"since": since_us, "until": until_us, "tenant": tenant}
+
+    def money(self) -> Iterable[Line]:
+        by = [dimension.row for dimension in self._dimensions]
+        paid_by_house = f"l.account IN ({_HOUSE})"
+        sums = [
+            f"sum(CASE WHEN {paid_by_house} THEN 0 ELSE l.amount_nusd END)",
+            f"sum(CASE WHEN {paid_by_house} THEN l.amount_nusd ELSE 0 END)",
+        ]
+        source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
+        for key, (charged, house) in self._rows("l", by, sums, source, f"l.account NOT IN ({_words(_NO_REQUEST)})"):
+            yield Line(key, charged_nusd=charged, house_nusd=house)
+
+    def requests(self) -> Iterable[Line]:
+        by = [dimension.request for dimension in self._dimensions]
+        sums = [
+            "count(*)",
+            "sum(r.outcome = 'served')",
+            "coalesce(sum(r.prompt_tokens), 0)",
+            "coalesce(sum(r.completion_tokens), 0)",
+            "coalesce(sum(CASE r.outcome WHEN 'served' THEN r.baseline_nusd END), 0)",
+        ]
+        for key, (count, served, prompt, completion, baseline) in self._rows("r", by, sums, "requests r", "1"):
+            yield Line(key, count, served, prompt, completion, baseline_nusd=baseline)
+
+    def house(self) -> Iterable[HouseLine]:
+        by = ["l.account", *(dimension.row for dimension in self._dimensions)]
+        source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
+        sums = ["sum(l.amount_nusd)", "sum(l.duration_us)"]
+        for key, (amount, duration) in self._rows("l", by, sums, source, f"l.account IN ({_words(_NO_REQUEST)})"):
+            yield HouseLine(key[0], key[1:], amount, duration)
+
+    def _rows(
+        self, table: str, by: Sequence[str], sums: Sequence[str], source: str, where: str
+    ) -> Iterable[tuple[tuple[str, ...], tuple[int, ...]]]:
+        keys = [f"coalesce(nullif({expression}, ''), '-')" for expression in by]
+        mine = f"AND {table}.tenant = :tenant" if self._window["tenant"] is not None else ""
+        group = ",".join(str(index + 1) for index in range(len(keys))) or "NULL"
+        query = (
+            f"SELECT {','.join([*keys, *sums])} FROM {source} "
+            f"WHERE {where} AND {table}.at_us >= :since AND {table}.at_us < :until {mine} GROUP BY {group}"
+        )
+        for values in self._connection.execute(query, self._window):
+            yield tuple(values[: len(keys)]), tuple(values[len(keys) :])
+
+
+def _words(accounts: Iterable[str]) -> str:
+    return ",".join(f"'{account}'" for account in accounts)

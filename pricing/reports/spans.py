@@ -1,0 +1,33 @@
+"""Points in time as people write them: `24h` ago, `7d` ago, a day, an instant."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from pricing.clock import US_PER_S
+
+_SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+FORMS: Final = "write 90m, 24h, 7d or 2w (that long ago), a day as 2026-11-01, an instant as 2026-11-01T12:00Z, or now"
+
+
+def parse_instant(text: str, now_us: int) -> int:
+    """Microseconds since the epoch. A day or an instant without a zone is UTC. Raises ValueError, naming the forms."""
+    if text == "now":
+        return now_us
+    ago = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    if ago is not None:
+        return now_us - int(ago[1]) * _SECONDS[ago[2]] * US_PER_S
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a time; {FORMS}") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp()) * US_PER_S
+
+
+def instant_text(at_us: int) -> str:
+    """An instant as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(at_us // US_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
