@@ -41,6 +41,14 @@ def test_files_that_are_named_exist() -> None:
     assert found == []
 
 
+def test_pages_that_the_product_names_exist() -> None:
+    """Every docs/*.md that a message, a docstring or a shipped file sends people to is there."""
+    page = re.compile(r"\bdocs/[\w/-]+\.md\b")
+    sources = [*product_modules(), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.yaml"))]
+    named = {name for path in sources for name in page.findall(path.read_text(encoding="utf-8"))}
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
 def test_make_words_exist() -> None:
     """Every `make word` in the docs is a target of the Makefile."""
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

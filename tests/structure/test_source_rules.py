@@ -22,7 +22,7 @@ def test_no_module_grows_past_one_idea() -> None:
 
 
 def test_product_code_catches_only_errors_it_names() -> None:
-    """No bare except, `except Exception` or `suppress(Exception)` swallows a bug, but for the last resort's single one."""
+    """No bare except, `except Exception` or `suppress(Exception)` swallows a bug, but for one last resort."""
     found = [(shown(path), line) for path in product_modules() for line in broad_catches(tree(path))]
     assert [f"{name}:{line}" for name, line in found if name != LAST_RESORT] == []
     assert len(found) <= 1
