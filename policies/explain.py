@@ -1,16 +1,14 @@
-"""A decision as JSON and as a table. Nothing is decided here: every number was put into the decision by `decide`."""
+"""A decision as JSON, with a sentence for each refusal. Every number in it was put into the decision by `decide`.
+
+`policies/explain_table.py` draws the same JSON, be it of a decision just made, of a running endpoint or of the ledger.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from policies.decision import Candidate, Decision, Reason, Rejection
-from pools.spec import PoolSpec
 from pricing.money import format_usd, usd_number
 
 Numbers = Mapping[str, Any]
@@ -79,18 +77,15 @@ def sentence(rejection: Rejection) -> str:
     return _SENTENCES[rejection.reason](rejection.numbers)
 
 
-def gpu_label(pool: PoolSpec) -> str:
-    """`L4`, or `4×H200`."""
-    return pool.gpu.id if pool.gpu_count == 1 else f"{pool.gpu_count}×{pool.gpu.id}"
-
-
 def as_json(decision: Decision) -> dict[str, Any]:
     """A decision as plain JSON values. Dollars are numbers for reading, not for sums."""
-    chosen = decision.chosen
+    needs, chosen = decision.requirements, decision.chosen
     return {
-        "class": decision.requirements.request_class,
+        "class": needs.request_class,
         "tier": decision.tier.value,
-        "tier_asked": decision.requirements.tier.value,
+        "tier_asked": needs.tier.value,
+        "prompt_tokens": needs.prompt_tokens,
+        "output_bound": needs.output_bound,
         "objective": decision.objective.value,
         "chosen": _candidate(chosen) if chosen else None,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
@@ -122,62 +117,3 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 def _rejection(one: Rejection) -> dict[str, Any]:
     return {"pool": one.pool, "reason": one.reason.value, "detail": sentence(one), **one.numbers}
-
-
-def render(decision: Decision) -> RenderableType:
-    """The decision as text: what was asked, the candidates in order, and why each other pool is none."""
-    needs = decision.requirements
-    asked = (
-        f"class {needs.request_class} · tier {decision.tier.value} · {_size(decision)} · objective {decision.objective}"
-    )
-    footer = f"policy {decision.policy_version} · prices {', '.join(decision.price_books)}"
-    parts: list[RenderableType] = [Text(asked), _outcome(decision)]
-    if decision.candidates:
-        parts.append(_candidates_table(decision.candidates))
-    if decision.rejected:
-        parts.append(_rejected_table(decision.rejected))
-    return Group(*parts, Text(footer, style="dim"))
-
-
-def _size(decision: Decision) -> str:
-    needs = decision.requirements
-    if not needs.total_tokens:
-        return f"{needs.media_items} item{'s' if needs.media_items != 1 else ''}"
-    return f"{needs.prompt_tokens:,} prompt + {needs.output_bound:,} output tokens"
-
-
-def _outcome(decision: Decision) -> Text:
-    chosen = decision.chosen
-    if chosen:
-        state = f"cold, ready in {chosen.wait_s:.0f} s" if chosen.cold else "warm"
-        return Text(f"→ {chosen.pool.name} on {gpu_label(chosen.pool)} ({state})", style="bold green")
-    if decision.warm:
-        return Text(f"→ none in time; waking {decision.warm}, ready in {decision.warm_s:.0f} s", style="bold yellow")
-    return Text("→ no pool can serve this request", style="bold red")
-
-
-def _candidates_table(candidates: tuple[Candidate, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "candidate", "GPU", "tier"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("bill", "charge", "wait s", "total s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for place, one in enumerate(candidates, start=1):
-        money = (_usd(one.expected_bill_nusd), _usd(one.expected_charge_nusd))
-        times = (f"{one.wait_s:.1f}", f"{one.wait_s + one.expected_s:.1f}")
-        table.add_row(str(place), one.pool.name, gpu_label(one.pool), one.tier.value, *money, *times)
-    return table
-
-
-def _rejected_table(rejected: tuple[Rejection, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("rejected", no_wrap=True)
-    table.add_column("reason", no_wrap=True)
-    table.add_column("because it", overflow="fold")
-    elsewhere = [one.pool for one in rejected if one.reason is Reason.CLASS]
-    for one in rejected:
-        if one.reason is not Reason.CLASS:
-            table.add_row(one.pool, one.reason.value, sentence(one))
-    if elsewhere:
-        table.add_row(f"{len(elsewhere)} others", Reason.CLASS.value, "serve other classes")
-    return table

@@ -41,9 +41,13 @@ class Placed(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
-    """All files of one policy. `mapping`, `single` and `listing` look a section up over all of them."""
+    """All files of one policy. `mapping`, `single` and `listing` look a section up over all of them.
+
+    `repeated` are the problems of keys that stand in two files; checking goes on with the later one.
+    """
 
     files: tuple[tuple[Document, PolicyFile], ...]
+    repeated: tuple[str, ...] = ()
 
     @property
     def first_place(self) -> str:
@@ -112,7 +116,7 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_set(paths: Sequence[Path]) -> FileSet:
-    """Read and add up. Raises FileProblem with every problem of every file."""
+    """Read and add up. Raises FileProblem with every problem of every file; keys in two files are left to the caller."""
     problems: list[str] = []
     named = {path for path in paths if not path.is_dir()}
     files: list[tuple[Document, PolicyFile]] = []
@@ -125,12 +129,25 @@ def read_set(paths: Sequence[Path]) -> FileSet:
             continue
         if path in named or not shape.standalone:
             files.append((document, shape))
-    problems += _repeated(files)
     if not files and not problems:
         problems.append(f"{paths[0]}:1: every file here is `standalone: true`; name the one to use")
     if problems:
         raise FileProblem(problems)
-    return FileSet(tuple(files))
+    return FileSet(tuple(files), tuple(_repeated(files)))
+
+
+def set_files(folder: Path) -> list[Path]:
+    """The files of a folder that make its set. Raises FileProblem for a folder without any policy file."""
+    return [file for file in policy_files([folder]) if not _is_standalone(file)]
+
+
+def _is_standalone(path: Path) -> bool:
+    """False for a file that cannot be read: reading it with the set says why."""
+    try:
+        data = read_yaml(path).data
+    except FileProblem:
+        return False
+    return isinstance(data, Mapping) and data.get("standalone") is True
 
 
 def outside_paths(paths: Sequence[Path]) -> tuple[Path, ...]:

@@ -27,7 +27,10 @@ from pricing.errors import FileProblem
 VERSION_DIGITS = 12
 
 CAPPED_ROUTES = ("/v1/chat/completions", "/v1/completions", "/generate")
-"""What a cap's `endpoint:` may name: the routes that spend money."""
+"""What a cap's `endpoint:` may name beside a pool: the routes that spend money."""
+
+LOCAL_TENANT = "local"
+"""Who requests from this machine belong to while a policy names no tenants."""
 
 
 def load_policy(
@@ -39,8 +42,8 @@ def load_policy(
     without serving: environment variables that are not set are no problem then. Raises FileProblem with everything
     that is wrong, each with file:line and what to do.
     """
-    problems: list[str] = []
     files = read_set(paths or [SHIPPED_DEFAULT])
+    problems = list(files.repeated)
     catalog = load_catalog(files.catalogue_rows())
     classes = files.mapping("classes")
     if not classes:
@@ -93,13 +96,14 @@ def _configured(files: FileSet, catalog: Catalog, listed: Iterable[str]) -> list
 def _caps(
     files: FileSet, tenants: Mapping[str, Tenant], classes: list[str], specs: list[PoolSpec], problems: list[str]
 ) -> CapTable:
+    pools = [spec.name for spec in specs]
     known = {
-        ScopeKind.TENANT: list(tenants),
+        ScopeKind.TENANT: list(tenants) or [LOCAL_TENANT],
         ScopeKind.KEY: [key.id for tenant in tenants.values() for key in tenant.keys],
         ScopeKind.CLASS: classes,
-        ScopeKind.POOL: [spec.name for spec in specs],
+        ScopeKind.POOL: pools,
         ScopeKind.TAG: known_tags(tenants),
-        ScopeKind.ENDPOINT: list(CAPPED_ROUTES),
+        ScopeKind.ENDPOINT: [*CAPPED_ROUTES, *pools],
     }
     return compile_caps(files, tenants, known, problems)
 

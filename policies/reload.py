@@ -31,7 +31,7 @@ Outcome = Literal["unchanged", "swapped", "refused", "unsettled"]
 
 @dataclass(frozen=True, slots=True)
 class ReloadState:
-    """For /health. `loaded_us` is when the policy in force was loaded, `last_error` what is wrong with the files now."""
+    """For /health. `loaded_us`: when the policy in force was loaded; `last_error`: what is wrong with the files now."""
 
     version: str
     loaded_us: int

@@ -1,0 +1,141 @@
+"""`sluice check`: are these policy files right? Each argument is a set of its own: a file, or a folder as one set.
+
+In a folder, files that say `standalone: true` are sets of their own too. Exit status 0 when everything is right, 1 when
+something is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from policies.fileset import SHIPPED_FOLDER, policy_files, set_files
+from policies.load import load_policy
+from policies.schema import PolicyFile
+from pools.catalog_load import load_catalog
+from pools.memory import fit
+from pools.spec import CaseSpec
+from pricing.clock import SystemClock
+from pricing.errors import FileProblem
+
+ALL = "all"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One set that was checked. `version` is None where something is wrong; `files` are those of a folder's set."""
+
+    name: str
+    version: str | None
+    classes: int
+    pools: int
+    problems: tuple[str, ...]
+    files: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "path": self.name,
+            "files": list(self.files),
+            "ok": self.version is not None,
+            "policy_version": self.version,
+            "classes": self.classes,
+            "pools": self.pools,
+            "problems": list(self.problems),
+        }
+
+
+@app.command()
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; the shipped policies where none is given.")
+    ] = None,
+    case: Annotated[
+        str | None, typer.Option(help="Check a placement that a source document states: its name, or all.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of policy files.")] = False,
+    no_environment: Annotated[
+        bool, typer.Option("--no-environment", help="Accept environment variables that are not set here.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether policy, price and pool files are right; every problem with its file, line and remedy."""
+    if schema:
+        typer.echo(json.dumps(PolicyFile.model_json_schema(), indent=2))
+        return
+    verdicts = _cases(case) if case else [_verdict(one, no_environment) for one in _sets(paths or [SHIPPED_FOLDER])]
+    if as_json:
+        typer.echo(json.dumps([verdict.as_json() for verdict in verdicts], indent=2))
+    else:
+        _print(verdicts)
+    if any(verdict.problems for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _sets(paths: Sequence[Path]) -> Iterable[Path]:
+    """What to check one by one: each path, and the standalone files of a folder by themselves."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        files = policy_files([path])
+        together = set_files(path)
+        if together:
+            yield path
+        yield from (file for file in files if file not in together)
+
+
+def _verdict(path: Path, no_environment: bool) -> Verdict:
+    now_us = SystemClock().wall_us()
+    try:
+        files = tuple(str(file) for file in set_files(path)) if path.is_dir() else ()
+        policy = load_policy([path], environ=os.environ, now_us=now_us, assume_deployed=no_environment)
+    except FileProblem as error:
+        return Verdict(str(path), None, 0, 0, tuple(error.problems), files)
+    return Verdict(str(path), policy.version, len(policy.classes), len(policy.pools), (), files)
+
+
+def _cases(wanted: str) -> list[Verdict]:
+    """Placements of the source documents. Raises FileProblem for a name that is none."""
+    catalog = load_catalog()
+    if wanted != ALL and wanted not in catalog.cases:
+        raise FileProblem([f"there is no case '{wanted}'; cases are {', '.join(sorted(catalog.cases))}, and {ALL}"])
+    chosen = catalog.cases.values() if wanted == ALL else [catalog.cases[wanted]]
+    return [_case_verdict(case) for case in chosen]
+
+
+def _case_verdict(case: CaseSpec) -> Verdict:
+    memory = fit(case.pool, load_catalog().gpus)
+    name = f"{case.name} ({case.document}: {case.claim})"
+    if memory.loads:
+        return Verdict(name, "loads", 0, 1, ())
+    instead = f"; shipped instead: {', '.join(case.instead)}" if case.instead else ""
+    remedy = f"; {memory.remedy}" if memory.remedy else ""
+    return Verdict(name, None, 0, 1, (f"{case.place}: cannot load: {memory.problem}{remedy}{instead}",))
+
+
+def _print(verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        for file in verdict.files:
+            own = [problem for problem in verdict.problems if problem.startswith(f"{file}:")]
+            _print_one(file, own, "read")
+        others = [one for one in verdict.problems if not one.startswith(tuple(f"{file}:" for file in verdict.files))]
+        what = f"{verdict.classes} classes, {verdict.pools} pools, version {verdict.version}"
+        if verdict.version or others or not verdict.files:
+            _print_one(verdict.name, others, what)
+
+
+def _print_one(name: str, problems: Sequence[str], what: str) -> None:
+    if not problems:
+        typer.echo(f"{name}: ok ({what})")
+        return
+    typer.echo(f"{name}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    for problem in problems:
+        typer.echo(f"  {problem}")
