@@ -20,13 +20,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Literal
 
 from pricing.money import US_PER_HOUR, ceil_nusd, half_even_nusd
 
 FINE = 1 << 20  # V counts in 1/FINE nano-dollar
-
-LatePhase = Literal["boot", "ready"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +190,8 @@ class PoolMeter:
         self._charged_nusd = due_nusd
         return charge_nusd
 
-    def missed(self, phase: LatePhase, duration_us: int) -> None:
-        """Container time learnt late, at the rate in force: boot goes to the boot row, ready time to the adjustment.
+    def missed(self, phase: str, duration_us: int) -> None:
+        """Container time learnt late, at the rate in force: `boot` goes to the boot row, the rest to the adjustment.
 
         Negative where time was counted that no container lived. Charges already settled stay as they are.
         """

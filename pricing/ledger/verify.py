@@ -95,7 +95,7 @@ def _attempts_are_contiguous(connection: sqlite3.Connection, _: int) -> Iterator
     query = """
         SELECT l.request_id, count(DISTINCT l.attempt), min(l.attempt), max(l.attempt), r.attempts
         FROM ledger_rows l LEFT JOIN requests r USING (request_id)
-        WHERE l.kind = 'attempt' GROUP BY l.request_id
+        WHERE l.kind = 'attempt' AND l.request_id IS NOT NULL GROUP BY l.request_id
         HAVING min(l.attempt) <> 1 OR max(l.attempt) <> count(DISTINCT l.attempt) OR r.attempts < max(l.attempt)
         ORDER BY l.request_id"""
     for request_id, count, first, last, said in connection.execute(query):

@@ -1,8 +1,8 @@
 """The ledger in the shape of OpenAI's organization costs and usage (openai-openapi, 2026-08-21).
 
 `project_id` is a tenant, `api_key_id` a key's id, `line_item` what GPU time was spent on: `gpu.busy`, `gpu.overrun`,
-`gpu.failed`, `gpu.boot`, `gpu.idle`, `gpu.adjustment`. Beyond OpenAI's groupings, `pool`, `model` and `gpu` exist, under
-their own names. Buckets are aligned to their width in UTC; a page ends with the cursor of the next one.
+`gpu.failed`, `gpu.boot`, `gpu.idle`, `gpu.adjustment`. Beyond OpenAI's groupings there are `pool`, `model` and `gpu`,
+under these names. Buckets are aligned to their width in UTC; a page ends with the cursor of the next one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,144 @@
+"""`sluice budget`: caps as they stand; change one in its policy file; raise one for a while."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from pricing.budgets.offline import cap_statuses
+from pricing.budgets.store import CapStatus
+from pricing.clock import SystemClock
+from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
+from pricing.reports.spans import instant_text, parse_end
+from router.cli.cap_edit import PolicyFiles, add_raise, set_amount
+from router.cli.options import DEFAULT_LEDGER, LedgerOption
+from router.cli.prices_view import console
+from router.settings import Settings
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+PolicyOption = Annotated[
+    list[Path] | None, typer.Option("--policy", help="Policy file or folder; SLUICE_POLICY where none is given.")
+]
+CapArgument = Annotated[str, typer.Argument(metavar="CAP", help="As `sluice budget` shows it, for example acme/day.")]
+
+
+@app.callback(invoke_without_command=True)
+def budget(
+    context: typer.Context,
+    policy: PolicyOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show caps with what was spent, is held and is left; change one; raise one for a while."""
+    if context.invoked_subcommand is not None:
+        return
+    files = _files(policy)
+    statuses = cap_statuses(ledger, files.cap_table(), files.now_us)
+    if as_json:
+        typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
+    elif statuses:
+        console().print(_table(statuses))
+    else:
+        typer.echo("The policy has no caps; nothing limits what its tenants spend. See docs/policy-files.md.")
+
+
+@app.command("set")
+def set_cap(
+    cap: CapArgument,
+    amount: Annotated[str, typer.Argument(help="Dollars, 0, or unlimited.")],
+    policy: PolicyOption = None,
+) -> None:
+    """Change a cap's amount in the file where it stands. A running endpoint takes it up within seconds."""
+    files = _files(policy)
+    wanted = amount if amount == "unlimited" else _dollars(amount)
+    try:
+        changed = files.change(files.find(cap), set_amount(wanted))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    typer.echo(f"{cap} is {amount} now ({changed})")
+
+
+@app.command("raise")
+def raise_cap(
+    cap: CapArgument,
+    amount: Annotated[str, typer.Argument(help="Dollars, above the cap's own amount.")],
+    until: Annotated[str, typer.Option(help="When it ends: 4h or 2d from now, 2026-11-01, or 2026-11-01T12:00Z.")],
+    policy: PolicyOption = None,
+) -> None:
+    """Raise a cap for a while; afterwards its own amount is in force again, without another edit."""
+    files = _files(policy)
+    try:
+        found = files.find(cap)
+        dollars, until_us = _dollars(amount), parse_end(until, files.now_us)
+        if not isinstance(found.amount_nusd, int) or dollars * NUSD_PER_USD <= found.amount_nusd:
+            raise ValueError(f"{cap} is no lower than {amount} already; a raise must be above the cap's own amount")
+        changed = files.change(found, add_raise(dollars, until_us))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    typer.echo(f"{cap} is {amount} until {instant_text(until_us)} ({changed})")
+
+
+def _files(policy: list[Path] | None) -> PolicyFiles:
+    try:
+        paths = tuple(policy) if policy else Settings.from_environ(os.environ).policy_paths
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return PolicyFiles(paths, os.environ, SystemClock().wall_us())
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        nusd = parse_usd(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if nusd < 0:
+        raise typer.BadParameter(f"{text} is below 0; write 0 to refuse everything, unlimited to refuse nothing")
+    return Decimal(text)
+
+
+def _table(statuses: list[CapStatus]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("cap", "scope", "window"):
+        table.add_column(name, overflow="fold")
+    for name in ("amount", "spent", "held", "left"):
+        table.add_column(name, justify="right")
+    table.add_column("resets")
+    table.add_column("state")
+    for status in statuses:
+        amounts = (status.amount_nusd, status.spent_nusd, status.held_nusd, status.left_nusd)
+        shown = ["unlimited" if amount is None else format_usd(amount) for amount in amounts]
+        resets = "rolls" if status.resets_us is None else instant_text(status.resets_us)
+        table.add_row(status.cap, str(status.scope), status.window, *shown, resets, _state(status))
+    return table
+
+
+def _state(status: CapStatus) -> str:
+    if status.left_nusd == 0:
+        return "exhausted"
+    return "lowers the tier" if status.lowering else "warned" if status.warned else "ok"
+
+
+def _status_json(status: CapStatus) -> dict[str, Any]:
+    amounts = {
+        "amount": status.amount_nusd,
+        "spent": status.spent_nusd,
+        "held": status.held_nusd,
+        "left": status.left_nusd,
+    }
+    return {
+        "cap": status.cap,
+        "scope": str(status.scope),
+        "window": status.window,
+        **{f"{name}_nusd": amount for name, amount in amounts.items()},
+        **{f"{name}_usd": None if amount is None else usd_number(amount) for name, amount in amounts.items()},
+        "resets": None if status.resets_us is None else instant_text(status.resets_us),
+        "state": _state(status),
+    }
