@@ -101,8 +101,8 @@ class TimingModel:
         """Time of one request that joins `running` others like it in one container.
 
         The total never falls when an argument grows; the first token's time never when the prompt or `running` does
-        (longer answers of the others mean fewer prefills ahead). `items` counts images or clips and matters to media
-        models only, which work through their queue one by one.
+        (with longer answers, fewer of the others are in their prefill). `items` counts images or clips and matters
+        to media models only, which work through their queue one by one.
         """
         if self.item_s is not None:
             total_s = self.item_s * (items + running)
@@ -112,14 +112,18 @@ class TimingModel:
         if prefill_s < self.prefill_floor_s:
             prefill_s = self.prefill_floor_s
         context = prompt_tokens + output_tokens * 0.5
-        step_s = self.weights_s[batch] + batch * (context * self.kv_token_s + self.state_s)
+        overhead_s = self.overhead_s[batch]
+        weights_s = self.weights_s[batch]
+        step_s = weights_s + batch * (context * self.kv_token_s + self.state_s)
         if step_s < batch * self.sequence_flops_s:
             step_s = batch * self.sequence_flops_s
-        step_s += self.overhead_s[batch]
+        step_s += overhead_s
         others_s = running * prefill_s
         alone_s = REQUEST_OVERHEAD_S + prefill_s + step_s
+        # Utilization by prefills, on steps without their KV: a longer prompt must not shorten the queue.
+        utilization = others_s / (prefill_s + others_s + (output_tokens + 1) * (weights_s + overhead_s))
+        queue_s = QUEUE_FACTOR * others_s * utilization
         serving_s = alone_s + output_tokens * step_s + others_s
-        queue_s = QUEUE_FACTOR * others_s * others_s / serving_s
         ttft_s = alone_s + queue_s
         return ServiceTime(ttft_s, serving_s + queue_s, ttft_s * TTFT_P95_FACTOR)
 
