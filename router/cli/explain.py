@@ -1,0 +1,134 @@
+"""`sluice explain`: which pool a request would get, and why; or, with an id, which one a past request got.
+
+Without more, all pools are taken for cold, healthy and deployed. `--state FILE` says how they are, `--url` asks a
+running endpoint, which knows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from policies.decide import decide
+from policies.errors import PolicyError
+from policies.explain import as_json
+from policies.explain_table import render_json
+from policies.facts import Facts
+from policies.load import load_policy
+from policies.names import resolve
+from policies.policy import Policy
+from policies.requirements import Requirements, Tier
+from policies.states_file import cold_and_healthy, read_states
+from pools.spec import Feature
+from pricing.budgets.store import Room
+from pricing.clock import SystemClock
+from router.cli.past import past_from_ledger, past_from_url, render_past
+from router.cli.prices_view import console
+from router.cli.remote import post_json
+
+UNLIMITED = Room(left_nusd=None, cap=None, lower_tier=False)
+DEFAULT_PROMPT_TOKENS = 500
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says of a request. Token counts are tokens; None means the class's default."""
+
+    model: str
+    prompt_tokens: int
+    max_tokens: int | None
+    tier: Tier | None
+    features: tuple[Feature, ...]
+    items: int
+
+
+@app.command()
+def explain(
+    request_id: Annotated[str | None, typer.Argument(metavar="ID", help="A past request.")] = None,
+    class_: Annotated[str | None, typer.Option("--class", help="Class of the request.")] = None,
+    model: Annotated[str | None, typer.Option(help="Instead of --class: what a client sends as `model`.")] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=0)] = DEFAULT_PROMPT_TOKENS,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The class's bound where it is not given.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="The class's default where it is not given.")] = None,
+    feature: Annotated[list[Feature] | None, typer.Option(help="What the pool must be able to do.")] = None,
+    items: Annotated[int, typer.Option(min=1, help="Pictures or clips, for media classes.")] = 1,
+    policy: Annotated[list[Path] | None, typer.Option(help="Policy files or folders; else the shipped one.")] = None,
+    state: Annotated[Path | None, typer.Option(help="YAML or JSON: pool to its state.")] = None,
+    url: Annotated[str | None, typer.Option(help="Ask this running endpoint.")] = None,
+    key: Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")] = None,
+    ledger: Annotated[Path, typer.Option(envvar="SLUICE_LEDGER", help="Where a past request is looked up.")] = Path(
+        "sluice.sqlite"
+    ),
+    print_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show which pool a request would get, or with an ID which one a past request got, and why."""
+    if request_id is not None:
+        past = past_from_url(url, key, request_id) if url else past_from_ledger(ledger, request_id)
+        typer.echo(json.dumps(past, indent=2)) if print_json else console().print(render_past(past))
+        return
+    if (class_ is None) == (model is None):
+        raise typer.BadParameter("say what the request is: --class NAME or --model NAME, or the ID of a past request")
+    asked = Asked(str(class_ or model), prompt_tokens, max_tokens, tier, tuple(feature or ()), items)
+    answer = _from_endpoint(asked, url, key) if url else _from_files(asked, tuple(policy or ()), state)
+    typer.echo(json.dumps(answer, indent=2)) if print_json else console().print(render_json(answer))
+
+
+def _from_endpoint(asked: Asked, url: str, key: str | None) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": asked.model, "prompt_tokens": asked.prompt_tokens}
+    if asked.max_tokens is not None:
+        body["max_tokens"] = asked.max_tokens
+    if asked.tier is not None:
+        body["tier"] = asked.tier.value
+    if asked.features:
+        body["features"] = [one.value for one in asked.features]
+    decision: dict[str, Any] = post_json(url, "/v1/route", key, body)
+    return decision
+
+
+def _from_files(asked: Asked, paths: tuple[Path, ...], state: Path | None) -> dict[str, Any]:
+    """Raises FileProblem for wrong files and UnknownModel for a name that is none."""
+    now_us = SystemClock().wall_us()
+    policy = load_policy(paths, environ={}, now_us=now_us, assume_deployed=True)
+    needs = requirements(policy, asked)
+    facts = Facts(
+        requirements=needs,
+        request_class=policy.classes[needs.request_class],
+        states=read_states(state, policy) if state else cold_and_healthy(policy),
+        room=UNLIMITED,
+        pool_rooms={},
+        chain_left_nusd=None,
+        policy_version=policy.version,
+        price_books=(policy.price_book,),
+        now_us=now_us,
+    )
+    return as_json(decide(facts))
+
+
+def requirements(policy: Policy, asked: Asked) -> Requirements:
+    """What the endpoint would make of such a request. Media classes count items, not tokens."""
+    resolved = resolve(policy, asked.model)
+    if asked.tier is not None and resolved.tier is not None and asked.tier is not resolved.tier:
+        raise PolicyError(f"'{asked.model}' means tier {resolved.tier}, and --tier says {asked.tier}; give one of them")
+    request_class = policy.classes[resolved.request_class]
+    limits = request_class.limits
+    media = not any(rung.pool.max_model_len for rung in request_class.ladder)
+    bound = 0 if media else asked.max_tokens or limits.output_bound_default
+    return Requirements(
+        request_class=request_class.name,
+        tier=resolved.tier or asked.tier or request_class.default_tier,
+        prompt_tokens=0 if media else asked.prompt_tokens,
+        output_bound=bound,
+        expected_output_tokens=bound,
+        deadline_s=limits.first_byte_deadline_s,
+        prompt_exact=True,
+        bounded=asked.max_tokens is not None,
+        features=frozenset(asked.features),
+        pinned_pool=resolved.pinned_pool,
+        media_items=asked.items,
+    )
