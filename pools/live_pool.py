@@ -1,0 +1,281 @@
+"""What the router believes about one pool just now, and the snapshot of it that `decide` reads.
+
+Belief comes from three sources: requests of this router (entering, answering, leaving, failing), the platform's list of
+containers, and the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pools.breaker import BreakerLimits, PoolBreaker, ShapeBreaker
+from pools.containers import Containers
+from pools.failures import AttemptFailed, FailureClass
+from pools.platform import ContainerInfo
+from pools.state import BreakerState, PoolState, shape_bucket
+from pricing.clock import US_PER_S, Clock
+
+SNAPSHOT_S: Final = 0.05  # of the clock's time: how old a snapshot of a pool may be to which nothing happened
+TTFT_WEIGHT: Final = 0.2  # of the newest first-token time in the moving average
+OVERDUE_SHARE: Final = 0.1  # a boot that outlasts its model is expected to need this share of the model more
+SLOW_BOOT_TIMES: Final = 2.0  # a boot longer than this many times its model is taken as one that never ends
+
+# Failures that say nothing against the pool: it answered, just not what was asked for.
+_ANSWERED: Final = frozenset({FailureClass.CONTEXT_OVERFLOW, FailureClass.BAD_OUTPUT, FailureClass.CLIENT_ERROR})
+
+
+class Sized(Protocol):
+    """What is asked of a request's needs, in tokens. `total_tokens` is prompt + output bound."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def expected_output_tokens(self) -> int: ...
+
+    @property
+    def total_tokens(self) -> int: ...
+
+
+class FailureLimits(Protocol):
+    """The policy keys that a failure is judged by."""
+
+    @property
+    def breaker(self) -> BreakerLimits: ...
+
+    @property
+    def shape_cooldown_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """What the files say of one pool. `boot_s` is its boot model; `always_on` containers are simply there."""
+
+    boot_s: float
+    scaledown_window_s: float
+    min_containers: int = 0
+    always_on: int = 0
+    deployed: bool = True
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    kv_tokens: int
+    shape: int
+
+
+class LivePool:
+    """Belief about one pool. `changed` is called when a snapshot of it is no longer true."""
+
+    def __init__(
+        self, name: str, settings: LiveSettings, clock: Clock, containers: Containers, changed: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.containers = containers
+        self.became_ready = asyncio.Event()  # set while a container is ready
+        self._clock = clock
+        self._changed = changed
+        self._breaker = PoolBreaker()
+        self._shapes = ShapeBreaker()
+        self._members: dict[str, _Member] = {}
+        self._probe: str | None = None
+        self._kv_tokens = 0
+        self._idle_since: tuple[int, int] | None = None  # wall and monotonic instant of the last end
+        self._ttft_s: float | None = None
+        self._features_off: frozenset[str] = frozenset()
+        self._boot_too_slow = False
+        self._snapshot = PoolState()
+        self._fresh_until_us = 0  # monotonic
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._members)
+
+    @property
+    def believed_asleep(self) -> bool:
+        """No container is ready: a bare 503 means that."""
+        return self.containers.ready == 0
+
+    @property
+    def _kept(self) -> int:
+        """Containers that no silence ends."""
+        return max(self.settings.always_on, self.settings.min_containers)
+
+    # -- requests --------------------------------------------------------------------------------------------------
+
+    def claim(self, member: str) -> None:
+        """Between a decision and `enter`: in a breaker's half-open state this request is the one probe."""
+        if self._probe is None and self._breaker.state(self._clock.mono_us()) is BreakerState.HALF_OPEN:
+            self._probe = member
+            self._breaker.probe_began()
+            self._touch()
+
+    def enter(self, member: str, needs: Sized) -> None:
+        """A request is dispatched to this pool."""
+        self.claim(member)
+        kv_tokens = needs.prompt_tokens + needs.expected_output_tokens
+        self._members[member] = _Member(kv_tokens, shape_bucket(needs.total_tokens))
+        self._kv_tokens += kv_tokens
+        self._touch()
+
+    def leave(self, member: str) -> None:
+        """It is over, or never came to be dispatched after `claim`. What it says of the pool is told after this."""
+        left = self._members.pop(member, None)
+        if left is not None:
+            self._kv_tokens -= left.kv_tokens
+            if not self._members:
+                self._idle_since = (self._clock.wall_us(), self._clock.mono_us())
+        if member == self._probe:
+            self._probe = None
+            self._breaker.probe_ended()
+        self._touch()
+
+    def answering(self, ttft_s: float) -> None:
+        """The first token came after `ttft_s`."""
+        self.containers.answered(self._clock.wall_us())
+        old = self._ttft_s
+        self._ttft_s = ttft_s if old is None else old + TTFT_WEIGHT * (ttft_s - old)
+        self._awake()
+
+    def answered(self) -> None:
+        """A request ended well."""
+        self.containers.answered(self._clock.wall_us())
+        self._breaker.success(self._clock.mono_us())
+        self._awake()
+
+    def failed(self, failure: AttemptFailed, total_tokens: int, limits: FailureLimits) -> None:
+        """A request of that many tokens (prompt + output bound) failed here, and has left."""
+        now_us = self._clock.mono_us()
+        match failure.failure:
+            case FailureClass.UNAVAILABLE:
+                self._unavailable(failure, total_tokens, limits, now_us)
+            case FailureClass.TIMEOUT if not failure.by_client_deadline:
+                self._breaker.failure(now_us, failure.detail, limits.breaker)
+            case FailureClass.OUT_OF_MEMORY:
+                self._shapes.out_of_memory(shape_bucket(total_tokens), now_us, limits.shape_cooldown_s)
+            case FailureClass.OVERLOADED:
+                self._breaker.overloaded(now_us, failure.retry_after_s)
+            case FailureClass.COLD:
+                self.waking()
+            case FailureClass.MISCONFIGURED if failure.feature is not None:
+                self._features_off |= {failure.feature}
+            case FailureClass.MISCONFIGURED:
+                self._breaker.out_of_service(failure.detail)
+            case answered if answered in _ANSWERED:
+                self.answered()
+        self._touch()
+
+    def _unavailable(self, failure: AttemptFailed, total_tokens: int, limits: FailureLimits, now_us: int) -> None:
+        self._breaker.failure(now_us, failure.detail, limits.breaker)
+        if failure.engine_died:
+            shapes = [member.shape for member in self._members.values()]
+            largest = max([shape_bucket(total_tokens), *shapes])
+            self._shapes.engine_died(largest, now_us, limits.shape_cooldown_s)
+        elif failure.status == 503 and not self.settings.always_on:  # bare: an awake pool has lost its container
+            self.containers.gone(self._clock.wall_us())
+
+    # -- containers ------------------------------------------------------------------------------------------------
+
+    def waking(self) -> None:
+        """A boot was asked for, by a wake or by a request that met nobody."""
+        self.containers.boot_began(self._clock.wall_us())
+        self._touch()
+
+    def seen_ready(self) -> None:
+        """A knock was answered."""
+        self.containers.answered(self._clock.wall_us())
+        self._awake()
+
+    def observe(self, now_us: int, infos: Sequence[ContainerInfo]) -> None:
+        self.containers.observe(now_us, infos, self._scale_down_us())
+        self._awake()
+
+    def _scale_down_us(self) -> int | None:
+        """When the idle pool's window passes, wall time; None while it is busy or was never used."""
+        if self._members or self._idle_since is None:
+            return None
+        return self._idle_since[0] + round(self.settings.scaledown_window_s * US_PER_S)
+
+    def _awake(self) -> None:
+        """A container is ready, or not: wake those who wait for one."""
+        if self.containers.ready == 0:
+            self.became_ready.clear()
+        else:
+            self.became_ready.set()
+            if self._boot_too_slow:
+                self._boot_too_slow = False
+                self._breaker.reloaded()
+        self._touch()
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def configure(self, settings: LiveSettings) -> None:
+        """The files were read again: what they were wrong about gets another chance."""
+        self.settings = settings
+        self._breaker.reloaded()
+        self._boot_too_slow = False
+        self._features_off = frozenset()
+        if settings.deployed and not self.containers.listed:
+            self.containers.always(self._clock.wall_us(), self._kept)
+        self._awake()
+
+    # -- snapshots -------------------------------------------------------------------------------------------------
+
+    def state(self, now_us: int) -> PoolState:
+        """The snapshot in force at this monotonic instant."""
+        if now_us >= self._fresh_until_us:
+            self._snapshot = self._look(now_us)
+            self._fresh_until_us = now_us + round(SNAPSHOT_S * US_PER_S)
+        return self._snapshot
+
+    def _touch(self) -> None:
+        self._fresh_until_us = 0
+        self._changed()
+
+    def _look(self, now_us: int) -> PoolState:
+        wall_us = self._clock.wall_us()
+        self._time_passes(wall_us)
+        containers = self.containers
+        idle = None if self._members or self._idle_since is None else max(0, now_us - self._idle_since[1]) / US_PER_S
+        return PoolState(
+            ready=containers.ready,
+            booting=containers.booting,
+            in_flight=len(self._members),
+            kv_tokens_in_flight=self._kv_tokens,
+            boot_left_s=self._boot_left_s(wall_us),
+            idle_s=idle,
+            breaker=self._breaker.state(now_us),
+            breaker_retry_s=self._breaker.retry_s(now_us),
+            breaker_reason=self._breaker.reason(now_us),
+            shapes_open=self._shapes.open_shapes(now_us),
+            shapes_retry_s=self._shapes.retry_s(now_us),
+            features_off=self._features_off,
+            drained=self.settings.drained,
+            deployed=self.settings.deployed,
+            ttft_s=self._ttft_s,
+            as_of_us=wall_us,
+        )
+
+    def _time_passes(self, wall_us: int) -> None:
+        """A window that passed puts an unlisted pool to sleep; a boot that never ends takes it out of service."""
+        ends_us = self._scale_down_us()
+        if ends_us is not None and wall_us >= ends_us:
+            self.containers.scale_down(wall_us, ends_us, self._kept)
+            if self.containers.ready == 0:
+                self.became_ready.clear()
+        age_s = self.containers.boot_age_s(wall_us)
+        if age_s is not None and self.containers.ready == 0 and age_s > SLOW_BOOT_TIMES * self.settings.boot_s:
+            self._boot_too_slow = True
+            self._breaker.out_of_service(f"a boot lasts longer than {SLOW_BOOT_TIMES:g} × {self.settings.boot_s:g} s")
+
+    def _boot_left_s(self, wall_us: int) -> float | None:
+        age_s = self.containers.boot_age_s(wall_us)
+        if age_s is None:
+            return None
+        boot_s = self.settings.boot_s
+        return max(boot_s - age_s, OVERDUE_SHARE * boot_s)
