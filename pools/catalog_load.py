@@ -188,6 +188,9 @@ def _mismatches(shape: PoolRow, row: _Row, model: ModelSpec) -> Iterable[str]:
         hint = nearest(shape.quantization, model.weights_gib)
         text = f"'{shape.model}' has no weights '{shape.quantization}'{hint} (it has {known})"
         yield row.problem("quantization", text)
+    elif shape.weights_off_gpu_gib >= model.weights_gib[shape.quantization]:
+        text = f"all {model.weights_gib[shape.quantization]:g} GiB of weights are off the GPU; lower it"
+        yield row.problem("weights_off_gpu_gib", f"'weights_off_gpu_gib': {text}")
     if model.native_context and not shape.max_model_len:
         text = f"'max_model_len' is missing; vLLM would take the native {model.native_context}, which few GPUs hold"
         yield row.problem("max_model_len", text)

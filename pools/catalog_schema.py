@@ -6,9 +6,9 @@ may `extends: <another pool>` and change some keys, so pools are checked after t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from pools.spec import Feature, ModelKind
 from pricing.errors import UnknownGpu
@@ -87,6 +87,25 @@ class ModelRow(Shape):
     vllm_since: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
     seconds_per_item: dict[GpuId, Positive] | None = None
     source: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """A model without its architecture would look as if its cache cost nothing."""
+        media = self.kind in (ModelKind.IMAGE, ModelKind.VIDEO)
+        needed = ("seconds_per_item",) if media else _ARCHITECTURE
+        missing = [key for key in (*needed, *(_EXPERTS if self.experts else ())) if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"a model of kind {self.kind} needs {', '.join(missing)}; add them from its config.json")
+        experts_b = self.layers * self.experts * 3 * self.hidden * self.expert_intermediate / 1e9
+        if experts_b > self.params_b:
+            raise ValueError(
+                f"the experts alone have {experts_b:.1f} billion parameters, params_b says {self.params_b:g}"
+            )
+        return self
+
+
+_ARCHITECTURE = ("native_context", "layers", "hidden", "q_heads", "kv_heads", "head_dim")
+_EXPERTS = ("experts_active", "expert_intermediate")
 
 
 class PoolRow(Shape):

@@ -198,6 +198,7 @@ def test_a_gpu_under_an_alias_is_the_same_gpu(tmp_path: Path) -> None:
         ("extends: qwen3-4b-bf16-a10\n    target_concurrency: 9\n    max_concurrency: 4", 4, "above max_concurrency"),
         ("extends: flux-dev-bf16-l40s\n    gpu: H100", 4, "'flux-dev' has no seconds_per_item for H100"),
         ("extends: qwen3-4b-bf16-a10\n    scaledown_window_s: 7200", 4, "less than or equal to 3600"),
+        ("extends: flux-schnell-q4-t4\n    weights_off_gpu_gib: 20", 4, "all 15.7 GiB of weights are off the GPU"),
         ("model: qwen3-4b", 2, "is missing; add it"),
     ],
 )
@@ -206,6 +207,30 @@ def test_a_wrong_row_is_named_with_its_line(tmp_path: Path, row: str, line: int,
     found = problems_of(tmp_path, f"pools:\n  mine:\n    {row}\n")
     assert all(problem.startswith(f"mine.yaml:{line}: ") for problem in found)
     assert said in found[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("kind: text, params_b: 1", "needs native_context, layers, hidden, q_heads, kv_heads, head_dim; add them"),
+        ("kind: image, params_b: 1", "needs seconds_per_item"),
+        (
+            "kind: image, params_b: 1, seconds_per_item: {T4: 3}, experts: 8",
+            "needs experts_active, expert_intermediate",
+        ),
+        (
+            "kind: image, params_b: 1, seconds_per_item: {T4: 3}, layers: 10, hidden: 1000, experts: 100, "
+            "experts_active: 2, expert_intermediate: 1000",
+            "the experts alone have 3.0 billion parameters, params_b says 1",
+        ),
+    ],
+)
+def test_half_a_model_is_refused(tmp_path: Path, keys: str, said: str) -> None:
+    """A model without its architecture, or with more experts than parameters, is refused at its line."""
+    row = f"{{repo: a/b, {keys}, weights: {{fp16: {{gib: 2}}}}, source: example}}"
+    (problem,) = problems_of(tmp_path, f"models:\n  mini: {row}\n")
+    assert problem.startswith("mine.yaml:2: ")
+    assert said in problem
 
 
 def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
