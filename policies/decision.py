@@ -1,6 +1,7 @@
 """A decision as a value: the ordered candidates, every rejected pool with its reason, and what to warm.
 
 These are msgspec structs because a frozen dataclass takes ten times as long to make, and `decide` makes one per pool.
+A candidate refers to nothing that could refer back, so the garbage collector need not look at it (`gc=False`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import msgspec
 from policies.policy import Objective
 from policies.requirements import Requirements, Tier
 from pools.spec import PoolSpec
+
+Numbers = Mapping[str, float | int | str]
 
 
 class Reason(StrEnum):
@@ -35,7 +38,7 @@ class Reason(StrEnum):
     ALREADY_FAILED = "already_failed"
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A pool that can serve. Money in nano-dollars, times in seconds.
 
     `expected_bill_nusd` is what the provider's bill grows by; `expected_charge_nusd` the tenant's expected share of
@@ -64,7 +67,7 @@ class Rejection(msgspec.Struct, frozen=True):
 
     pool: str
     reason: Reason
-    numbers: Mapping[str, float | int | str]
+    numbers: Numbers
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -116,7 +116,7 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_set(paths: Sequence[Path]) -> FileSet:
-    """Read and add up. Raises FileProblem with every problem of every file; keys in two files are left to the caller."""
+    """Read and add up. Raises FileProblem with all that is wrong, but for keys in two files: see `FileSet.repeated`."""
     problems: list[str] = []
     named = {path for path in paths if not path.is_dir()}
     files: list[tuple[Document, PolicyFile]] = []
