@@ -1,0 +1,98 @@
+"""`sluice check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from policies.fileset import SHIPPED_DEFAULT, SHIPPED_FOLDER
+from pools.catalog_load import load_catalog
+from pricing.errors import FileProblem
+from router.cli.check import app
+from support.choosing import write_policy
+
+RUN = CliRunner()
+GOOD = "version: 1\nprice_book: modal-2026-10\nclasses: {chat: {ladder: {premium: [qwen3-4b-fp16-t4]}}}\n"
+
+
+def test_the_shipped_policies_are_right() -> None:
+    """Without arguments each shipped policy is checked, the standalone ones by themselves."""
+    result = RUN.invoke(app, [])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for path in sorted(SHIPPED_FOLDER.glob("*.yaml")):
+        assert any(line.startswith(f"{path}: ok") for line in lines)
+
+
+def test_a_folder_is_checked_as_one_set(tmp_path: Path) -> None:
+    """Each file of a folder has its line, and what is wrong stands under the file it is in."""
+    classes = write_policy(tmp_path, GOOD, "classes.yaml")
+    aliases = write_policy(tmp_path, "version: 1\naliases: {gpt: chatt}\n", "names.yaml")
+    result = RUN.invoke(app, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        f"{classes}: ok (read)",
+        f"{aliases}: 1 problem",
+        f"  {aliases}:2: alias 'gpt' leads to 'chatt', which is nothing; did you mean 'chat'?",
+    ]
+    write_policy(tmp_path, "version: 1\naliases: {gpt: chat}\n", "names.yaml")
+    result = RUN.invoke(app, [str(tmp_path)])
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1].startswith(f"{tmp_path}: ok (1 classes, 1 pools, version ")
+
+
+def test_files_are_sets_of_their_own(tmp_path: Path) -> None:
+    """Two files named on the command line do not mix; one that is wrong makes the exit status 1."""
+    good, bad = write_policy(tmp_path, GOOD, "good.yaml"), write_policy(tmp_path, GOOD.replace("t4", "t5"), "bad.yaml")
+    result = RUN.invoke(app, ["--json", str(good), str(bad)])
+    verdicts = json.loads(result.output)
+    assert result.exit_code == 1
+    assert [verdict["ok"] for verdict in verdicts] == [True, False]
+    assert "did you mean 'qwen3-4b-fp16-t4'?" in verdicts[1]["problems"][0]
+    assert len(verdicts[0]["policy_version"]) == 12
+
+
+def test_a_missing_variable_is_a_problem_unless_told_otherwise(tmp_path: Path) -> None:
+    """A machine without the secrets can still check the rest."""
+    path = write_policy(tmp_path, GOOD + "endpoints: {qwen3-4b-fp16-t4: {url: 'https://${NOT_SET_ANYWHERE}'}}\n")
+    assert RUN.invoke(app, [str(path)]).exit_code == 1
+    assert RUN.invoke(app, ["--no-environment", str(path)]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", sorted(load_catalog().cases))
+def test_each_placement_that_cannot_load_is_refused_with_arithmetic(name: str) -> None:
+    """A document's case is refused by name, with what does not fit or run and what would."""
+    result = RUN.invoke(app, ["--case", name])
+    assert result.exit_code == 1
+    assert "cannot load: " in result.output
+    assert "shipped instead: " in result.output
+
+
+def test_the_two_large_cases_say_the_sums() -> None:
+    """80B on one H100 and 480B on four: the weights, the budget, and the placements that do."""
+    output = RUN.invoke(app, ["--case", "all"]).output
+    assert "weights 74.9 GiB + overhead 1.5 GiB > 72.9 GiB on 1×H100" in output
+    assert "fits 2×H100 or 1×H200" in output
+    assert "weights 449.1 GiB + overhead 8.0 GiB > 291.5 GiB on 4×H100" in output
+    assert "fits 8×H100 or 4×H200" in output
+
+
+def test_an_unknown_case_names_the_known_ones() -> None:
+    """The error lists what there is."""
+    result = RUN.invoke(app, ["--case", "none"])
+    assert isinstance(result.exception, FileProblem)
+    assert "qwen3-next-80b-fp8-1xh100" in str(result.exception)
+
+
+def test_the_schema_describes_the_shipped_files() -> None:
+    """`--schema` prints a JSON Schema that an editor can check files with: right ones pass, a misspelt key does not."""
+    schema = json.loads(RUN.invoke(app, ["--schema"]).output)
+    document = YAML(typ="safe").load(SHIPPED_DEFAULT.read_text(encoding="utf-8"))
+    jsonschema.validate(document, schema)
+    with pytest.raises(jsonschema.ValidationError, match="clases"):
+        jsonschema.validate({**document, "clases": {}}, schema)
