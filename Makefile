@@ -24,7 +24,7 @@ serve: $(READY) ## the endpoint in front of simulated pools; stays up until Ctrl
 	@$(BIN)/sluice serve --simulate $(ARGS)
 
 test: $(READY) ## every test, on all cores
-	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 bench: $(READY) ## time what the README promises; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py $(ARGS)
