@@ -69,7 +69,7 @@ class DataPlane:
     async def _run(
         self, request: web.BaseRequest, pool: SimulatedPool, container: Container, parsed: EngineRequest
     ) -> web.StreamResponse:
-        fault = pool.faults.take(parsed.prompt_tokens + parsed.max_tokens)
+        fault = pool.faults.take(parsed.prompt_tokens + parsed.max_tokens, parsed.stream)
         kind = fault.kind if fault is not None else None
         if kind is FaultKind.REFUSE:
             return relay.cut(request)

@@ -42,7 +42,8 @@ class Fault:
     """One standing order. It hits the next `count` requests, or each with probability `rate`.
 
     `after_tokens` is how many tokens come out before it strikes, `factor` how much slower `slow` is,
-    `min_total_tokens` spares requests whose prompt and output bound together are smaller.
+    `min_total_tokens` spares requests whose prompt and output bound together are smaller, `only_streams` those that are
+    not streamed.
     """
 
     kind: FaultKind
@@ -52,6 +53,7 @@ class Fault:
     factor: int = 10
     min_total_tokens: int = 0
     reset: bool = False
+    only_streams: bool = False
 
     @property
     def strikes(self) -> bool:
@@ -72,10 +74,10 @@ class Faults:
     def clear(self) -> None:
         self._orders.clear()
 
-    def take(self, total_tokens: int) -> Fault | None:
-        """The fault that hits a request of this size, if any; counts it down."""
+    def take(self, total_tokens: int, stream: bool) -> Fault | None:
+        """The fault that hits such a request, if any; counts it down."""
         for fault in self._orders:
-            if total_tokens < fault.min_total_tokens:
+            if total_tokens < fault.min_total_tokens or (fault.only_streams and not stream):
                 continue
             if fault.rate is not None:
                 if self._rng.random() < fault.rate:
@@ -93,7 +95,7 @@ def parse_fault(data: object) -> Fault:
     """A fault from JSON: `{"kind": …, "count" | "rate": …, …}`. Raises BadFault."""
     if not isinstance(data, Mapping):
         raise BadFault('a fault is a JSON object, for example {"kind": "hang", "count": 1}')
-    known = {"kind", "count", "rate", "after_tokens", "factor", "min_total_tokens", "reset"}
+    known = {"kind", "count", "rate", "after_tokens", "factor", "min_total_tokens", "reset", "only_streams"}
     unknown = sorted(set(data) - known)
     if unknown:
         raise BadFault(f"unknown key '{unknown[0]}'; known: {', '.join(sorted(known))}")
@@ -110,6 +112,7 @@ def parse_fault(data: object) -> Fault:
         factor=_whole(data, "factor", 10, least=2),
         min_total_tokens=_whole(data, "min_total_tokens", 0),
         reset=data.get("reset") is True,
+        only_streams=data.get("only_streams") is True,
     )
 
 
