@@ -46,7 +46,9 @@ def choose_books(files: FileSet, now_us: int, problems: list[str]) -> Books | No
     if asked is None:
         problems.append(f"{files.first_place}: 'price_book' is missing; name one of {', '.join(sorted(known))}")
         return None
-    ids = [asked.value] if isinstance(asked.value, str) else list(asked.value)
+    ids = [asked.value] if isinstance(asked.value, str) else asked.value
+    if not ids:
+        problems.append(asked.problem(f"'price_book' names no book; name one of {', '.join(sorted(known))}"))
     unknown = [one for one in ids if one not in known]
     problems += [asked.problem(f"there is no price book '{one}'{_hint(one, known)}") for one in unknown]
     if unknown or not ids:
@@ -61,13 +63,17 @@ def choose_books(files: FileSet, now_us: int, problems: list[str]) -> Books | No
 
 
 def _known_books(files: FileSet, problems: list[str]) -> Mapping[str, PriceBook]:
-    """The shipped books and those that the files add; an added one replaces a shipped one of the same id."""
+    """The shipped books and those that the files add, none under the id of another."""
     paths = [placed.document.path.parent / placed.value for placed in files.listing("price_books")]
+    shipped = shipped_books()
     try:
-        return {**shipped_books(), **(load_books(paths) if paths else {})}
+        added = load_books(paths) if paths else {}
     except FileProblem as error:
         problems += error.problems
-        return shipped_books()
+        return shipped
+    taken = [book for name, book in added.items() if name in shipped]
+    problems += [f"{book.path}:1: book id '{book.id}' is that of a shipped book; give it another" for book in taken]
+    return {**shipped, **added}
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

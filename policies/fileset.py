@@ -65,8 +65,9 @@ class FileSet:
     def single(self, section: str) -> Placed[Any] | None:
         """A section that one file of the set may have."""
         for document, shape in self.files:
-            if section in shape.model_fields_set:
-                return Placed(getattr(shape, section), document, (section,))
+            value = getattr(shape, section)
+            if value is not None:
+                return Placed(value, document, (section,))
         return None
 
     def listing(self, section: str) -> list[Placed[Any]]:
@@ -104,7 +105,7 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
     problems = []
     for path in paths:
         if path.is_dir():
-            inside = [one for one in sorted(path.iterdir()) if one.suffix in SUFFIXES and not one.name.startswith(".")]
+            inside = [one for one in sorted(path.iterdir()) if _is_policy_file(one)]
             if not inside:
                 problems.append(f"{path}:1: no policy files here; put *.yaml files into this folder")
             found += inside
@@ -113,6 +114,11 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
     if problems:
         raise FileProblem(problems)
     return found
+
+
+def _is_policy_file(path: Path) -> bool:
+    """By name alone: a link that leads nowhere is a file that cannot be read, not a file that is not there."""
+    return path.suffix in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def read_set(paths: Sequence[Path]) -> FileSet:

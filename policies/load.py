@@ -44,7 +44,7 @@ def load_policy(
     """
     files = read_set(paths or [SHIPPED_DEFAULT])
     problems = list(files.repeated)
-    catalog = load_catalog(files.catalogue_rows())
+    catalog = _catalog(files, problems)
     classes = files.mapping("classes")
     if not classes:
         problems.append(f"{files.first_place}: there are no classes; add one under classes:, see docs/policy-files.md")
@@ -84,6 +84,14 @@ def load_policy(
         reload_poll_s=reload_poll_s,
         files=tuple(str(path) for path in used),
     )
+
+
+def _catalog(files: FileSet, problems: list[str]) -> Catalog:
+    """The shipped rows and the files' own. Raises FileProblem: without its rows, nothing else could be judged."""
+    try:
+        return load_catalog(files.catalogue_rows())
+    except FileProblem as error:
+        raise FileProblem([*problems, *error.problems]) from None
 
 
 def _configured(files: FileSet, catalog: Catalog, listed: Iterable[str]) -> list[PoolSpec]:

@@ -12,7 +12,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from policies.policy import Objective, OnExhausted, Payer
 from policies.requirements import Tier
@@ -71,9 +80,19 @@ def _scope(text: str) -> str:
     return text
 
 
+_SHARE_AS_WRITTEN: Final = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*%$"},
+    ]
+}
+"""For editors: what a file may hold, before `20%` has become 0.2."""
+
 Usd = Annotated[Decimal | Literal["unlimited"], BeforeValidator(_usd)]
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
-Permille = Annotated[int | None, BeforeValidator(_permille)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), WithJsonSchema(_SHARE_AS_WRITTEN)]
+Permille = Annotated[
+    int | None, BeforeValidator(_permille), WithJsonSchema({"anyOf": [_SHARE_AS_WRITTEN, {"enum": ["off", False]}]})
+]
 WindowText = Annotated[str, AfterValidator(_window)]
 ScopeText = Annotated[str, AfterValidator(_scope)]
 

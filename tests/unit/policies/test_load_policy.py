@@ -216,6 +216,10 @@ MISTAKES = [
     ("contradiction", BASE + "defaults: {first_byte_deadline_s: 700, max_total_s: 600}\n", "longer than max_total_s"),
     ("lease below two ticks", BASE + "defaults: {hold_tick_s: 20, hold_lease_s: 30}\n", "twice hold_tick_s"),
     ("no classes", "version: 1\nprice_book: modal-2026-10\n", "there are no classes"),
+    ("no book named", BASE.replace("modal-2026-10", "[]"), "2: 'price_book' names no book"),
+    ("a book that is not there", BASE + "price_books: [none.yaml]\n", "none.yaml:1: cannot read this file"),
+    ("a row of nothing", BASE + "pools: {mine: {extends: qwen3-4b-fp16-t5}}\n", "did you mean 'qwen3-4b-fp16-t4'?"),
+    ("no address", BASE + "endpoints: {qwen3-4b-fp16-t4: {url: 'http://['}}\n", "name a host"),
     ("an empty file", "", "empty"),
     ("half a file", BASE[:-4] + "\n  - [", "not valid YAML"),
 ]

@@ -15,6 +15,7 @@ from pools.catalog_load import load_catalog
 from pricing.errors import FileProblem
 from router.cli.check import app
 from support.choosing import write_policy
+from support.repository import ROOT
 
 RUN = CliRunner()
 GOOD = "version: 1\nprice_book: modal-2026-10\nclasses: {chat: {ladder: {premium: [qwen3-4b-fp16-t4]}}}\n"
@@ -93,6 +94,9 @@ def test_the_schema_describes_the_shipped_files() -> None:
     """`--schema` prints a JSON Schema that an editor can check files with: right ones pass, a misspelt key does not."""
     schema = json.loads(RUN.invoke(app, ["--schema"]).output)
     document = YAML(typ="safe").load(SHIPPED_DEFAULT.read_text(encoding="utf-8"))
-    jsonschema.validate(document, schema)
+    page = (ROOT / "docs" / "policy-files.md").read_text(encoding="utf-8")
+    example = YAML(typ="safe").load(page.partition("```yaml\n")[2].partition("```")[0])
+    for right in (document, example, {**document, "defaults": {"retry_budget": "20%"}}):
+        jsonschema.validate(right, schema)
     with pytest.raises(jsonschema.ValidationError, match="clases"):
         jsonschema.validate({**document, "clases": {}}, schema)
