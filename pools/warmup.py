@@ -55,11 +55,10 @@ class WarmUps:
 
     def start(self, pool: str) -> None:
         """Wake a pool without waiting for it. Does nothing where a container is ready or a wake is under way."""
-        if pool in self._waking or self._live.pool(pool).became_ready.is_set():
+        running = self._waking.get(pool)
+        if (running is not None and not running.done()) or self._live.pool(pool).became_ready.is_set():
             return
-        task = asyncio.get_running_loop().create_task(self._wake(pool), name=f"wake {pool}")
-        self._waking[pool] = task
-        task.add_done_callback(lambda _: self._waking.pop(pool, None))
+        self._waking[pool] = asyncio.get_running_loop().create_task(self._wake(pool), name=f"wake {pool}")
 
     async def aclose(self) -> None:
         """Stop looking; boots that were asked for go on."""

@@ -1,0 +1,330 @@
+"""What the router believes about its pools, step by step as requests and lists tell it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from pools.breaker import UNTIL_RELOAD_S
+from pools.failures import AttemptFailed, FailureClass
+from pools.live import LivePools, LiveSettings
+from pools.live_pool import SNAPSHOT_S
+from pools.platform import ContainerInfo
+from pools.state import BreakerState, shape_bucket
+from pricing.clock import ManualClock, ScaledClock
+
+
+@dataclass(frozen=True)
+class Needs:
+    prompt_tokens: int = 1000
+    expected_output_tokens: int = 200
+    output_bound: int = 1024
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.output_bound
+
+
+@dataclass(frozen=True)
+class BreakerLimits:
+    failures: int = 5
+    window_s: float = 30.0
+    half_open_after_s: float = 15.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+    shape_cooldown_s: float = 300.0
+
+
+LIMITS = Limits()
+NEEDS = Needs()
+SETTINGS = LiveSettings(boot_s=40, scaledown_window_s=60)
+
+
+@dataclass
+class World:
+    """One pool `p`, unless said otherwise, on a clock that the test moves."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    changes: list[tuple[str, int, int]] = field(default_factory=list)
+    missed: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.live = LivePools(
+            self.clock,
+            on_change=lambda pool, _, ready, booting: self.changes.append((pool, ready, booting)),
+            on_missed=lambda *missed: self.missed.append(missed),
+        )
+        self.live.configure({"p": SETTINGS})
+
+    def fail(self, failure: FailureClass, times: int = 1, **more: object) -> None:
+        for _ in range(times):
+            self.live.failed("p", AttemptFailed(failure, "detail", **more), NEEDS.total_tokens, LIMITS)  # type: ignore[arg-type]
+
+    def list(self, *infos: ContainerInfo) -> None:
+        self.live.observe_containers(self.clock.wall_us(), {"p": infos})
+
+    def container(self, state: str = "ready") -> ContainerInfo:
+        now = self.clock.wall_us()
+        return ContainerInfo("a", "ready", now, now) if state == "ready" else ContainerInfo("a", "booting", now, None)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_requests_in_flight_are_counted_with_their_tokens(world: World) -> None:
+    """Entering and leaving keep the number and the predicted KV tokens; leaving twice counts once."""
+    world.live.enter("p", "a", NEEDS)
+    world.live.enter("p", "b", Needs(prompt_tokens=50))
+    assert (world.live.state("p").in_flight, world.live.state("p").kv_tokens_in_flight) == (2, 1200 + 250)
+    world.live.leave("p", "a")
+    world.live.leave("p", "a")
+    assert (world.live.state("p").in_flight, world.live.state("p").kv_tokens_in_flight) == (1, 250)
+
+
+def test_idle_time_runs_from_the_last_end(world: World) -> None:
+    """None for a pool that was never used or is busy."""
+    assert world.live.state("p").idle_s is None
+    world.live.enter("p", "a", NEEDS)
+    world.clock.advance(5)
+    assert world.live.state("p").idle_s is None
+    world.live.leave("p", "a")
+    world.clock.advance(7)
+    assert world.live.state("p").idle_s == 7
+
+
+def test_an_answer_proves_a_container_and_silence_ends_it(world: World) -> None:
+    """Where no platform lists: ready with the first token, asleep a scale-down window after the last use."""
+    world.live.enter("p", "a", NEEDS)
+    world.live.answering("p", 2.0)
+    world.live.leave("p", "a")
+    world.live.answered("p")
+    assert world.live.state("p").ready == 1
+    world.clock.advance(59)
+    assert world.live.state("p").ready == 1
+    world.clock.advance(2)
+    assert world.live.state("p").cold
+    assert world.changes == [("p", 1, 0), ("p", 0, 0)]
+    assert world.missed == [("p", "ready", -1_000_000)]
+
+
+def test_a_busy_pool_never_falls_asleep(world: World) -> None:
+    """The window runs only while nothing is in flight."""
+    world.live.enter("p", "a", NEEDS)
+    world.live.answering("p", 2.0)
+    world.clock.advance(1000)
+    assert world.live.state("p").ready == 1
+
+
+def test_a_cold_answer_began_a_boot(world: World) -> None:
+    """The boot counts down by its model; one that outlasts it is expected to need a tenth more."""
+    world.fail(FailureClass.COLD, status=503)
+    assert (world.live.state("p").booting, world.live.state("p").boot_left_s) == (1, 40)
+    world.clock.advance(30)
+    assert world.live.state("p").boot_left_s == 10
+    world.clock.advance(15)
+    assert world.live.state("p").boot_left_s == 4
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+def test_a_boot_that_never_ends_takes_the_pool_out_until_it_is_ready(world: World) -> None:
+    """Longer than twice its model it counts as misconfigured; a container that comes up after all puts that right."""
+    world.live.pool("p").waking()
+    world.clock.advance(79)
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+    world.clock.advance(2)
+    state = world.live.state("p")
+    assert (state.breaker, state.breaker_reason) == (
+        BreakerState.OPEN,
+        "a boot lasts longer than 2 × 40 s; until the files are reloaded",
+    )
+    world.list(world.container())
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+def test_the_platforms_list_is_the_truth(world: World) -> None:
+    """Counts come from the list; a pool that it does not name has none; a plain server is not the platform's."""
+    world.live.configure({"p": SETTINGS, "q": SETTINGS, "plain": LiveSettings(40, 60, always_on=2)})
+    world.live.pool("q").waking()
+    world.list(world.container("booting"))
+    states = world.live.states()
+    assert [(state.ready, state.booting) for state in states.values()] == [(0, 1), (0, 0), (2, 0)]
+
+
+def test_five_failures_open_the_breaker_and_one_probe_tries(world: World) -> None:
+    """After 15 s the request that claims first is the probe; all others see an open breaker until it ends well."""
+    world.fail(FailureClass.UNAVAILABLE, times=5)
+    assert world.live.state("p").breaker is BreakerState.OPEN
+    world.clock.advance(15)
+    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
+    world.live.claim("p", "probe")
+    assert world.live.state("p").breaker is BreakerState.OPEN
+    world.live.enter("p", "probe", NEEDS)
+    world.live.enter("p", "other", NEEDS)
+    world.live.leave("p", "other")
+    assert world.live.state("p").breaker is BreakerState.OPEN
+    world.live.leave("p", "probe")
+    world.live.answered("p")
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+def test_a_probe_whose_client_left_makes_room_for_another(world: World) -> None:
+    """Even one that was claimed and never dispatched."""
+    world.fail(FailureClass.TIMEOUT, times=5)
+    world.clock.advance(15)
+    world.live.claim("p", "probe")
+    world.live.leave("p", "probe")
+    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
+
+
+def test_a_clients_own_deadline_never_opens_a_breaker(world: World) -> None:
+    """However often it passes."""
+    world.fail(FailureClass.TIMEOUT, times=50, by_client_deadline=True)
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        FailureClass.CONTEXT_OVERFLOW,
+        FailureClass.BAD_OUTPUT,
+        FailureClass.CLIENT_ERROR,
+        FailureClass.CLIENT_GONE,
+        FailureClass.COLD,
+    ],
+)
+def test_failures_that_say_nothing_against_the_pool_leave_its_breaker(failure: FailureClass, world: World) -> None:
+    """The rows of the failure table with "no" in the breaker's column."""
+    world.fail(failure, times=50)
+    state = world.live.state("p")
+    assert (state.breaker, state.shapes_open, state.features_off) == (BreakerState.CLOSED, frozenset(), frozenset())
+
+
+def test_a_pool_that_refuses_the_request_itself_is_awake(world: World) -> None:
+    """A 400 comes from a container."""
+    world.fail(FailureClass.CLIENT_ERROR, status=400)
+    assert world.live.state("p").ready == 1
+
+
+def test_overload_pauses_as_long_as_the_pool_asks(world: World) -> None:
+    """Retry-After is respected."""
+    world.fail(FailureClass.OVERLOADED, retry_after_s=7.0)
+    state = world.live.state("p")
+    assert (state.breaker, state.breaker_reason, state.breaker_retry_s) == (BreakerState.OPEN, "overloaded", 7.0)
+
+
+def test_a_missing_feature_is_switched_off_and_the_pool_stays(world: World) -> None:
+    """Until the files are read again."""
+    world.fail(FailureClass.MISCONFIGURED, feature="tools")
+    state = world.live.state("p")
+    assert (state.features_off, state.breaker) == ({"tools"}, BreakerState.CLOSED)
+    world.live.configure({"p": SETTINGS})
+    assert world.live.state("p").features_off == frozenset()
+
+
+def test_a_misconfigured_pool_is_out_until_reload(world: World) -> None:
+    """A wrong key does not get better by waiting."""
+    world.fail(FailureClass.MISCONFIGURED, status=401)
+    world.clock.advance(10_000)
+    assert world.live.state("p").breaker_retry_s == UNTIL_RELOAD_S
+    world.live.configure({"p": SETTINGS})
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+def test_out_of_memory_closes_out_the_requests_shape(world: World) -> None:
+    """The pool itself stays in."""
+    world.fail(FailureClass.OUT_OF_MEMORY)
+    state = world.live.state("p")
+    assert (state.shapes_open, state.shapes_retry_s) == ({shape_bucket(NEEDS.total_tokens)}, 300.0)
+    assert state.breaker is BreakerState.CLOSED
+
+
+def test_two_deaths_with_the_same_largest_shape_in_flight_close_it_out(world: World) -> None:
+    """The strike goes to the largest shape that was in flight, whichever request reports the death first."""
+    large = Needs(prompt_tokens=30_000)
+    for _ in range(2):
+        for name in ("small", "large"):
+            world.live.enter("p", name, large if name == "large" else NEEDS)
+        for name in ("small", "large"):
+            world.live.leave("p", name)
+            world.fail(FailureClass.UNAVAILABLE, engine_died=True)
+        world.clock.advance(60)
+    assert world.live.state("p").shapes_open == {shape_bucket(large.total_tokens)}
+
+
+def test_a_bare_503_from_a_pool_believed_awake_puts_it_to_sleep(world: World) -> None:
+    """Its container is gone; where a platform lists, the list decides."""
+    world.live.answering("p", 1.0)
+    world.fail(FailureClass.UNAVAILABLE, status=503)
+    assert world.live.state("p").cold
+    world.list(world.container())
+    world.fail(FailureClass.UNAVAILABLE, status=503)
+    assert world.live.state("p").ready == 1
+
+
+def test_first_token_times_are_averaged(world: World) -> None:
+    """The newest counts a fifth."""
+    world.live.answering("p", 1.0)
+    world.live.answering("p", 2.0)
+    assert world.live.state("p").ttft_s == pytest.approx(1.2)
+
+
+def test_snapshots_are_made_again_only_when_something_happened_or_time_passed(world: World) -> None:
+    """The same object is handed out until then, and what was handed out does not change."""
+    first = world.live.states()
+    assert world.live.states() is first
+    world.live.enter("p", "a", NEEDS)
+    second = world.live.states()
+    assert (first["p"].in_flight, second["p"].in_flight) == (0, 1)
+    world.clock.advance(SNAPSHOT_S)
+    assert world.live.states() is not second
+    assert world.live.states()["p"].as_of_us == world.clock.wall_us()
+
+
+def test_reload_keeps_what_is_known_and_lets_removed_pools_serve_out(world: World) -> None:
+    """Requests of a pool that went can still leave it; then it is forgotten."""
+    world.live.configure({"p": SETTINGS, "old": SETTINGS})
+    world.live.enter("old", "a", NEEDS)
+    world.live.answering("p", 1.0)
+    world.live.configure({"p": LiveSettings(40, 60, drained=True)})
+    assert (world.live.state("p").ready, world.live.state("p").drained) == (1, True)
+    world.live.leave("old", "a")
+    world.live.answered("old")
+    world.live.configure({"p": SETTINGS})
+    assert set(world.live.states()) == {"p"}
+
+
+def test_a_minimum_of_containers_is_there_only_where_it_is_deployed(world: World) -> None:
+    """The platform keeps them up, also through silence; a pool without an endpoint has none."""
+    kept = LiveSettings(40, 60, min_containers=1)
+    world.live.configure({"p": kept, "off": LiveSettings(40, 60, min_containers=1, deployed=False)})
+    world.live.enter("p", "a", NEEDS)
+    world.live.leave("p", "a")
+    world.clock.advance(1000)
+    assert [state.ready for state in world.live.states().values()] == [1, 0]
+
+
+@pytest.mark.parametrize("event", ["leave", "list"])
+async def test_those_who_wait_for_room_are_woken(event: str) -> None:
+    """By a request that leaves, or by a new list of containers."""
+    world = World()
+    world.live.enter("p", "a", NEEDS)
+    assert world.live.anything_running(["p", "unknown"])
+    waiting = [asyncio.create_task(world.live.wait_for_room(60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    wake: dict[str, Callable[[], None]] = {"leave": lambda: world.live.leave("p", "a"), "list": world.list}
+    wake[event]()
+    assert await asyncio.gather(*waiting) == [True] * 3
+
+
+async def test_waiting_for_room_ends() -> None:
+    """Nobody leaves: False after the time, in seconds of the clock."""
+    live = LivePools(ScaledClock(1000), on_change=lambda *_: None, on_missed=lambda *_: None)
+    assert not await live.wait_for_room(5)
