@@ -43,7 +43,7 @@ class PricedFilter(Protocol):
 class NotPinned:
     """The client named a pool, and this is another.
 
-    Example: `model: vl-8b-fp8-l4` refuses every pool but `vl-8b-fp8-l4`.
+    Example: `model: qwen3-vl-8b-fp8-l4` refuses every pool but `qwen3-vl-8b-fp8-l4`.
     """
 
     reason = Reason.NOT_PINNED
@@ -59,7 +59,7 @@ class NotPinned:
 class BelowTier:
     """The pool is listed below the tier asked for. A pinned pool serves whatever its tier.
 
-    Example: `model: vision:standard` refuses the pools under `economy:`.
+    Example: `tier: standard` refuses the pools under `economy:`.
     """
 
     reason = Reason.TIER
@@ -76,7 +76,7 @@ class BelowTier:
 class Drained:
     """Operators took the pool out.
 
-    Example: `drained: [vl-8b-fp8-l4]` in a policy file.
+    Example: `drained: [qwen3-vl-8b-fp8-l4]` in a policy file.
     """
 
     reason = Reason.DRAINED
@@ -219,7 +219,8 @@ class Saturated:
 class OverBudget:
     """A cap has less left than the request's expected charge.
 
-    Example: `caps: [{name: day, amount_usd: 5, window: 24h}]` with $0.0010 left, and an expected charge of $0.0024.
+    Example: `caps: [{name: day, amount_usd: 5, window: 24h, scope: "tag:x"}]` with $0.0010 left, and an expected charge
+    of $0.0024.
     """
 
     reason = Reason.BUDGET

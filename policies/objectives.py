@@ -17,7 +17,8 @@ Score = Callable[[int, int, float], float]
 def listed(order: int, bill_nusd: int, seconds: float) -> float:
     """The file's order: the first capable pool serves.
 
-    Example: `objective: listed`, `standard: [flux-schnell-t4, flux-schnell-a10]`: the A10 serves when the T4 cannot.
+    Example: `objective: listed`, `standard: [flux-schnell-q4-t4, flux-schnell-fp8-a10]`: the A10 serves when the T4
+    cannot.
     """
     return order
 

@@ -1,7 +1,9 @@
 """Pool states from a file, for looking at a decision without live pools: `sluice explain --state FILE`.
 
-vl-8b-l4: {ready: 1, in_flight: 3, idle_s: 20}
-vl-8b-a10: {breaker: open, breaker_retry_s: 12}
+    qwen3-vl-8b-fp8-l4: {ready: 1, in_flight: 3, idle_s: 20}
+    qwen3-vl-8b-fp8-a10: {breaker: open, breaker_retry_s: 12}
+
+Pools that the file does not name are cold, healthy and deployed.
 """
 
 from __future__ import annotations
