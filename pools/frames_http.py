@@ -98,11 +98,13 @@ class HttpFrames:
 
     async def aclose(self) -> None:
         """Close the upstream connection now; one whose answer is complete is kept for the next request."""
-        if self._ended and self._failure is None and not self._response.content.at_eof():
-            with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
-                async with asyncio.timeout(TAIL_S):
-                    await self._response.content.readany()
-        self._close()
+        try:
+            if self._ended and self._failure is None and not self._response.content.at_eof():
+                with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
+                    async with asyncio.timeout(TAIL_S):
+                        await self._response.content.readany()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self._watchdog.stop()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from pools.containers import Containers, OnChange, OnMissed
 from pools.failures import AttemptFailed
@@ -36,9 +37,13 @@ class LivePools:
         self._room = asyncio.Event()
 
     def configure(self, settings: Mapping[str, LiveSettings]) -> None:
-        """Take the pools of the files. What is known of a pool that stays is kept; one that went serves out."""
-        for name in [name for name, pool in self._pools.items() if name not in settings and not pool.in_flight]:
-            del self._pools[name]
+        """Take the pools of the files, and keep what is known of those that stay.
+
+        A pool that went is kept as one without an endpoint: requests that began under the old files may still use it.
+        """
+        for name, pool in self._pools.items():
+            if name not in settings:
+                pool.configure(replace(pool.settings, deployed=False))
         for name, each in settings.items():
             if name not in self._pools:
                 containers = Containers(name, self._clock.wall_us(), self._on_change, self._on_missed)
@@ -47,7 +52,7 @@ class LivePools:
         self._touched()
 
     def pool(self, name: str) -> LivePool:
-        """Raises KeyError for a pool that the files do not name."""
+        """Raises KeyError for a pool that no files named."""
         return self._pools[name]
 
     def states(self) -> Mapping[str, PoolState]:

@@ -97,11 +97,6 @@ class LivePool:
         return len(self._members)
 
     @property
-    def believed_asleep(self) -> bool:
-        """No container is ready: a bare 503 means that."""
-        return self.containers.ready == 0
-
-    @property
     def _kept(self) -> int:
         """Containers that no silence ends."""
         return max(self.settings.always_on, self.settings.min_containers)
@@ -271,6 +266,7 @@ class LivePool:
         age_s = self.containers.boot_age_s(wall_us)
         if age_s is not None and self.containers.ready == 0 and age_s > SLOW_BOOT_TIMES * self.settings.boot_s:
             self._boot_too_slow = True
+            self.containers.gone(wall_us)  # where nobody lists, it is given up
             self._breaker.out_of_service(f"a boot lasts longer than {SLOW_BOOT_TIMES:g} × {self.settings.boot_s:g} s")
 
     def _boot_left_s(self, wall_us: int) -> float | None:

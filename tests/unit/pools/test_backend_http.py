@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -136,6 +137,20 @@ async def test_connections_are_kept_after_answers_and_streams(session: aiohttp.C
             assert len([seen async for seen in stream]) == 3
             await stream.aclose()
         assert server.connections == 1
+
+
+async def test_small_writes_are_not_held_back(session: aiohttp.ClientSession) -> None:
+    """Connections have TCP_NODELAY: without it a request on a kept connection may wait 40 ms for an acknowledgement."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.client_left()
+
+    async with scripted(script) as server, session.post(server.url) as response:
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        sock = response.connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 async def test_a_body_above_a_mebibyte_arrives_whole(session: aiohttp.ClientSession) -> None:

@@ -149,6 +149,15 @@ def test_a_boot_that_never_ends_takes_the_pool_out_until_it_is_ready(world: Worl
     assert world.live.state("p").breaker is BreakerState.CLOSED
 
 
+def test_a_reload_gives_a_boot_that_was_given_up_another_chance(world: World) -> None:
+    """Where nobody lists containers, the old boot is forgotten with the reload."""
+    world.live.pool("p").waking()
+    world.clock.advance(81)
+    assert world.live.state("p").breaker is BreakerState.OPEN
+    world.live.configure({"p": SETTINGS})
+    assert (world.live.state("p").breaker, world.live.state("p").alive) == (BreakerState.CLOSED, 0)
+
+
 def test_the_platforms_list_is_the_truth(world: World) -> None:
     """Counts come from the list; a pool that it does not name has none; a plain server is not the platform's."""
     world.live.configure({"p": SETTINGS, "q": SETTINGS, "plain": LiveSettings(40, 60, always_on=2)})
@@ -289,16 +298,15 @@ def test_snapshots_are_made_again_only_when_something_happened_or_time_passed(wo
 
 
 def test_reload_keeps_what_is_known_and_lets_removed_pools_serve_out(world: World) -> None:
-    """Requests of a pool that went can still leave it; then it is forgotten."""
+    """Requests that began under the old files can still enter and leave a pool that went; new ones cannot choose it."""
     world.live.configure({"p": SETTINGS, "old": SETTINGS})
     world.live.enter("old", "a", NEEDS)
     world.live.answering("p", 1.0)
     world.live.configure({"p": LiveSettings(40, 60, drained=True)})
     assert (world.live.state("p").ready, world.live.state("p").drained) == (1, True)
     world.live.leave("old", "a")
-    world.live.answered("old")
-    world.live.configure({"p": SETTINGS})
-    assert set(world.live.states()) == {"p"}
+    world.live.enter("old", "b", NEEDS)
+    assert (world.live.state("old").deployed, world.live.state("old").in_flight) == (False, 1)
 
 
 def test_a_minimum_of_containers_is_there_only_where_it_is_deployed(world: World) -> None:
