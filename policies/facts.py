@@ -26,8 +26,9 @@ class PastAttempt:
 class Facts:
     """Gathered from memory; `decide` reads nothing else.
 
-    `room` is what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what
-    the chain's cost limit leaves. `past` are the attempts already made for this request.
+    `states` has every configured pool, those of other classes too: each ends up in one list of the decision. `room` is
+    what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what the
+    chain's cost limit leaves. `past` are the attempts already made for this request.
     """
 
     requirements: Requirements

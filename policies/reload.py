@@ -4,7 +4,8 @@ Content, not times: a symlink swap (as Kubernetes does with a ConfigMap) changes
 not a changed one. A set that is wrong, or is still being written while it is read, leaves the old one in force; what is
 wrong is in `state().last_error`, and the set is tried again when its content changes once more.
 
-`check_once` is one look, without tasks or sleeping: the endpoint calls it from a loop, tests call it directly.
+`check_once` is one look, without tasks or sleeping. It is two steps, so that an event loop need not wait for the disk:
+`examine` reads files and may run in a thread, `adopt` swaps and calls back and belongs to the loop.
 """
 
 from __future__ import annotations
@@ -39,8 +40,22 @@ class ReloadState:
     checked_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What one look found. `settled` False: the files changed while they were read. Without a `policy` and a
+    `problem` nothing has changed.
+    """
+
+    at_us: int
+    fingerprint: str
+    outside: tuple[Path, ...]
+    settled: bool = True
+    policy: Policy | None = None
+    problem: FileProblem | None = None
+
+
 class Reloader:
-    """Holds the policy in force. Not thread-safe: one caller looks at a time."""
+    """Holds the policy in force. One caller looks at a time."""
 
     def __init__(
         self,
@@ -60,7 +75,7 @@ class Reloader:
         self._on_swap = on_swap
         self._on_refused = on_refused
         self._outside = outside_paths(self._paths)
-        self._seen = self._fingerprint()
+        self._seen = self._fingerprint(self._outside)
         self._policy = self._load()
         self._loaded_us = self._checked_us = clock.wall_us()
         self._problem: FileProblem | None = None
@@ -75,34 +90,42 @@ class Reloader:
         return ReloadState(self._policy.version, self._loaded_us, problems, self._checked_us)
 
     def check_once(self) -> Outcome:
-        """Look once. `unsettled`: the files changed while they were read; the next look tries again.
+        """Look once. `unsettled`: the files changed while they were read; the next look tries again."""
+        return self.adopt(self.examine())
+
+    def examine(self) -> Examined:
+        """Read the files and, where their content changed, load them. Changes nothing and calls nobody.
 
         A later price book that has come into force counts as a change.
         """
-        self._checked_us = self._clock.wall_us()
-        before = self._fingerprint()
-        if before == self._seen and not self._book_is_due():
-            return "unchanged"
-        self._outside = outside_paths(self._paths) or self._outside
-        before = self._fingerprint()
+        at_us = self._clock.wall_us()
+        before = self._fingerprint(self._outside)
+        if before == self._seen and not self._book_is_due(at_us):
+            return Examined(at_us, before, self._outside)
+        outside = outside_paths(self._paths) or self._outside
+        before = self._fingerprint(outside)
+        policy, problem = None, None
         try:
-            fresh = self._load()
+            policy = self._load()
         except FileProblem as error:
-            return self._refuse(error, before)
-        if self._fingerprint() != before:
-            return "unsettled"
-        self._seen = before
-        self._problem = None
-        return self._swap(fresh)
+            problem = error
+        return Examined(at_us, before, outside, self._fingerprint(outside) == before, policy, problem)
 
-    def _refuse(self, error: FileProblem, before: str) -> Outcome:
-        if self._fingerprint() != before:
+    def adopt(self, found: Examined) -> Outcome:
+        """Put what was found in force, or keep the old policy and say why."""
+        self._checked_us = found.at_us
+        if not found.settled:
             return "unsettled"
-        self._seen = before
-        self._problem = error
-        if self._on_refused:
-            self._on_refused(error)
-        return "refused"
+        self._seen, self._outside = found.fingerprint, found.outside
+        if found.problem is not None:
+            self._problem = found.problem
+            if self._on_refused:
+                self._on_refused(found.problem)
+            return "refused"
+        if found.policy is None:
+            return "unchanged"
+        self._problem = None
+        return self._swap(found.policy)
 
     def _swap(self, fresh: Policy) -> Outcome:
         old = self._policy
@@ -119,16 +142,16 @@ class Reloader:
             self._paths, environ=self._environ, now_us=self._clock.wall_us(), assume_deployed=self._assume_deployed
         )
 
-    def _book_is_due(self) -> bool:
+    def _book_is_due(self, now_us: int) -> bool:
         changes = self._policy.rate_changes
-        return self._problem is None and bool(changes) and changes[0].at_us <= self._checked_us
+        return self._problem is None and bool(changes) and changes[0].at_us <= now_us
 
-    def _fingerprint(self) -> str:
+    def _fingerprint(self, outside: Sequence[Path]) -> str:
         """A hash over names and content of every file that the policy is made from. A file that cannot be read counts
         as an empty one: loading will say what is wrong with it.
         """
         digest = hashlib.sha256()
-        for path in (*_existing(self._paths), *_existing(self._outside)):
+        for path in (*_existing(self._paths), *_existing(outside)):
             digest.update(str(path).encode())
             digest.update(hashlib.sha256(_content(path)).digest())
         return digest.hexdigest()

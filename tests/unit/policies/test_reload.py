@@ -187,6 +187,18 @@ def test_a_price_book_takes_effect_without_an_edit(folder: Path, heard: Heard) -
     assert policies.check_once() == "unchanged"
 
 
+def test_looking_changes_nothing_until_it_is_adopted(folder: Path, heard: Heard) -> None:
+    """`examine` may run beside requests: policy, state and callbacks wait for `adopt`."""
+    policies = reloader(folder, heard)
+    before = policies.policy, policies.state()
+    write_policy(folder, ALIASES.replace("gpt", "gpt-5"), "aliases.yaml")
+    found = policies.examine()
+    assert (policies.policy, policies.state()) == before
+    assert heard.swapped == []
+    assert policies.adopt(found) == "swapped"
+    assert policies.policy.aliases == {"gpt-5": "chat"}
+
+
 def test_without_a_good_set_there_is_nothing_to_start_with(tmp_path: Path, heard: Heard) -> None:
     """The first load raises, since no old set could be kept."""
     with pytest.raises(FileProblem):
