@@ -201,6 +201,8 @@ class LivePool:
         if self.containers.ready == 0:
             self.became_ready.clear()
         else:
+            if not self.became_ready.is_set() and not self._members:
+                self._idle_since = (self._clock.wall_us(), self._clock.mono_us())  # its window runs from here
             self.became_ready.set()
             if self._boot_too_slow:
                 self._boot_too_slow = False

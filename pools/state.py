@@ -25,7 +25,7 @@ class PoolState:
     in_flight: int = 0  # requests dispatched and not ended
     kv_tokens_in_flight: int = 0  # predicted tokens of those requests
     boot_left_s: float | None = None  # expected seconds until the first booting container serves
-    idle_s: float | None = None  # seconds since the pool last ended a request; None: never used or busy
+    idle_s: float | None = None  # seconds since its last request ended, or it was ready; None: neither, or busy
     breaker: BreakerState = BreakerState.CLOSED
     breaker_retry_s: float = 0.0
     breaker_reason: str = ""

@@ -123,6 +123,17 @@ def test_a_busy_pool_never_falls_asleep(world: World) -> None:
     assert world.live.state("p").ready == 1
 
 
+def test_a_container_that_nobody_uses_falls_asleep_too(world: World) -> None:
+    """A boot whose client has left: the window runs from the moment it was ready."""
+    world.live.pool("p").waking()
+    world.clock.advance(40)
+    world.live.pool("p").seen_ready()
+    world.clock.advance(59)
+    assert (world.live.state("p").ready, world.live.state("p").idle_s) == (1, 59)
+    world.clock.advance(1)
+    assert world.live.state("p").cold
+
+
 def test_a_cold_answer_began_a_boot(world: World) -> None:
     """The boot counts down by its model; one that outlasts it is expected to need a tenth more."""
     world.fail(FailureClass.COLD, status=503)
