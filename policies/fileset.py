@@ -6,10 +6,13 @@ own. Everything taken from a file keeps its place, so that what is found wrong l
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from policies.schema import PolicyFile
 from pricing.errors import FileProblem
@@ -43,11 +46,12 @@ class Placed(Generic[T]):
 class FileSet:
     """All files of one policy. `mapping`, `single` and `listing` look a section up over all of them.
 
-    `repeated` are the problems of keys that stand in two files; checking goes on with the later one.
+    `mistakes` do not keep the rest from being checked: keys that stand in two files (the later one counts), and keys
+    that nobody knows (left out).
     """
 
     files: tuple[tuple[Document, PolicyFile], ...]
-    repeated: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
 
     @property
     def first_place(self) -> str:
@@ -122,24 +126,54 @@ def _is_policy_file(path: Path) -> bool:
 
 
 def read_set(paths: Sequence[Path]) -> FileSet:
-    """Read and add up. Raises FileProblem with all that is wrong, but for keys in two files: see `FileSet.repeated`."""
+    """Read and add up. Raises FileProblem with all that is wrong, but for `FileSet.mistakes`."""
     problems: list[str] = []
+    mistakes: list[str] = []
     named = {path for path in paths if not path.is_dir()}
     files: list[tuple[Document, PolicyFile]] = []
     for path in policy_files(paths):
         try:
             document = read_yaml(path)
-            shape = validate(document, PolicyFile)
+            shape, unknown = _shape_of(document)
         except FileProblem as error:
             problems += error.problems
             continue
         if path in named or not shape.standalone:
             files.append((document, shape))
+            mistakes += unknown
     if not files and not problems:
         problems.append(f"{paths[0]}:1: every file here is `standalone: true`; name the one to use")
     if problems:
-        raise FileProblem(problems)
-    return FileSet(tuple(files), tuple(_repeated(files)))
+        raise FileProblem([*problems, *mistakes])
+    return FileSet(tuple(files), (*mistakes, *_repeated(files)))
+
+
+def _shape_of(document: Document) -> tuple[PolicyFile, list[str]]:
+    """A file's shape, and the problems of its unknown keys. Raises FileProblem where anything else is wrong."""
+    try:
+        return validate(document, PolicyFile), []
+    except FileProblem as error:
+        known = copy.deepcopy(document.data)
+        if not _drop_unknown_keys(known):
+            raise
+        return PolicyFile.model_validate(known), error.problems
+
+
+def _drop_unknown_keys(data: Any) -> bool:
+    """Take unknown keys out; whether nothing else is wrong."""
+    try:
+        PolicyFile.model_validate(data)
+    except ValidationError as error:
+        details = error.errors()
+        if any(detail["type"] != "extra_forbidden" for detail in details):
+            return False
+        for detail in details:
+            *way, key = detail["loc"]
+            holder = data
+            for step in way:
+                holder = holder[step]
+            del holder[key]
+    return True
 
 
 def set_files(folder: Path) -> list[Path]:

@@ -43,7 +43,7 @@ def load_policy(
     that is wrong, each with file:line and what to do.
     """
     files = read_set(paths or [SHIPPED_DEFAULT])
-    problems = list(files.repeated)
+    problems = list(files.mistakes)
     catalog = _catalog(files, problems)
     classes = files.mapping("classes")
     if not classes:

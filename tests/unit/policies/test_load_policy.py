@@ -246,8 +246,9 @@ def test_a_pool_that_cannot_load_is_refused_with_its_arithmetic(tmp_path: Path) 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     """Mistakes in different sections are one report."""
     text = BASE.replace("fp16-t4", "fp16-t5") + "aliases: {a: b, b: a}\ntimezone: Mars/Base\ndrained: [t5]\n"
+    text += "defaults: {max_attemps: 3}\n"
     found = " | ".join(problems(tmp_path, text))
-    for word in ("qwen3-4b-fp16-t5", "circle", "Mars/Base", "drained pool"):
+    for word in ("did you mean 'max_attempts'?", "qwen3-4b-fp16-t5", "circle", "Mars/Base", "drained pool"):
         assert word in found
 
 
