@@ -25,32 +25,38 @@ from pricing.yamlfile import nearest
 
 
 def compile_tenants(files: FileSet, classes: Iterable[str], problems: list[str]) -> dict[str, Tenant]:
-    """Tenants with their keys; key ids and hashes are unique over all of them."""
-    ids: dict[str, str] = {}
-    hashes: dict[str, str] = {}
-    tenants = {}
+    """Tenants with their keys; key ids and hashes are unique over all of them, and their classes exist."""
     entries: dict[str, Placed[TenantShape]] = files.mapping("tenants")
+    problems += _repeated_keys(entries.values())
+    tenants = {}
     for name, placed in entries.items():
-        for index, key in enumerate(placed.value.keys):
-            where = ("keys", index)
-            place = placed.document.place((*placed.where, *where))
-            if key.id in ids:
-                problems.append(placed.problem(f"key id '{key.id}' is taken at {ids[key.id]}; give it another", *where))
-            if key.sha256 in hashes:
-                text = f"key '{key.id}' has the hash of the key at {hashes[key.sha256]}; one key belongs to one tenant"
-                problems.append(placed.problem(f"{text}: make a new key", *where))
-            ids.setdefault(key.id, place)
-            hashes.setdefault(key.sha256, place)
-        allowed = placed.value.classes
-        for index, wanted in enumerate(allowed or []):
+        shape = placed.value
+        for index, wanted in enumerate(shape.classes or []):
             if wanted not in classes:
                 hint = nearest(wanted, classes) or f"; classes are {', '.join(classes)}"
-                problems.append(
-                    placed.problem(f"tenant '{name}' may use class '{wanted}', which is none{hint}", "classes", index)
-                )
-        keys = tuple(ApiKey(k.id, name, k.sha256, frozenset(k.rights), tuple(k.tags)) for k in placed.value.keys)
-        tenants[name] = Tenant(name, keys, None if allowed is None else frozenset(allowed), tuple(placed.value.tags))
+                text = f"tenant '{name}' may use class '{wanted}', which is none{hint}"
+                problems.append(placed.problem(text, "classes", index))
+        keys = tuple(ApiKey(k.id, name, k.sha256, frozenset(k.rights), tuple(k.tags)) for k in shape.keys)
+        allowed = None if shape.classes is None else frozenset(shape.classes)
+        tenants[name] = Tenant(name, keys, allowed, tuple(shape.tags))
     return tenants
+
+
+def _repeated_keys(tenants: Iterable[Placed[TenantShape]]) -> Iterable[str]:
+    """Ids that name two keys, and keys that stand twice."""
+    ids: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+    for placed in tenants:
+        for index, key in enumerate(placed.value.keys):
+            if key.id in ids:
+                text = f"key id '{key.id}' is taken at {ids[key.id]}; give it another"
+                yield placed.problem(text, "keys", index)
+            if key.sha256 in hashes:
+                text = f"key '{key.id}' has the hash of the key at {hashes[key.sha256]}; one key belongs to one tenant"
+                yield placed.problem(f"{text}: make a new key", "keys", index)
+            place = placed.document.place((*placed.where, "keys", index))
+            ids.setdefault(key.id, place)
+            hashes.setdefault(key.sha256, place)
 
 
 def zone_of(files: FileSet, problems: list[str]) -> ZoneInfo:
