@@ -20,7 +20,6 @@ _MEDIUM: Final = {
     ModelKind.IMAGE: "images",
     ModelKind.VIDEO: "video",
 }
-LADDER_KEYS: Final = ("description", "objective", "default_tier", "ladder")
 
 
 def listed_pools(
@@ -94,6 +93,18 @@ def _compile(name: str, shape: ClassShape, defaults: Limits, parts: Mapping[str,
         premium_pool=shape.ladder[Tier.PREMIUM][0],
         description=shape.description,
     )
+
+
+def contradictions(classes: Mapping[str, Placed[ClassShape]], defaults: Limits) -> Iterable[str]:
+    """Keys of a class that contradict each other, those that it takes from `defaults:` included."""
+    for name, placed in classes.items():
+        limits = limits_over(defaults, placed.value)
+        if limits.first_byte_deadline_s > limits.max_total_s:
+            deadlines = f"first_byte_deadline_s {limits.first_byte_deadline_s:g}, max_total_s {limits.max_total_s:g}"
+            yield placed.problem(f"class '{name}' would end an answer before it begins: {deadlines}; raise max_total_s")
+        if limits.hold_lease_s < 2 * limits.hold_tick_s:
+            times = f"hold_lease_s {limits.hold_lease_s:g}, hold_tick_s {limits.hold_tick_s:g}"
+            yield placed.problem(f"holds of class '{name}' expire between two ticks: {times}; give two ticks a lease")
 
 
 def _rung(parts: PoolParts, tier: Tier, order: int) -> Rung:

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from policies.compile_access import compile_caps, compile_tenants, known_tags
-from policies.compile_classes import compile_aliases, compile_classes, defaults_of, listed_pools
+from policies.compile_classes import compile_aliases, compile_classes, contradictions, defaults_of, listed_pools
 from policies.compile_endpoints import Environment, compile_drained, compile_endpoints, compile_platform
 from policies.compile_pools import Books, choose_books, compile_pools, rate_changes
 from policies.fallback import default_payers
@@ -53,6 +53,8 @@ def load_policy(
     specs = _configured(files, catalog, places)
     parts = compile_pools(specs, catalog.gpus, books.current, places, problems) if books else {}
     changes = rate_changes(specs, books, problems) if books else ()
+    limits, reload_poll_s = defaults_of(files)
+    problems += contradictions(classes, limits)
     aliases = compile_aliases(files, classes, places, problems)
     tenants = compile_tenants(files, classes, problems)
     caps = _caps(files, tenants, list(classes), specs, problems)
@@ -62,7 +64,6 @@ def load_policy(
     drained = compile_drained(files, catalog.pools, problems)
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))
-    limits, reload_poll_s = defaults_of(files)
     used = _files(files, books)
     return Policy(
         version=_version(used, books.current.id),
