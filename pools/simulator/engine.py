@@ -139,8 +139,7 @@ class Engine:
 
     def _begin(self, at_us: int) -> None:
         """Plan the step that starts now, or go idle."""
-        self._make_room()
-        self._plan_prefill()
+        self._plan_prefill(admits=not self._make_room())
         if not self._decoding and not self._chunks:
             self._step_ends_us = None
             return
@@ -150,8 +149,9 @@ class Engine:
         self._step_began_us = at_us
         self._step_ends_us = at_us + step_us
 
-    def _make_room(self) -> None:
-        """Preempt the youngest until every running sequence has room for one more token."""
+    def _make_room(self) -> bool:
+        """Preempt the youngest until every running sequence has room for one more token; whether one had to go."""
+        before = self.preemptions
         while self.kv_used + len(self._decoding) > self.kv_tokens and len(self._decoding) > 1:
             victim = next(reversed(self._decoding))
             produced = self.produced(victim)
@@ -161,15 +161,17 @@ class Engine:
             victim._left = victim.prompt_tokens + produced
             self._waiting.appendleft(victim)
             self.preemptions += 1
+        return self.preemptions > before
 
-    def _plan_prefill(self) -> None:
+    def _plan_prefill(self, *, admits: bool) -> None:
+        """Spend the step's token budget on prompts; after a preemption nobody new is admitted."""
         self._chunks = []
         if not self._waiting and not self._prefilling:
             return
         budget = self.settings.max_num_batched_tokens - len(self._decoding)
         for sequence in self._prefilling:
             budget = self._take_chunk(sequence, budget)
-        while self._waiting and budget > 0 and self._admits(self._waiting[0]):
+        while admits and self._waiting and budget > 0 and self._fits(self._waiting[0]):
             sequence = self._waiting.popleft()
             sequence.stage = Stage.PREFILL
             sequence._kv = sequence._left + self.profile.state_tokens
@@ -177,7 +179,7 @@ class Engine:
             self._prefilling.append(sequence)
             budget = self._take_chunk(sequence, budget)
 
-    def _admits(self, sequence: Sequence) -> bool:
+    def _fits(self, sequence: Sequence) -> bool:
         if self.running >= self.settings.max_num_seqs:
             return False
         need = sequence._left + self.profile.state_tokens + len(self._decoding)

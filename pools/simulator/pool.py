@@ -219,8 +219,8 @@ class SimulatedPool:
         at_us = now_us
         for sequence in container.engine.advance(now_us):
             at_us = sequence.ended_us or at_us
-            job = container.jobs[sequence]
-            if job.is_complete() and not sequence.fatal:
+            job = container.jobs.get(sequence)  # None: the same step ended all choices of its request
+            if job is not None and job.is_complete() and not sequence.fatal:
                 self._end_job(job, container, Ending.FINISHED, at_us)
         if container.engine.dead and container.leaves_us is None:
             self._end_all(container, Ending.ENGINE_DIED, at_us)

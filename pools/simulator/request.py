@@ -73,7 +73,7 @@ def parse_chat(spec: PoolSpec, body: Body) -> EngineRequest:
     if not messages:
         raise EngineError(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
     tool = tool_choice(spec, body, messages)
-    prompt = chat_prompt(spec, messages)
+    prompt = _truncated(spec, body, chat_prompt(spec, messages))
     asked = _whole(body, "max_completion_tokens") or _whole(body, "max_tokens")
     limit = _output_limit(spec, len(prompt), asked, exact=False)
     wants = body.get("logprobs") is True
@@ -85,7 +85,8 @@ def parse_completion(spec: PoolSpec, body: Body) -> EngineRequest:
     if "prompt" not in body:
         raise errors.missing("prompt", len(body))
     _check_common(spec, body)
-    prompts, exact = completion_prompts(body["prompt"])
+    given, exact = completion_prompts(body["prompt"])
+    prompts = tuple(_truncated(spec, body, prompt) for prompt in given)
     asked = _whole(body, "max_tokens") or COMPLETION_DEFAULT_TOKENS
     limit = min(_output_limit(spec, len(prompt), asked, exact=exact) for prompt in prompts)
     return _request(spec, body, False, prompts, limit, None, _whole(body, "logprobs"))
@@ -122,6 +123,14 @@ def _whole(body: Body, key: str) -> int | None:
     if not isinstance(value, int):
         raise errors.wrong_type(key, "int_type", "integer", value)
     return value
+
+
+def _truncated(spec: PoolSpec, body: Body, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    """`truncate_prompt_tokens` keeps the prompt's end; -1 leaves room for one token of output."""
+    keep = _whole(body, "truncate_prompt_tokens")
+    if keep is None or keep == 0:
+        return prompt
+    return prompt[-(spec.max_model_len - 1 if keep < 0 else keep) :]
 
 
 def _output_limit(spec: PoolSpec, prompt_tokens: int, asked: int | None, *, exact: bool) -> int:

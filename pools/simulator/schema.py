@@ -54,7 +54,7 @@ def _of_type(kind: object, schema: Mapping[str, Any], root: object, depth: int) 
 def _resolve(reference: object, root: object) -> object:
     """Follow `#/a/b` inside the root schema."""
     node = root
-    for step in str(reference).removeprefix("#").strip("/").split("/"):
+    for step in filter(None, str(reference).removeprefix("#").split("/")):
         if not isinstance(node, Mapping) or step not in node:
             raise BadSchema(f"Cannot resolve {reference}")
         node = node[step]

@@ -47,9 +47,17 @@ def tool_choice(spec: PoolSpec, body: Body, messages: list[Any]) -> ToolCall | N
 
 
 def structured_text(body: Body, tool: ToolCall | None) -> str | None:
-    """The JSON that a tool or a response format asks for; None for free text. Raises EngineError."""
+    """The text that a tool, a choice or a schema asks for; None for free text. Raises EngineError.
+
+    `guided_json` and its kin are ignored, as every vLLM since 0.12 does.
+    """
     if tool is not None:
         return _json_for(tool.parameters or {"type": "object"})
+    options = body.get("structured_outputs")
+    if isinstance(options, Mapping) and options.get("choice"):
+        return str(options["choice"][0])
+    if isinstance(options, Mapping) and "json" in options:
+        return _json_for(options["json"])
     wanted = body.get("response_format")
     if not isinstance(wanted, Mapping):
         return None
