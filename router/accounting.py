@@ -7,7 +7,7 @@ request caused (boot, idle) goes to the house in rows of its own, so that a pool
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policies.policy import Limits, OnExhausted, Payer, Policy
@@ -16,6 +16,7 @@ from pools.spec import PoolSpec
 from pricing.budgets.caps import Scope
 from pricing.budgets.store import BudgetStore, OpenHold, Settlement
 from pricing.clock import US_PER_S, Clock
+from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
 from pricing.meter import PoolMeter
 from pricing.money import US_PER_HOUR, ceil_nusd
@@ -120,6 +121,10 @@ class Accounting:
             meter.missed(phase, duration_us)
 
     # -- attempts --------------------------------------------------------------------------------------------------
+
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
+        """Why a hold of that amount would be refused now; None where there is room."""
+        return self._store.refusal(scopes, amount_nusd)
 
     async def begin(self, attempt: Attempt, previous: Settlement | None) -> None:
         """Open the attempt's first hold; one step with settling the previous attempt, if there was one.

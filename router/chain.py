@@ -64,6 +64,7 @@ class Chain:
     past: list[PastAttempt] = field(default_factory=list)
     reports: list[AttemptReport] = field(default_factory=list)
     attempts: int = 0
+    neighbours: int = 0  # other requests of the class running when this one was dispatched
     anchor_us: int = 0
     charged_nusd: int = 0
     spent_nusd: int = 0  # what all attempts cost, whoever pays; the chain's cost limit counts it

@@ -2,6 +2,7 @@
 
     SluiceError
     └── ApiError        an answer that is an error; `code` is a key of ERRORS
+        └── PassedOn    the engine's own refusal of the request, handed to the client as it is
 
 `x-should-retry` is what the official SDKs obey before anything else: a failed chain has already been paid for, and a
 client that repeats it by itself buys it again, so terminal answers say `false`. `docs/errors.md` has an entry per code.
@@ -49,6 +50,7 @@ ERRORS: Final[Mapping[str, ErrorEntry]] = {
     "internal_error": ErrorEntry(500, _SERVER, False, logging.ERROR),
     "schema_violation": ErrorEntry(502, _SERVER, False, logging.WARNING),
     "stream_broken": ErrorEntry(502, _SERVER, False, logging.WARNING),
+    "upstream_refusal": ErrorEntry(400, _REQUEST, False, logging.INFO),
     "chain_failed": ErrorEntry(502, _SERVER, False, logging.WARNING),
     "chain_timeout": ErrorEntry(504, _SERVER, False, logging.WARNING),
     "no_capable_pool": ErrorEntry(503, _SERVER, True, logging.WARNING),
@@ -105,3 +107,19 @@ class ApiError(SluiceError):
         if self.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, -int(-self.retry_after_s // 1))))
         return headers
+
+
+class PassedOn(ApiError):
+    """An engine's 4xx answer about the request itself: status and body go to the client unchanged."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__("upstream_refusal", "the engine refused the request")
+        self._status = status
+        self._body = body
+
+    @property
+    def status(self) -> int:
+        return self._status
+
+    def body(self) -> bytes:
+        return self._body

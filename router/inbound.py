@@ -91,7 +91,7 @@ def parse(path: str, body: bytes) -> Parsed:
         fields = _CHAT.decode(body) if path == CHAT_PATH else _COMPLETION.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid_value(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError("invalid_json", f"the body is not valid JSON: {error}; send one JSON object") from None
     _check(fields)
     options = fields.stream_options
@@ -133,7 +133,7 @@ def _check(fields: _ChatBody | _CompletionBody) -> None:
         raise ApiError("invalid_value", "'messages' is empty; send at least one message", param="messages")
     if fields.max_tokens is not None and fields.max_tokens < 1:
         raise ApiError("invalid_value", f"'max_tokens' must be at least 1, not {fields.max_tokens}", param="max_tokens")
-    if isinstance(fields, _ChatBody) and (fields.max_completion_tokens or 1) < 1:
+    if isinstance(fields, _ChatBody) and fields.max_completion_tokens is not None and fields.max_completion_tokens < 1:
         raise ApiError("invalid_value", "'max_completion_tokens' must be at least 1", param="max_completion_tokens")
     if fields.n is not None and not 1 <= fields.n <= 128:
         raise ApiError("invalid_value", f"'n' must be from 1 to 128, not {fields.n}", param="n")

@@ -48,15 +48,17 @@ class Interrupts:
     @contextmanager
     def armed(self) -> Iterator[None]:
         """Let an interruption end what is awaited inside. Raises Interrupted."""
-        if self.cause is not None:
-            raise Interrupted(self.cause)
+        kept = self.cause
+        if kept is not None:
+            raise Interrupted(kept)
         self._armed = True
         try:
             yield
         except asyncio.CancelledError:
-            if self.cause is None or self._task is None:
+            cause = self.cause
+            if cause is None or self._task is None:
                 raise
             self._task.uncancel()
-            raise Interrupted(self.cause) from None
+            raise Interrupted(cause) from None
         finally:
             self._armed = False

@@ -42,8 +42,8 @@ class LogSink:
     def emit(self, event: Event) -> None:
         level = logging.INFO
         if isinstance(event, RequestEnded):
-            if event.error_code in ERRORS:
-                level = ERRORS[event.error_code].log_level
+            entry = ERRORS.get(event.error_code or "")
+            level = entry.log_level if entry else logging.INFO
         elif not type(event).__name__.endswith("Ended"):
             level = logging.WARNING
         if LOGGER.isEnabledFor(level):

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from pools.backend import Frame, FrameKind, FrameStream
-from pools.sse import FramePeek, peek
 from pools.splice import without_fields
+from pools.sse import FramePeek, peek
 from router.accounting import Attempt
 from router.answers import with_cost
 from router.inbound import Parsed

@@ -20,7 +20,7 @@ from pricing.budgets.refusal import refuse
 from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S
-from pricing.errors import HoldEnded, Shortfall
+from pricing.errors import BudgetExceeded, HoldEnded, Shortfall
 from pricing.ledger.rows import LedgerRow
 
 REMEMBERED_ENDS: Final = 16_384  # ids of ended holds kept at hand, so that a second or late end is known as such
@@ -130,7 +130,7 @@ class BudgetBook:
             return Extended(hold_id, 0, granted=False, good_for_s=0.0)
         held.deadline_us = mono_us + held.lease_us
         more_nusd = max(0, amount_nusd - held.amount_nusd)
-        granted = self._first_shortfall(held, more_nusd, wall_us) is None if more_nusd else True
+        granted = not more_nusd or _first_shortfall(held.accounts, more_nusd, held.bucket, wall_us) is None
         if granted:
             self._grow(held, more_nusd)
         return Extended(hold_id, held.amount_nusd, granted, held.good_for_s(mono_us))
@@ -201,6 +201,12 @@ class BudgetBook:
                     left, tightest = here, view.cap.label
         return Room(left, tightest, lower_tier)
 
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int, wall_us: int) -> BudgetExceeded | None:
+        """What opening a hold of that amount now would raise; None where every cap has room."""
+        accounts = [account for scope in scopes if (account := self._accounts.get(scope))]
+        shortfall = _first_shortfall(accounts, amount_nusd, bucket_of(wall_us), wall_us)
+        return None if shortfall is None else refuse(shortfall, wall_us, self._zone)
+
     def statuses(self, wall_us: int) -> list[CapStatus]:
         return [view.status(wall_us) for view in self._views]
 
@@ -220,17 +226,9 @@ class BudgetBook:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _check(self, held: Held, more_nusd: int, wall_us: int) -> None:
-        shortfall = self._first_shortfall(held, more_nusd, wall_us)
+        shortfall = _first_shortfall(held.accounts, more_nusd, held.bucket, wall_us)
         if shortfall is not None:
             raise refuse(shortfall, wall_us, self._zone)
-
-    def _first_shortfall(self, held: Held, more_nusd: int, wall_us: int) -> Shortfall | None:
-        for account in held.accounts:
-            for view in account.views:
-                shortfall = view.shortfall(more_nusd, held.bucket, wall_us)
-                if shortfall is not None:
-                    return shortfall
-        return None
 
     def _grow(self, held: Held, more_nusd: int) -> None:
         held.amount_nusd += more_nusd
@@ -250,6 +248,15 @@ class BudgetBook:
             warning = view.warning(wall_us)
             if warning is not None:
                 self._on_warn(warning)
+
+
+def _first_shortfall(accounts: Sequence[Account], more_nusd: int, bucket: int, wall_us: int) -> Shortfall | None:
+    for account in accounts:
+        for view in account.views:
+            shortfall = view.shortfall(more_nusd, bucket, wall_us)
+            if shortfall is not None:
+                return shortfall
+    return None
 
 
 def _warning_key(view: CapView) -> tuple[str, str]:

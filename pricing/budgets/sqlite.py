@@ -96,6 +96,9 @@ class SqliteStore:
     def room(self, scopes: Sequence[Scope]) -> Room:
         return self._book.room(scopes, self._clock.wall_us())
 
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
+        return self._book.refusal(scopes, amount_nusd, self._clock.wall_us())
+
     async def statuses(self) -> list[CapStatus]:
         return self._book.statuses(self._clock.wall_us())
 

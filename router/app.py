@@ -1,0 +1,76 @@
+"""One endpoint as an ASGI application, and as a server that stops gracefully."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+
+import uvicorn
+
+from pricing.clock import Clock
+from router.http.dispatch import Dispatcher
+from router.http.inference import Inference
+from router.http.rest import build_rest
+from router.service import Service
+from router.settings import Settings
+
+
+def build_app(service: Service) -> Dispatcher:
+    """The application over a service that its caller starts and stops."""
+    inference = Inference(
+        controller=service.controller,
+        policy=lambda: service.policy,
+        clock=service.clock,
+        max_body_bytes=service.settings.max_body_bytes,
+        stopping=lambda: service.stopping,
+    )
+    return Dispatcher(inference, build_rest(service))
+
+
+Announce = Callable[[str, Service], None]
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says when it listens, and drains between "accept nothing more" and "close what is left"."""
+
+    def __init__(self, service: Service, announce: Announce) -> None:
+        settings = service.settings
+        super().__init__(
+            uvicorn.Config(
+                build_app(service),
+                host=settings.host,
+                port=settings.port,
+                http="httptools",
+                loop="uvloop",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                # After our own drain every request has ended; this bounds only clients that do not read.
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self._service = service
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", self._service)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._service.drain()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings, clock: Clock, environ: Mapping[str, str], announce: Announce) -> None:
+    """Run until a signal asks to stop. `announce` is called with the URL once it listens."""
+    service = Service(settings, clock, environ)
+    try:
+        await service.start()
+        await Server(service, announce).serve()
+    finally:
+        await service.stop()

@@ -1,0 +1,266 @@
+"""The fallback loop: decide, hold money, try, classify, and move on, under one deadline and one cost limit.
+
+What each failure means for the next candidate, the breaker and the bill is the table in `policies/fallback.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from policies.decide import decide
+from policies.decision import Candidate, Decision, Reason
+from policies.facts import PastAttempt
+from policies.fallback import FALLBACK
+from policies.policy import Payer
+from pools.backend import Backend, UpstreamRequest
+from pools.failures import AttemptFailed, FailureClass
+from pools.live import LivePools
+from pools.warmup import WarmUps
+from pricing.budgets.caps import Scope, ScopeKind
+from pricing.budgets.store import Settlement
+from pricing.clock import US_PER_S, Clock
+from pricing.errors import BudgetExceeded, StoreUnavailable
+from pricing.money import cost_nusd, parse_usd
+from router.accounting import Accounting, Attempt, Spender
+from router.chain import AttemptReport, Chain
+from router.errors import ApiError
+from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
+from router.gather import Gatherer
+from router.interrupts import Cause, Interrupted
+from router.refusals import budget_refusal, chain_failed, refusal_of
+from router.retry_budget import RetryBudget
+from router.upstream import upstream_request
+
+T = TypeVar("T")
+TryOne = Callable[[Attempt, Backend, UpstreamRequest], Awaitable[T]]
+
+CHAIN_COST_TIMES: Final = 5  # the default limit of a chain: five times its first expected charge ...
+CHAIN_COST_AT_LEAST_NUSD: Final = parse_usd("0.01")  # ... never below a cent, and one boot of its ladder's dearest pool
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Runs chains. Collaborators are made once by `router.app` and shared by all requests."""
+
+    gatherer: Gatherer
+    live: LivePools
+    warmups: WarmUps
+    accounting: Accounting
+    backends: Mapping[str, Backend]
+    retry_budget: RetryBudget
+    events: Fanout
+    clock: Clock
+
+    async def run(self, chain: Chain, try_one: TryOne[T]) -> tuple[Attempt, T]:
+        """Try candidates until one answers. The attempt that answered is still open: its caller closes it.
+
+        Raises ApiError when nothing can serve or every try failed, and Interrupted; `chain.pending` then holds the
+        settlement of the last attempt, if there was one.
+        """
+        self.retry_budget.live += 1
+        drawn = False
+        try:
+            while True:
+                candidate = await self._next_candidate(chain)
+                if chain.attempts >= 2 and not drawn:
+                    if not self.retry_budget.allows(chain.limits.retry_budget):
+                        raise chain_failed(chain, "too many requests are being retried just now")
+                    self.retry_budget.drawn += 1
+                    drawn = True
+                attempt = await self._begin(chain, candidate)
+                backend = self.backends[candidate.pool.name]
+                try:
+                    with chain.interrupts.armed():
+                        answer = await try_one(attempt, backend, upstream_request(chain, candidate, self.clock))
+                except AttemptFailed as failure:
+                    await self.failed(chain, attempt, failure)
+                except Interrupted as stop:
+                    await self.interrupted(chain, attempt, stop.cause)
+                    raise
+                except BaseException:  # a bug, or the server tears the task down: the money is written first
+                    await self.interrupted(chain, attempt, Cause.SHUTDOWN)
+                    raise
+                else:
+                    self._answering(chain, attempt)
+                    return attempt, answer
+        finally:
+            self.retry_budget.live -= 1
+            self.retry_budget.drawn -= drawn
+
+    # -- choosing --------------------------------------------------------------------------------------------------
+
+    async def _next_candidate(self, chain: Chain) -> Candidate:
+        """The first candidate, awake. Waits, within the deadline, for a boot found worth it, or for room."""
+        if chain.attempts >= chain.limits.max_attempts:
+            raise chain_failed(chain, f"{chain.attempts} attempts failed, which is the policy's max_attempts")
+        while True:
+            decision = decide(self.gatherer.of_chain(chain))
+            candidate = decision.chosen
+            if candidate is None:
+                if await self._room_comes(chain, decision):
+                    continue
+                self._note_decision(chain, decision)
+                raise self._refuse(chain, decision)
+            if candidate.wait_s <= 0:
+                self._note_decision(chain, decision)
+                return candidate
+            left_s = chain.first_byte_left_s(self.clock.mono_us())
+            with chain.interrupts.armed():
+                ready = await self.warmups.wait_ready(candidate.pool.name, left_s)
+            chain.spent_nusd += candidate.boot_nusd
+            if not ready:
+                self._note_decision(chain, decision)
+                chain.past.append(PastAttempt(candidate.pool.name, FailureClass.TIMEOUT))
+                chain.reports.append(self._report(candidate, "cold", f"it did not boot within {left_s:.0f} s", left_s))
+
+    def _note_decision(self, chain: Chain, decision: Decision) -> None:
+        chain.decisions.append(decision)
+        chosen = decision.chosen
+        if chain.cost_limit_nusd is None and chosen is not None:
+            chain.cost_limit_nusd = _cost_limit_nusd(chain, chosen)
+
+    async def _room_comes(self, chain: Chain, decision: Decision) -> bool:
+        """Wait for a running request to end where that is all that is missing; False when it is not, or time is up."""
+        if not any(one.reason in (Reason.SATURATED, Reason.MEMORY) for one in decision.rejected):
+            return False
+        left_s = chain.first_byte_left_s(self.clock.mono_us())
+        if left_s <= 0 or not self.live.anything_running(one.pool for one in decision.rejected):
+            return False
+        with chain.interrupts.armed():
+            return await self.live.wait_for_room(left_s)
+
+    def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
+        if decision.warm is not None and not chain.reports:
+            self.warmups.start(decision.warm)
+        over = [one for one in decision.rejected if one.reason is Reason.BUDGET]
+        for one in over:
+            refused = self.accounting.refusal(self._scopes(chain, one.pool), int(one.numbers["needed_nusd"]))
+            if refused is not None:
+                return budget_refusal(refused, self.clock.wall_us())
+        return refusal_of(chain, decision)
+
+    # -- one attempt -----------------------------------------------------------------------------------------------
+
+    async def _begin(self, chain: Chain, candidate: Candidate) -> Attempt:
+        """Open the hold and enter the meter. Raises ApiError `budget_exceeded` or `store_unavailable`."""
+        attempt = self._attempt(chain, candidate)
+        previous, chain.pending = chain.pending, None
+        self.live.claim(candidate.pool.name, attempt.hold_id)
+        try:
+            await self.accounting.begin(attempt, previous)
+        except BudgetExceeded as refused:
+            self.live.leave(candidate.pool.name, attempt.hold_id)
+            raise budget_refusal(refused, self.clock.wall_us()) from None
+        except StoreUnavailable as trouble:
+            chain.pending = previous
+            self.live.leave(candidate.pool.name, attempt.hold_id)
+            self.events.emit(StoreTrouble("reject", str(trouble)))
+            raise ApiError("store_unavailable", "the budget store cannot be reached; try again soon") from None
+        chain.attempts = attempt.number
+        chain.neighbours = sum(self.live.state(rung.pool.name).in_flight for rung in chain.request_class.ladder)
+        chain.anchor_us = attempt.anchor_us
+        chain.pool, chain.gpu, chain.tier_served = candidate.pool.name, candidate.pool.gpu.id, str(candidate.tier)
+        self.accounting.dispatch(attempt)
+        self.live.enter(candidate.pool.name, attempt.hold_id, chain.requirements)
+        return attempt
+
+    def _attempt(self, chain: Chain, candidate: Candidate) -> Attempt:
+        needs = chain.requirements
+        scopes = self._scopes(chain, candidate.pool.name)
+        by_tokens = chain.limits.meter_weight == "tokens"
+        return Attempt(
+            request_id=chain.request_id,
+            number=chain.attempts + 1,
+            pool=candidate.pool,
+            rate=self.accounting.rate(candidate.pool.name),
+            request_class=needs.request_class,
+            tier=chain.decisions[-1].tier,
+            spender=Spender(chain.caller.tenant, chain.caller.key_id, chain.caller.tags, scopes),
+            limits=chain.limits,
+            interrupts=chain.interrupts,
+            policy_version=chain.policy.version,
+            weight=needs.prompt_tokens + needs.expected_output_tokens if by_tokens else 1,
+            share_nusd_per_h=candidate.share_nusd_per_h,
+            expected_charge_nusd=candidate.expected_charge_nusd,
+            anchor_us=chain.anchor_us,
+        )
+
+    def _scopes(self, chain: Chain, pool: str) -> tuple[Scope, ...]:
+        own = chain.caller.scopes(chain.request_class.name, chain.endpoint)
+        return (*own, Scope(ScopeKind.POOL, pool))
+
+    def _answering(self, chain: Chain, attempt: Attempt) -> None:
+        """The pool answers: whole, or with the first frame of a stream."""
+        chain.ttft_us = attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
+        self.live.answering(attempt.pool.name, chain.ttft_us / US_PER_S)
+
+    # -- endings ---------------------------------------------------------------------------------------------------
+
+    async def answered(self, chain: Chain, attempt: Attempt) -> None:
+        """The attempt ended well: its settlement is pending, its charge known."""
+        settlement = await self.accounting.close(attempt, "answered", Payer.TENANT)
+        self._close(chain, attempt, settlement, "answered", "")
+        self.live.leave(attempt.pool.name, attempt.hold_id)
+        self.live.answered(attempt.pool.name)
+
+    async def failed(self, chain: Chain, attempt: Attempt, failure: AttemptFailed) -> None:
+        """The attempt failed. Raises ApiError when the chain ends with it."""
+        rule = FALLBACK[failure.failure]
+        name = attempt.pool.name
+        state = self.live.state(name)
+        payer = chain.policy.failed_attempts.get(failure.failure, rule.payer)
+        settlement = await self.accounting.close(attempt, str(failure.failure), payer)
+        self._close(chain, attempt, settlement, str(failure.failure), failure.detail)
+        self.live.leave(name, attempt.hold_id)
+        self.live.failed(name, failure, chain.requirements.total_tokens, chain.limits)
+        if failure.failure is FailureClass.MISCONFIGURED:
+            self.events.emit(PoolMisconfigured(name, failure.detail))
+        free = chain.policy.fits[name].kv_tokens * max(1, state.ready) - state.kv_tokens_in_flight
+        chain.past.append(PastAttempt(name, failure.failure, max(0, free), attempt.pool.max_model_len))
+        seconds = (self.clock.mono_us() - attempt.dispatched_us) / US_PER_S
+        chain.reports.append(
+            AttemptReport(name, attempt.pool.gpu.id, str(failure.failure), failure.detail, failure.status, seconds)
+        )
+        if not rule.goes_on:
+            raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
+
+    async def interrupted(self, chain: Chain, attempt: Attempt, cause: Cause) -> None:
+        """The attempt was ended from outside: the tenant pays what it used."""
+        settlement = await self.accounting.close(attempt, str(cause), Payer.TENANT)
+        self._close(chain, attempt, settlement, str(cause), "")
+        self.live.leave(attempt.pool.name, attempt.hold_id)
+
+    def _close(self, chain: Chain, attempt: Attempt, settlement: Settlement, outcome: str, detail: str) -> None:
+        chain.pending = settlement
+        chain.spent_nusd += attempt.charge_nusd
+        chain.charged_nusd += settlement.amount_nusd
+        self.events.emit(
+            AttemptEnded(
+                request_id=chain.request_id,
+                attempt=attempt.number,
+                pool=attempt.pool.name,
+                gpu=attempt.pool.gpu.id,
+                request_class=attempt.request_class,
+                outcome=outcome,
+                detail=detail,
+                charge_nusd=attempt.charge_nusd,
+                duration_us=self.clock.mono_us() - attempt.dispatched_us,
+                ttft_us=attempt.ttft_us,
+            )
+        )
+
+    def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
+        return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
+
+
+def _cost_limit_nusd(chain: Chain, first: Candidate) -> int:
+    """What all attempts of a chain may cost together. By default one boot is in it: without room for it, a request
+    whose warm pool failed could not move to any pool that is asleep.
+    """
+    stated = chain.limits.chain_cost_limit_usd
+    if stated is not None:
+        return parse_usd(stated)
+    boots = (cost_nusd(rung.rate.nusd_per_h, round(rung.boot_s * US_PER_S)) for rung in chain.request_class.ladder)
+    return max(CHAIN_COST_TIMES * first.expected_charge_nusd, CHAIN_COST_AT_LEAST_NUSD) + max(boots)

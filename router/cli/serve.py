@@ -1,0 +1,98 @@
+"""`sluice serve`: run the endpoint; with `--simulate`, on simulated pools of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from policies.load import load_policy
+from pools.simulator import SimulatedPools
+from pricing.clock import Clock, ScaledClock, SystemClock
+from pricing.errors import SluiceError
+from router.app import serve as serve_endpoint
+from router.cli.simulate import chosen_pools, policy_part
+from router.log import configure
+from router.service import Service
+from router.settings import Settings
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class BadSettings(SluiceError):
+    """An environment variable or option is wrong; the message names it."""
+
+
+@app.command()
+def serve(
+    policy: Annotated[list[Path] | None, typer.Option(help="Policy file or folder; else SLUICE_POLICY.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Ledger file; else SLUICE_LEDGER or ./sluice.sqlite.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; else SLUICE_HOST or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; else SLUICE_PORT or 8080.")] = None,
+    grace_s: Annotated[float, typer.Option(min=0, help="How long a stop waits for running requests.")] = 30.0,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    simulate: Annotated[bool, typer.Option(help="Serve from simulated pools, started in this process.")] = False,
+    speedup: Annotated[float, typer.Option(min=0.01, help="Only with simulated pools: how much faster than life.")] = 1,
+    origin_us: Annotated[int | None, typer.Option(help="Instant at which scaled and real time agree.")] = None,
+) -> None:
+    """Run the endpoint until interrupted; then finish what runs, settle it, and stop."""
+    settings = _settings(policy, ledger, host, port, log_level)
+    settings = replace(settings, grace_s=grace_s)
+    clock = SystemClock() if speedup == 1 else ScaledClock(speedup, origin_us)
+    try:
+        configure(settings.log_level)
+    except ValueError:
+        raise BadSettings(f"log level '{settings.log_level}' is not one of debug, info, warning, error") from None
+    uvloop.run(_run_simulated(settings, clock) if simulate else serve_endpoint(settings, clock, os.environ, _announce))
+
+
+def _settings(
+    policy: list[Path] | None, ledger: Path | None, host: str | None, port: int | None, log_level: str | None
+) -> Settings:
+    try:
+        settings = Settings.from_environ(os.environ)
+    except ValueError as error:
+        raise BadSettings(str(error)) from None
+    return replace(
+        settings,
+        policy_paths=tuple(policy) if policy else settings.policy_paths,
+        ledger=ledger or settings.ledger,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        log_level=log_level or settings.log_level,
+    )
+
+
+def _announce(url: str, service: Service) -> None:
+    policy = service.policy
+    typer.echo(f"sluice serves {url}/v1  (policy {policy.version}, prices {policy.price_book})")
+    if not policy.endpoints:
+        typer.echo("no pool has an endpoint yet: add endpoints: to the policy, or try `sluice serve --simulate`")
+    if not policy.tenants:
+        typer.echo("no tenants are configured: only this machine is served, as tenant 'local'")
+        typer.echo(f"try: curl {url}/v1/chat/completions -H 'content-type: application/json' \\")
+        typer.echo("""       -d '{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}'""")
+
+
+async def _run_simulated(settings: Settings, clock: Clock) -> None:
+    """Simulated pools for every pool that answers chat, and a policy part of our own that points at them."""
+    loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=time.time_ns() // 1000, assume_deployed=True)
+    specs = chosen_pools(loaded, ())
+    rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
+    pools = SimulatedPools(specs, rates, clock, seed=0)
+    base_url = await pools.start("127.0.0.1", 0)
+    with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
+        part = Path(folder) / "simulated.yaml"
+        part.write_text(policy_part(base_url, pools.pools) + "\n", encoding="utf-8")
+        try:
+            await serve_endpoint(
+                replace(settings, policy_paths=(*settings.policy_paths, part)), clock, os.environ, _announce
+            )
+        finally:
+            await pools.stop()

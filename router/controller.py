@@ -1,0 +1,294 @@
+"""The way of a request, as a list: who, what, decide, hold, try, answer, settle.
+
+`open` turns a parsed body into a `Chain`; `complete` and `stream` run it; `finish` writes its summary. The HTTP layer
+above only reads and writes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from policies.decide import decide
+from policies.decision import Decision
+from policies.errors import UnknownModel
+from policies.explain import as_json
+from policies.names import Resolved, resolve
+from policies.policy import Policy, RequestClass
+from policies.requirements import Requirements
+from pools.backend import Answer, Backend, UpstreamRequest
+from pools.failures import AttemptFailed, FailureClass
+from pricing.budgets.store import BudgetStore
+from pricing.clock import US_PER_S, Clock
+from pricing.ledger.rows import RequestRow
+from router.accounting import Attempt, with_request
+from router.answers import usage_of, with_cost
+from router.attempts import Attempts
+from router.baseline import baseline_nusd
+from router.bodies import RouteBody
+from router.callers import Caller
+from router.chain import Chain
+from router.errors import ApiError
+from router.events import Fanout, RequestEnded
+from router.expectation import OutputExpectation
+from router.inbound import CHAT_PATH, Parsed
+from router.interrupts import Cause, Interrupted, Interrupts
+from router.output_check import problem_of
+from router.prompt_size import PromptSizes
+from router.refusals import stop_error
+from router.streaming import DONE, Relay
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """Serves requests. Collaborators are made once by `router.app`."""
+
+    attempts: Attempts
+    store: BudgetStore
+    sizes: PromptSizes
+    expectation: OutputExpectation
+    events: Fanout
+    clock: Clock
+
+    # -- beginning -------------------------------------------------------------------------------------------------
+
+    async def open(
+        self, request_id: str, parsed: Parsed, caller: Caller, policy: Policy, timeout_s: float | None, endpoint: str
+    ) -> Chain:
+        """Requirements and deadlines of one request. Raises ApiError `model_not_found` or `permission_denied`."""
+        started_us = self.clock.mono_us()
+        request_class, requirements = self.requirements(parsed, caller, policy)
+        limits = request_class.limits
+        total_us = started_us + round(limits.max_total_s * US_PER_S)
+        return Chain(
+            request_id=request_id,
+            parsed=parsed,
+            caller=caller,
+            policy=policy,
+            request_class=request_class,
+            requirements=await self.sizes.exact_near_limits(parsed, request_class, requirements),
+            interrupts=Interrupts(),
+            started_us=started_us,
+            wall_us=self.clock.wall_us(),
+            first_byte_deadline_us=started_us + round(limits.first_byte_deadline_s * US_PER_S),
+            total_deadline_us=total_us,
+            client_deadline_us=None if timeout_s is None else min(total_us, started_us + round(timeout_s * US_PER_S)),
+            endpoint=endpoint,
+        )
+
+    def plan(self, asked: Parsed | RouteBody, caller: Caller, policy: Policy) -> Decision:
+        """What would be decided for a request now, without running it. Raises ApiError as `open` does."""
+        if isinstance(asked, Parsed):
+            request_class, requirements = self.requirements(asked, caller, policy)
+            endpoint = asked.path
+        else:
+            request_class, resolved = self._class_of(asked.model, caller, policy)
+            requirements = self._requirements(request_class, resolved, caller, asked.max_tokens, 1)
+            requirements = replace(
+                requirements,
+                tier=asked.tier or requirements.tier,
+                prompt_tokens=asked.prompt_tokens,
+                prompt_exact=True,
+                features=frozenset(asked.features),
+                stream=asked.stream,
+            )
+            endpoint = CHAT_PATH
+        return decide(self.attempts.gatherer.facts(requirements, request_class, caller, policy, endpoint))
+
+    def requirements(self, parsed: Parsed, caller: Caller, policy: Policy) -> tuple[RequestClass, Requirements]:
+        """What a request needs, with its prompt's size estimated from its bytes."""
+        request_class, resolved = self._class_of(parsed.model, caller, policy)
+        prompt_tokens, exact = self.sizes.estimate(parsed, request_class)
+        requirements = self._requirements(request_class, resolved, caller, parsed.max_tokens, parsed.choices)
+        return request_class, replace(
+            requirements,
+            prompt_tokens=prompt_tokens,
+            prompt_exact=exact,
+            features=parsed.features,
+            stream=parsed.stream,
+            session_id=parsed.user,
+        )
+
+    def _class_of(self, model: str, caller: Caller, policy: Policy) -> tuple[RequestClass, Resolved]:
+        try:
+            resolved = resolve(policy, model)
+        except UnknownModel as unknown:
+            metadata = {"nearest": list(unknown.nearest)}
+            raise ApiError("model_not_found", str(unknown), param="model", metadata=metadata) from None
+        if caller.classes is not None and resolved.request_class not in caller.classes:
+            allowed = ", ".join(sorted(caller.classes))
+            raise ApiError("permission_denied", f"tenant '{caller.tenant}' may use these classes: {allowed}")
+        return policy.classes[resolved.request_class], resolved
+
+    def _requirements(
+        self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, choices: int
+    ) -> Requirements:
+        bound = max_tokens or request_class.limits.output_bound_default
+        return Requirements(
+            request_class=request_class.name,
+            tier=resolved.tier or request_class.default_tier,
+            prompt_tokens=0,
+            output_bound=bound * choices,
+            expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * choices,
+            deadline_s=request_class.limits.first_byte_deadline_s,
+            bounded=max_tokens is not None,
+            pinned_pool=resolved.pinned_pool,
+        )
+
+    # -- not streamed ----------------------------------------------------------------------------------------------
+
+    async def complete(self, chain: Chain) -> bytes:
+        """The whole answer, with its cost in it, settled. Raises ApiError, Interrupted."""
+        attempt, answer = await self.attempts.run(chain, lambda *given: self._try_complete(chain, *given))
+        self._count_usage(chain, attempt, answer.body)
+        await self.attempts.answered(chain, attempt)
+        body = with_cost(answer.body, attempt.charge_nusd)
+        self._learn(chain)
+        await self.finish(chain, "served", 200, None)
+        return body
+
+    async def _try_complete(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Answer:
+        answer = await backend.complete(request)
+        problem = problem_of(chain.parsed, answer.body)
+        if problem is not None:
+            self._count_usage(chain, attempt, answer.body)
+            raise AttemptFailed(FailureClass.BAD_OUTPUT, problem, status=answer.status, body=answer.body)
+        return answer
+
+    # -- streamed --------------------------------------------------------------------------------------------------
+
+    async def stream(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
+        """Relay a stream: `start` sends the headers, `send` a frame. Settled before `[DONE]` goes out.
+
+        Raises ApiError while nothing has been sent; afterwards an error event ends the stream.
+        """
+        attempt, relay = await self.attempts.run(chain, lambda *given: self._try_stream(chain, *given))
+        started = False
+        try:
+            with chain.interrupts.armed():
+                await start()
+                started = True
+                async for frame in relay.frames(lambda: self.attempts.accounting.leave_meter(attempt)):
+                    await send(frame)
+        except AttemptFailed as failure:
+            await self._broke(chain, attempt, failure, send)
+        except Interrupted as stop:
+            self._note_usage(chain, attempt)
+            await self.attempts.interrupted(chain, attempt, stop.cause)
+            if not started:
+                raise
+            await self._stopped(chain, stop.cause, send)
+        except BaseException:  # a bug, or the server tears the task down: the money is written first
+            await self.attempts.interrupted(chain, attempt, Cause.SHUTDOWN)
+            raise
+        else:
+            self._note_usage(chain, attempt)
+            await self.attempts.answered(chain, attempt)
+            self._learn(chain)
+            await self.finish(chain, "served", 200, None)
+            await send(DONE)
+        finally:
+            await relay.aclose()
+
+    async def _try_stream(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Relay:
+        relay = Relay(await backend.stream(request), chain.parsed, attempt)
+        await relay.first_content()
+        return relay
+
+    async def _broke(self, chain: Chain, attempt: Attempt, failure: AttemptFailed, send: Send) -> None:
+        """The pool failed after bytes had gone out: what was generated stands, and the stream ends with an error."""
+        self._note_usage(chain, attempt)
+        with suppress(ApiError):  # a class of failure that ends the chain; so does the broken stream
+            await self.attempts.failed(chain, attempt, failure)
+        reports = [report.as_json() for report in chain.reports]
+        text = f"the stream broke after it had begun: {failure.failure}; send the request again"
+        error = ApiError("stream_broken", text, metadata={"attempts": reports})
+        await self.finish(chain, "broken", 200, error.code)
+        await send(error.event())
+
+    async def _stopped(self, chain: Chain, cause: Cause, send: Send) -> None:
+        """The stream was ended from outside: nobody listens, or an error event says why."""
+        if cause is Cause.CLIENT_GONE:
+            await self.finish(chain, "client_gone", 499, "client_closed_request")
+            return
+        error = stop_error(cause)
+        await self.finish(chain, "broken" if cause is Cause.SHUTDOWN else "refused", 200, error.code)
+        await send(error.event())
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def _count_usage(self, chain: Chain, attempt: Attempt, body: bytes) -> None:
+        usage = usage_of(body) or {}
+        attempt.prompt_tokens = usage.get("prompt_tokens")
+        attempt.completion_tokens = usage.get("completion_tokens")
+        self._note_usage(chain, attempt)
+
+    def _note_usage(self, chain: Chain, attempt: Attempt) -> None:
+        chain.prompt_tokens = attempt.prompt_tokens
+        chain.completion_tokens = attempt.completion_tokens
+
+    def _learn(self, chain: Chain) -> None:
+        """A complete answer teaches how long answers are and how many bytes a token has."""
+        if chain.completion_tokens is not None:
+            self.expectation.observe(chain.caller.tenant, chain.request_class.name, chain.completion_tokens)
+        if chain.prompt_tokens is not None and chain.pool is not None:
+            self.sizes.observe(chain.parsed, chain.policy.pools[chain.pool], chain.prompt_tokens)
+
+    async def finish(self, chain: Chain, outcome: str, status: int, error_code: str | None) -> None:
+        """Write the request's summary, with its last settlement if one is pending, and tell who listens."""
+        duration_us = self.clock.mono_us() - chain.started_us
+        row = RequestRow(
+            request_id=chain.request_id,
+            at_us=chain.wall_us,
+            tenant=chain.caller.tenant,
+            key_id=chain.caller.key_id,
+            endpoint=chain.endpoint,
+            model_asked=chain.parsed.model,
+            request_class=chain.request_class.name,
+            tier_asked=chain.requirements.tier,
+            tier_served=chain.tier_served,
+            pool=chain.pool,
+            outcome=outcome,
+            status=status,
+            error_code=error_code,
+            attempts=chain.attempts,
+            stream=chain.parsed.stream,
+            duration_us=duration_us,
+            prompt_tokens=chain.prompt_tokens,
+            completion_tokens=chain.completion_tokens,
+            baseline_nusd=baseline_nusd(chain),
+            policy_version=chain.policy.version,
+            decisions_json=msgspec.json.encode([as_json(decision) for decision in chain.decisions]),
+            tags=chain.caller.tags,
+        )
+        pending, chain.pending = chain.pending, None
+        if pending is None:
+            await self.store.record(row)
+        else:
+            await self.store.settle(with_request(pending, row))
+        self.events.emit(
+            RequestEnded(
+                request_id=chain.request_id,
+                tenant=chain.caller.tenant,
+                key_id=chain.caller.key_id,
+                endpoint=chain.endpoint,
+                request_class=chain.request_class.name,
+                tier=chain.tier_served or chain.requirements.tier,
+                pool=chain.pool,
+                outcome=outcome,
+                status=status,
+                error_code=error_code,
+                attempts=chain.attempts,
+                stream=chain.parsed.stream,
+                duration_us=duration_us,
+                ttft_us=chain.ttft_us,
+                charge_nusd=chain.charged_nusd,
+                prompt_tokens=chain.prompt_tokens,
+                completion_tokens=chain.completion_tokens,
+            )
+        )

@@ -1,0 +1,176 @@
+"""The tables at the end of a run. What they show is in the JSON too; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import median
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from policies.policy import Policy
+from pricing.ledger.rows import House
+from pricing.money import format_usd
+from router.demo.books import PHASES, gap
+from router.demo.load import Outcome
+from router.demo.summary import Summary, problems_of
+from router.demo.verdict import Verdict
+
+USD_DIGITS: Final = 4
+MEANING: Final[dict[str, str]] = {
+    House.BOOT: "containers starting",
+    House.IDLE: "containers with nothing to serve",
+    House.FAILED: "attempts that pools failed",
+    House.OVERRUN: "work beyond a budget's end",
+    House.ADJUSTMENT: "containers learnt of late",
+}
+"""What the house pays for, in words."""
+
+
+def show(screen: Console, policy: Policy, summary: Summary) -> None:
+    """Print the whole summary, and at its end whether everything holds."""
+    sections = (
+        ("Requests by pool and tier", _by_pool(policy, summary)),
+        ("What went wrong", _trouble(summary)),
+        ("Caps", _caps(summary)),
+        ("Cost by tenant", _by_tenant(summary)),
+        ("The router's ledger beside the pools' own bill", _sides(policy, summary)),
+    )
+    screen.print(f"\n{_headline(summary)}")
+    for title, table in sections:
+        screen.print(f"\n[bold]{title}[/]")
+        screen.print(table)
+    screen.print(_saving(policy, summary))
+    _verdict(screen, summary)
+
+
+def _headline(summary: Summary) -> str:
+    counts = ", ".join(f"{summary.count(verdict):,} {verdict}" for verdict in Verdict)
+    minutes, seconds = divmod(round(summary.simulated_s), 60)
+    return (
+        f"[bold]{len(summary.outcomes):,} requests: {counts}[/]\n"
+        f"{minutes} min {seconds} s of pool time in {summary.real_s:.0f} s, "
+        f"{summary.speedup:g} times life speed, seed {summary.seed}"
+    )
+
+
+def _table(left: Iterable[str], right: Iterable[str] = (), last: str | None = None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    if last is not None:
+        table.add_column(last)
+    return table
+
+
+def _by_pool(policy: Policy, summary: Summary) -> Table:
+    """Every request once, under the pool that answered, or that it ended on."""
+    groups: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in summary.outcomes:
+        groups[outcome.pool, outcome.planned.tier if not outcome.pool else outcome.tier].append(outcome)
+    table = _table(("pool", "GPU", "tier"), ("requests", "served", "refused", "broken", "lost", "first byte s"))
+    order = {pool: index for index, pool in enumerate(policy.pools)}
+    for (pool, tier), found in sorted(groups.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0])):
+        counts = [sum(one.judged.verdict is verdict for one in found) for verdict in Verdict]
+        waits = [one.first_byte_s for one in found if one.judged.verdict is Verdict.SERVED and one.first_byte_s]
+        gpu = policy.pools[pool].gpu.id if pool else "–"
+        table.add_row(
+            pool or "none",
+            gpu,
+            tier,
+            f"{len(found):,}",
+            *(f"{count:,}" if count else "·" for count in counts),
+            f"{median(waits):.1f}" if waits else "–",
+        )
+    return table
+
+
+def _trouble(summary: Summary) -> Table:
+    """What was done to the pools, then what the router and the clients made of it."""
+    table = _table(("what", "where"), ("times",), "and then")
+    for struck in summary.struck:
+        table.add_row(f"ordered: {struck.mishap.name}", struck.pool, "1", f"{struck.at_s:.0f} s after the start")
+    for cause, count in sorted(summary.sums.fallbacks.items()):
+        table.add_row(f"fallback: {cause}", "", str(count), "another pool was tried")
+    for verdict in (Verdict.BROKEN, Verdict.REFUSED, Verdict.LOST):
+        for why, count in summary.reasons(verdict).most_common():
+            table.add_row(f"{verdict}: {why}", "", str(count), _AFTERMATH[verdict])
+    return table
+
+
+_AFTERMATH: Final = {
+    Verdict.BROKEN: "the stream ended with an error event, without \\[DONE]",
+    Verdict.REFUSED: "the client got an OpenAI error",
+    Verdict.LOST: "nobody told the client anything",
+}
+
+
+def _caps(summary: Summary) -> Table:
+    table = _table(("cap", "window"), ("amount", "spent", "used"), "")
+    for cap in summary.caps:
+        if cap.amount_nusd is None:
+            continue
+        used = cap.spent_nusd / cap.amount_nusd if cap.amount_nusd else 1.0
+        state = "exceeded" if cap.spent_nusd > cap.amount_nusd else "held"
+        table.add_row(cap.cap, cap.window, _usd(cap.amount_nusd), _usd(cap.spent_nusd), f"{used:.0%}", state)
+    return table
+
+
+def _by_tenant(summary: Summary) -> Table:
+    asked: defaultdict[str, int] = defaultdict(int)
+    served: defaultdict[str, int] = defaultdict(int)
+    for outcome in summary.outcomes:
+        asked[outcome.planned.tenant] += 1
+        served[outcome.planned.tenant] += outcome.judged.verdict is Verdict.SERVED
+    table = _table(("account",), ("requests", "served", "cost", "share"), "")
+    accounts = dict.fromkeys([*sorted(asked), *sorted(summary.sums.by_account)])
+    for name in sorted(accounts, key=lambda name: name in MEANING):
+        nusd = summary.sums.by_account.get(name, 0)
+        share = nusd / summary.ledger_nusd if summary.ledger_nusd else 0.0
+        counts = (f"{asked[name]:,}", f"{served[name]:,}") if name in asked else ("", "")
+        table.add_row(name, *counts, _usd(nusd), f"{share:.1%}", MEANING.get(name, ""))
+    table.add_section()
+    table.add_row("total", f"{sum(asked.values()):,}", f"{sum(served.values()):,}", _usd(summary.ledger_nusd), "100.0%")
+    return table
+
+
+def _sides(policy: Policy, summary: Summary) -> Table:
+    table = _table(("pool", "GPU"), (*PHASES, "ledger", "billed", "gap"))
+    for pool, phases in ((pool, summary.sums.by_pool[pool]) for pool in policy.pools if pool in summary.sums.by_pool):
+        ledger, billed = sum(phases.values()), summary.bill[pool].billed_nusd
+        amounts = [_usd(phases[phase]) for phase in PHASES]
+        gpu = policy.pools[pool].gpu.id
+        table.add_row(pool, gpu, *amounts, _usd(ledger), _usd(billed), f"{gap(ledger, billed):+.2%}")
+    table.add_section()
+    totals = [_usd(summary.sums.phase_nusd(phase)) for phase in PHASES]
+    table.add_row("total", "", *totals, _usd(summary.ledger_nusd), _usd(summary.billed_nusd), f"{summary.gap:+.2%}")
+    return table
+
+
+def _saving(policy: Policy, summary: Summary) -> str:
+    if summary.saving is None:
+        return "No request was answered, so that nothing can have been saved."
+    classes = ", ".join(f"{one.name} on {one.premium_pool}" for one in policy.classes.values())
+    return (
+        f"[bold]Saved {summary.saving:.0%}[/]: {format_usd(summary.ledger_nusd)} instead of "
+        f"{format_usd(summary.baseline_nusd)}, boots and idle time on both sides.\n"
+        f"Baseline: the same requests with every class on its premium pool: {classes}."
+    )
+
+
+def _verdict(screen: Console, summary: Summary) -> None:
+    problems = problems_of(summary)
+    screen.print()
+    if not problems:
+        screen.print("[bold green]It adds up[/]: no request lost, no cap exceeded, ledger and bill within 1%.")
+    for problem in problems:
+        screen.print(f"[bold red]✗[/] {problem}", soft_wrap=True)
+
+
+def _usd(nusd: int) -> str:
+    return format_usd(nusd, USD_DIGITS)

@@ -1,0 +1,46 @@
+"""Keys that live for one run, and the policy files that know their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from pricing.money import NUSD_PER_USD, to_usd
+from router.demo.plan import PROFILES, TRIAL, PlannedRequest
+
+POLICY: Final = "policy.yaml"
+TENANTS: Final = "tenants.yaml"
+
+NUSD_PER_OUTPUT_TOKEN: Final = 600
+"""What an answer's token costs in the demo, about: $0.60 a million. Only the trial's budget is made from it."""
+
+TRIAL_SHARE: Final = 0.4
+"""Of what the trial tenant is going to ask for, its budget covers this much."""
+
+
+def new_keys() -> dict[str, str]:
+    """A key for each tenant. They are never written anywhere but into the memory of this process."""
+    return {profile.name: f"sk-demo-{secrets.token_urlsafe(24)}" for profile in PROFILES}
+
+
+def trial_budget_nusd(plan: Iterable[PlannedRequest]) -> int:
+    """A budget that runs out midway, rounded up to a hundredth of a cent."""
+    tokens = sum(planned.output_tokens for planned in plan if planned.tenant == TRIAL)
+    step = NUSD_PER_USD // 10_000
+    return (int(tokens * NUSD_PER_OUTPUT_TOKEN * TRIAL_SHARE) // step + 1) * step
+
+
+def write_policy(folder: Path, keys: Mapping[str, str], trial_nusd: int) -> None:
+    """The set's files, but for the one that points at the simulated pools."""
+    shipped = resources.files("router.demo") / "policy"
+    hashes = {name.replace("-", "_"): hashlib.sha256(key.encode()).hexdigest() for name, key in keys.items()}
+    tenants = Template((shipped / TENANTS).read_text(encoding="utf-8"))
+    folder.mkdir()
+    (folder / POLICY).write_text((shipped / POLICY).read_text(encoding="utf-8"), encoding="utf-8")
+    filled = tenants.substitute(hashes, trial_usd=to_usd(trial_nusd))
+    (folder / TENANTS).write_text(filled, encoding="utf-8")

@@ -1,0 +1,144 @@
+"""The routes that run a model, on raw ASGI: `/v1/chat/completions`, `/v1/completions`, `/generate`.
+
+Thin: who asks, what they sent, run it, write the bytes. What happens in between is `router/controller.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policies.policy import Policy
+from pricing.clock import Clock
+from pricing.money import to_usd
+from router.callers import identify
+from router.chain import Chain
+from router.controller import Controller
+from router.errors import ApiError
+from router.http.exchange import (
+    HeaderList,
+    Receive,
+    Scope,
+    Send,
+    client_host,
+    header,
+    read_body,
+    send_error,
+    send_whole,
+    watch_client,
+)
+from router.http.simple import generate_answer, generate_body
+from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
+from router.interrupts import Cause, Interrupted
+from router.refusals import stop_error
+
+GENERATE_PATH = "/generate"
+PATHS = (CHAT_PATH, COMPLETIONS_PATH, GENERATE_PATH)
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """`policy` returns the policy in force; a request keeps the one it began with."""
+
+    controller: Controller
+    policy: Callable[[], Policy]
+    clock: Clock
+    max_body_bytes: int
+    stopping: Callable[[], bool]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, answered whatever happens."""
+        request_id = f"req_{secrets.token_hex(12)}"
+        chain = None
+        try:
+            chain = await self._open(request_id, scope, receive)
+        except ApiError as error:
+            await send_error(send, error, [(b"x-sluice-request-id", request_id.encode())])
+            return
+        watch = watch_client(receive, chain.interrupts)
+        try:
+            if chain.parsed.stream:
+                await self._stream(chain, send)
+            else:
+                await self._complete(chain, scope["path"], send)
+        except ApiError as error:
+            await self.controller.finish(chain, "refused", error.status, error.code)
+            await send_error(send, error, self._headers(chain))
+        except Interrupted as stop:
+            await self._stopped(chain, stop.cause, send)
+        finally:
+            watch.cancel()
+
+    async def _open(self, request_id: str, scope: Scope, receive: Receive) -> Chain:
+        if self.stopping():
+            raise stop_error(Cause.SHUTDOWN)
+        policy = self.policy()
+        caller = identify(policy, scope["headers"], client_host(scope))
+        timeout_s = _timeout_s(header(scope, b"x-sluice-timeout-s"))
+        body = await read_body(scope, receive, self.max_body_bytes)
+        path = scope["path"]
+        parsed = parse(CHAT_PATH, generate_body(body)) if path == GENERATE_PATH else parse(path, body)
+        return await self.controller.open(request_id, parsed, caller, policy, timeout_s, path)
+
+    async def _complete(self, chain: Chain, path: str, send: Send) -> None:
+        body = await self.controller.complete(chain)
+        headers = self._headers(chain)
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"x-sluice-cost-usd", _usd(chain.charged_nusd)))
+        await send_whole(send, 200, headers, generate_answer(chain, body) if path == GENERATE_PATH else body)
+
+    async def _stream(self, chain: Chain, send: Send) -> None:
+        async def start() -> None:
+            headers = self._headers(chain)
+            headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
+            headers.append((b"cache-control", b"no-cache"))
+            headers.append((b"x-accel-buffering", b"no"))
+            chosen = chain.decisions[-1].chosen
+            if chosen is not None:
+                headers.append((b"x-sluice-cost-estimate-usd", _usd(chosen.expected_charge_nusd)))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        async def write(frame: bytes) -> None:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+
+        await self.controller.stream(chain, start, write)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _stopped(self, chain: Chain, cause: Cause, send: Send) -> None:
+        error = stop_error(cause)
+        outcome = "client_gone" if cause is Cause.CLIENT_GONE else "refused"
+        await self.controller.finish(chain, outcome, error.status, error.code)
+        if cause is not Cause.CLIENT_GONE:
+            await send_error(send, error, self._headers(chain))
+
+    def _headers(self, chain: Chain) -> HeaderList:
+        """What every answer says about how it was served."""
+        headers = [
+            (b"x-sluice-request-id", chain.request_id.encode()),
+            (b"x-sluice-attempts", b"%d" % chain.attempts),
+            (b"x-sluice-policy-version", chain.policy.version.encode()),
+        ]
+        if chain.pool is not None and chain.gpu is not None:
+            headers.append((b"x-sluice-pool", chain.pool.encode()))
+            headers.append((b"x-sluice-gpu", chain.gpu.encode()))
+        headers.append((b"x-sluice-tier", (chain.tier_served or str(chain.requirements.tier)).encode()))
+        return headers
+
+
+def _usd(nusd: int) -> bytes:
+    return f"{to_usd(nusd):.9f}".encode()
+
+
+def _timeout_s(text: bytes | None) -> float | None:
+    """The client's own deadline in seconds. Raises ApiError `invalid_value`."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 86_400:
+        shown = text.decode("latin-1")[:20]
+        raise ApiError("invalid_value", f"'x-sluice-timeout-s' must be seconds from 0 to 86400, not '{shown}'")
+    return seconds

@@ -1,0 +1,25 @@
+"""What every route outside inference shares: JSON replies, and who is asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import Request, Response
+
+from router.callers import Caller, identify, identify_viewer
+from router.service import Service
+
+
+def reply(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+def caller_of(service: Service, request: Request) -> Caller:
+    """Who wants something run. Raises ApiError `invalid_api_key`."""
+    return identify(service.policy, request.headers.raw, request.client.host if request.client else None)
+
+
+def viewer_of(service: Service, request: Request) -> Caller:
+    """Who wants to see something. Raises ApiError `invalid_api_key`."""
+    return identify_viewer(service.policy, request.headers.raw, request.client.host if request.client else None)

@@ -1,0 +1,130 @@
+"""From a decision without candidates, or a chain without an answer, to the error a client gets and can act on."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from policies.decision import Decision, Reason, Rejection
+from policies.explain import sentence
+from policies.policy import Rung
+from pools.failures import AttemptFailed, FailureClass
+from pricing.clock import US_PER_S
+from pricing.errors import BudgetExceeded
+from router.chain import Chain
+from router.errors import ApiError, PassedOn
+from router.interrupts import Cause
+
+RETRY_SOON_S: Final = 2.0  # when nothing better is known of when a pool has room again
+_STATIC: Final = frozenset({Reason.CLASS, Reason.TIER, Reason.NOT_PINNED})
+
+
+def refusal_of(chain: Chain, decision: Decision) -> ApiError:
+    """Why no pool can be tried, most telling reason first."""
+    if chain.reports:
+        return chain_failed(chain, "no other pool can serve this request")
+    never = _never_fits(chain, decision)
+    if never is not None:
+        return never
+    reasons = [one for one in decision.rejected if one.reason not in _STATIC]
+    if decision.warm is not None:
+        text = f"'{decision.warm}' is starting for this request class; try again in {decision.warm_s:.0f} s"
+        return ApiError("model_warming", text, retry_after_s=decision.warm_s, metadata={"pool": decision.warm})
+    return ApiError(
+        "no_capable_pool",
+        f"no pool can serve this request now: {_summary(reasons)}",
+        retry_after_s=_retry_after_s(reasons),
+        metadata={"rejected": [_reason_json(one) for one in reasons]},
+    )
+
+
+def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
+    """400 where no pool could serve the request even if all were up and empty."""
+    needs = chain.requirements
+    rungs = [rung for rung in chain.request_class.ladder if _listed(chain, rung)]
+    able = [rung for rung in rungs if needs.features <= rung.pool.features]
+    if rungs and not able:
+        missing = sorted(needs.features - frozenset().union(*(rung.pool.features for rung in rungs)))
+        lacks = ", ".join(missing) or "this combination of features"
+        return ApiError("feature_not_supported", f"no pool of '{chain.request_class.name}' supports {lacks}")
+    largest = max((rung.pool.max_model_len for rung in able), default=0)
+    if able and needs.total_tokens > largest:
+        about = "" if needs.prompt_exact else "about "
+        return ApiError(
+            "context_length_exceeded",
+            f"the largest context of '{chain.request_class.name}' is {largest} tokens; this request needs "
+            f"{about}{needs.prompt_tokens} for the prompt and {needs.output_bound} for the answer: "
+            "shorten the prompt or lower max_tokens",
+            param="messages",
+            metadata={"largest_context": largest},
+        )
+    return None
+
+
+def _listed(chain: Chain, rung: Rung) -> bool:
+    needs = chain.requirements
+    if needs.pinned_pool is not None:
+        return rung.pool.name == needs.pinned_pool
+    return rung.tier.rank >= needs.tier.rank
+
+
+def budget_refusal(refused: BudgetExceeded, now_us: int) -> ApiError:
+    """429 with when enough leaves the window; never to be retried by an SDK on its own."""
+    shortfall = refused.shortfall
+    frees_us = shortfall.frees_at_us
+    return ApiError(
+        "budget_exceeded",
+        str(refused),
+        retry_after_s=None if frees_us is None else max(1.0, (frees_us - now_us) / US_PER_S),
+        metadata={"cap": shortfall.cap, "window": shortfall.window},
+    )
+
+
+def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None) -> ApiError:
+    """Every try failed, or no further one may be made."""
+    if passed_on is not None and passed_on.status is not None and passed_on.body is not None:
+        return PassedOn(passed_on.status, passed_on.body)
+    failures = [report.failure for report in chain.reports]
+    metadata: dict[str, Any] = {"attempts": [report.as_json() for report in chain.reports]}
+    tried = ", ".join(f"{report.pool} ({report.failure})" for report in chain.reports)
+    text = f"{why}; tried {tried}" if tried else why
+    last = failures[-1] if failures else ""
+    if last == FailureClass.CONTEXT_OVERFLOW:
+        largest = max(rung.pool.max_model_len for rung in chain.request_class.ladder)
+        metadata["largest_context"] = largest
+        return ApiError(
+            "context_length_exceeded", f"{text}; the largest context is {largest} tokens", metadata=metadata
+        )
+    if last == FailureClass.BAD_OUTPUT:
+        return ApiError("schema_violation", f"{text}; simplify the schema or raise max_tokens", metadata=metadata)
+    if failures and set(failures) == {FailureClass.OVERLOADED}:
+        return ApiError("no_capable_pool", text, retry_after_s=RETRY_SOON_S, metadata=metadata)
+    code = "chain_timeout" if last in (FailureClass.TIMEOUT, FailureClass.COLD) else "chain_failed"
+    return ApiError(code, text, metadata=metadata)
+
+
+def _summary(reasons: list[Rejection]) -> str:
+    if not reasons:
+        return "none is listed for this class and tier"
+    return "; ".join(sentence(one) for one in reasons)
+
+
+def _reason_json(one: Rejection) -> dict[str, Any]:
+    return {"pool": one.pool, "reason": str(one.reason), "detail": sentence(one)}
+
+
+def _retry_after_s(reasons: list[Rejection]) -> float:
+    waits = [float(value) for one in reasons if (value := one.numbers.get("retry_s")) is not None]
+    return min(waits, default=RETRY_SOON_S)
+
+
+def stop_error(cause: Cause) -> ApiError:
+    """What a client reads when its request was ended from outside."""
+    if cause is Cause.SHUTDOWN:
+        return ApiError(
+            "shutting_down", "this endpoint is stopping; send the request again", retry_after_s=RETRY_SOON_S
+        )
+    if cause is Cause.CUT:
+        return ApiError(
+            "budget_exceeded", "the budget ran out while the answer was being made; what came so far is paid"
+        )
+    return ApiError("client_closed_request", "the client closed the connection")

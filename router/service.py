@@ -1,0 +1,276 @@
+"""Every object of a running endpoint, made once and handed on; and the loops that run beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from policies.errors import UnknownModel
+from policies.names import resolve
+from policies.policy import Policy
+from policies.reload import Reloader
+from pools.backend_http import HttpBackend, make_session
+from pools.live import LivePools, LiveSettings
+from pools.platform import PlatformUnavailable
+from pools.platform_http import HttpPlatform
+from pools.warmup import WarmUps
+from pricing.budgets.account import CapWarning
+from pricing.budgets.sqlite import SqliteStore
+from pricing.clock import US_PER_S, Clock
+from pricing.errors import FileProblem, StoreUnavailable
+from pricing.ledger.read import StoredRequest, find_request
+from router.accounting import Accounting
+from router.attempts import Attempts
+from router.bodies import RouteBody
+from router.callers import Caller
+from router.controller import Controller
+from router.errors import ApiError
+from router.events import CapWarned, Fanout, PolicyReloaded, StoreTrouble
+from router.expectation import OutputExpectation
+from router.gather import Gatherer
+from router.interrupts import Cause
+from router.log import LOGGER, LogSink
+from router.metrics import MetricsSink
+from router.prompt_size import PromptSizes
+from router.retry_budget import RetryBudget
+from router.settings import Settings
+
+TICK_AT_LEAST_S: Final = 0.05  # real seconds between two ticks, whatever a policy and a scaled clock ask for
+
+
+class Service:
+    """One endpoint. Made, started and stopped on the event loop that serves it."""
+
+    def __init__(self, settings: Settings, clock: Clock, environ: Mapping[str, str]) -> None:
+        """Reads the policy and opens the ledger. Raises FileProblem and StoreUnavailable."""
+        self.settings = settings
+        self.clock = clock
+        self.stopping = False
+        self.started_s = clock.wall_us() // US_PER_S
+        self.reloader = Reloader(
+            settings.policy_paths,
+            clock,
+            environ=environ,
+            assume_deployed=settings.assume_deployed,
+            on_swap=self._swapped,
+            on_refused=self._refused,
+        )
+        self.store = SqliteStore(settings.ledger, clock, self.policy.caps, on_warn=self._warned)
+        self.accounting = Accounting(self.store, clock)
+        self.live = LivePools(
+            clock, on_change=self.accounting.containers_changed, on_missed=self.accounting.container_time_missed
+        )
+        self.metrics = MetricsSink(self.live.states)
+        self.events = Fanout((self.metrics, LogSink()))
+        self.backends: dict[str, HttpBackend] = {}
+        self.session = make_session()
+        self.platform: HttpPlatform | None = None
+        self.warmups = WarmUps(self.live, clock, self.platform, self._knock)
+        self.controller = self._controller()
+        self._loops: list[asyncio.Task[None]] = []
+        self._apply(self.policy)
+
+    def _controller(self) -> Controller:
+        gatherer = Gatherer(self.live, self.store, self.clock)
+        attempts = Attempts(
+            gatherer=gatherer,
+            live=self.live,
+            warmups=self.warmups,
+            accounting=self.accounting,
+            backends=self.backends,
+            retry_budget=RetryBudget(),
+            events=self.events,
+            clock=self.clock,
+        )
+        sizes = PromptSizes(self.backends, self.live)
+        return Controller(attempts, self.store, sizes, OutputExpectation(), self.events, self.clock)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.reloader.policy
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Look at the platform once, so that pools that are awake are known, then start the loops."""
+        await self._poll_platform()
+        for name, period_s, step in (
+            ("tick", self._tick_s(), self.accounting.tick),
+            ("house", self.settings.house_flush_s, self.accounting.flush_house),
+            ("platform", self.settings.platform_poll_s, self._poll_platform),
+            ("reload", self.policy.reload_poll_s, self._check_files),
+        ):
+            self._loops.append(asyncio.create_task(self._every(period_s, step), name=name))
+
+    def _tick_s(self) -> float:
+        wanted = min(request_class.limits.hold_tick_s for request_class in self.policy.classes.values())
+        return max(wanted, TICK_AT_LEAST_S * self.clock.speedup)
+
+    async def _every(self, period_s: float, step: Callable[[], Awaitable[None]]) -> None:
+        """Run a step for ever. What it raises on purpose is logged and tried again; a fault of ours stops the process
+        from looking healthy: the task ends, and readiness says which.
+        """
+        while True:
+            await self.clock.sleep(period_s)
+            try:
+                await step()
+            except StoreUnavailable as trouble:
+                self.events.emit(StoreTrouble("retry", str(trouble)))
+
+    async def stop(self) -> None:
+        """End the loops, write what boots and idle containers have cost, close everything."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._poll_platform()
+        await self.accounting.flush_house()
+        await self.warmups.aclose()
+        for backend in self.backends.values():
+            await backend.aclose()
+        if self.platform is not None:
+            await self.platform.aclose()
+        await self.session.close()
+        await self.store.aclose()
+
+    async def drain(self) -> None:
+        """Let running requests end within the grace time, then end them with an error; every one is settled."""
+        self.stopping = True
+        for _ in range(int(self.settings.grace_s * 10)):
+            if not self.accounting.running:
+                return
+            await asyncio.sleep(0.1)
+        self.accounting.interrupt_all(Cause.SHUTDOWN)
+
+    # -- policy ------------------------------------------------------------------------------------------------------
+
+    def _apply(self, policy: Policy) -> None:
+        self.accounting.apply(policy)
+        self.live.configure({name: _live_settings(policy, name) for name in policy.pools})
+        for name, endpoint in policy.endpoints.items():
+            self.backends[name] = HttpBackend(
+                endpoint.url,
+                self.session,
+                self.clock,
+                api_key=endpoint.api_key,
+                headers=endpoint.headers,
+                believed_asleep=partial(self._believed_asleep, name),
+            )
+        if policy.platform_url is not None:
+            self.platform = HttpPlatform(policy.platform_url, self.session)
+        self.warmups.platform = self.platform
+        self.metrics.policy_in_force(policy.version)
+
+    async def _knock(self, pool: str, timeout_s: float) -> bool:
+        return await self.backends[pool].knock(timeout_s)
+
+    def _believed_asleep(self, pool: str) -> bool:
+        return self.live.state(pool).cold
+
+    def _swapped(self, old: Policy, new: Policy) -> None:
+        self._apply(new)
+        self.events.emit(PolicyReloaded(new.version, ()))
+
+    def _refused(self, problem: FileProblem) -> None:
+        self.events.emit(PolicyReloaded(self.policy.version, tuple(problem.problems)))
+
+    async def _check_files(self) -> None:
+        self.reloader.adopt(await asyncio.to_thread(self.reloader.examine))
+
+    # -- pools -------------------------------------------------------------------------------------------------------
+
+    async def _poll_platform(self) -> None:
+        if self.platform is None:
+            return
+        try:
+            containers = await self.platform.containers()
+        except PlatformUnavailable as trouble:
+            LOGGER.warning("platform not reached", extra={"fields": {"detail": str(trouble)}})
+            return
+        self.live.observe_containers(self.clock.wall_us(), containers)
+
+    def _warned(self, warning: CapWarning) -> None:
+        self.events.emit(CapWarned(warning.cap, str(warning.scope), warning.spent_nusd, warning.amount_nusd))
+
+    # -- what routes ask ---------------------------------------------------------------------------------------------
+
+    def readiness(self) -> dict[str, Any]:
+        """Ready to serve: not stopping, and no loop has died. The policy's hash says which files are in force."""
+        dead = [task.get_name() for task in self._loops if task.done()]
+        return {
+            "ready": not self.stopping and not dead,
+            "stopping": self.stopping,
+            "loops_dead": dead,
+            "store": "ok",
+            "policy_version": self.policy.version,
+            "price_book": self.policy.price_book,
+        }
+
+    def reloader_report(self) -> dict[str, Any]:
+        state = self.reloader.state()
+        return {
+            "version": state.version,
+            "loaded_at": state.loaded_us / US_PER_S,
+            "checked_at": state.checked_us / US_PER_S,
+            "problems": list(state.last_error),
+        }
+
+    def pools_report(self) -> dict[str, dict[str, Any]]:
+        """The pools that have an endpoint, as the router believes them to be."""
+        return {
+            name: {
+                "ready": state.ready,
+                "booting": state.booting,
+                "in_flight": state.in_flight,
+                "breaker": str(state.breaker),
+                "drained": state.drained,
+            }
+            for name, state in self.live.states().items()
+            if state.deployed
+        }
+
+    def class_of(self, model: str) -> str:
+        """The class that a model name means. Raises ApiError `model_not_found`."""
+        try:
+            return resolve(self.policy, model).request_class
+        except UnknownModel as unknown:
+            raise ApiError("model_not_found", str(unknown), param="model") from None
+
+    async def find_request(self, request_id: str) -> StoredRequest | None:
+        """A past request from the ledger, read in a thread: the event loop never touches the disk."""
+        return await asyncio.to_thread(find_request, self.settings.ledger, request_id)
+
+    def warm_up(self, caller: Caller, model: str | None, pool: str | None) -> dict[str, Any]:
+        """Start waking a pool, or the one that a request of a model name would get. Raises ApiError."""
+        policy = self.policy
+        if pool is None:
+            if model is None:
+                raise ApiError("invalid_value", "name a 'model' (class, class:tier, alias) or a 'pool' to warm")
+            decision = self.controller.plan(RouteBody(model=model), caller, policy)
+            pool = decision.chosen.pool.name if decision.chosen else decision.warm
+            if pool is None:
+                raise ApiError("no_capable_pool", f"no pool of '{model}' can be warmed now; POST /v1/route says why")
+        if pool not in policy.endpoints:
+            known = ", ".join(sorted(policy.endpoints)) or "none"
+            raise ApiError("model_not_found", f"pool '{pool}' has no endpoint; those that have: {known}", param="pool")
+        state = self.live.state(pool)
+        if state.cold:
+            self.warmups.start(pool)
+        expected_s = 0.0 if not state.cold else state.boot_left_s or policy.boots_s[pool]
+        status = "ready" if not state.cold else "starting"
+        return {"pool": pool, "status": status, "expected_ready_in_s": round(expected_s, 1)}
+
+
+def _live_settings(policy: Policy, name: str) -> LiveSettings:
+    spec = policy.pools[name]
+    endpoint = policy.endpoints.get(name)
+    return LiveSettings(
+        boot_s=policy.boots_s[name],
+        scaledown_window_s=spec.scaledown_window_s,
+        min_containers=spec.min_containers,
+        always_on=endpoint.always_on if endpoint else 0,
+        deployed=endpoint is not None,
+        drained=name in policy.drained,
+    )

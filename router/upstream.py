@@ -1,0 +1,62 @@
+"""The request as it goes up: which bytes change, and how long the pool may take."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from policies.decision import Candidate
+from pools.backend import UpstreamRequest
+from pools.splice import replace_fields
+from pricing.clock import US_PER_S, Clock
+from router.chain import Chain
+from router.streaming import STREAM_OPTIONS
+
+P95_TIMES: Final = 5  # first token: five times the predicted 95th percentile ...
+FIRST_TOKEN_AT_LEAST_S: Final = 10.0  # ... and never below ten seconds
+WHOLE_ANSWER_TIMES: Final = 3  # an answer that is not streamed may take three times its expected time at the bound
+
+
+def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> UpstreamRequest:
+    """Put the attempt's request together. Every wait in it ends by the chain's own deadlines at the latest."""
+    now_us = clock.mono_us()
+    limits = chain.limits
+    total_s = chain.total_left_s(now_us)
+    patience_s = _patience_s(chain, candidate)
+    first_s = min(patience_s, chain.first_byte_left_s(now_us) if chain.parsed.stream else total_s)
+    by_client = False
+    if chain.client_deadline_us is not None:
+        client_s = (chain.client_deadline_us - now_us) / US_PER_S
+        by_client = client_s < first_s
+        first_s, total_s = min(first_s, client_s), min(total_s, client_s)
+    return UpstreamRequest(
+        path=chain.parsed.path,
+        body=_body(chain, candidate),
+        request_id=f"{chain.request_id}-{chain.attempts}",
+        stream=chain.parsed.stream,
+        connect_timeout_s=limits.connect_timeout_s,
+        first_token_timeout_s=max(0.0, first_s),
+        stall_timeout_s=limits.stall_timeout_s,
+        total_timeout_s=max(0.0, total_s),
+        client_deadline=by_client,
+    )
+
+
+def _patience_s(chain: Chain, candidate: Candidate) -> float:
+    """Seconds until the first token must be there, or, not streamed, the whole answer."""
+    stated = chain.limits.first_token_timeout_s
+    first_s = max(FIRST_TOKEN_AT_LEAST_S, P95_TIMES * candidate.ttft_p95_s) if stated is None else stated
+    if chain.parsed.stream:
+        return first_s
+    needs = chain.requirements
+    tokens = max(1, needs.expected_output_tokens)
+    per_token_s = max(0.0, candidate.expected_s - candidate.ttft_s) / tokens
+    return first_s + WHOLE_ANSWER_TIMES * per_token_s * needs.output_bound
+
+
+def _body(chain: Chain, candidate: Candidate) -> bytes:
+    fields = {"model": msgspec.json.encode(candidate.pool.served_model_name)}
+    if chain.parsed.stream:
+        fields["stream_options"] = STREAM_OPTIONS
+    return replace_fields(chain.parsed.body, fields)

@@ -1,0 +1,37 @@
+"""Every error renders as an OpenAI error object and tells SDKs the truth about retrying."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from router.errors import ERRORS, ApiError, PassedOn
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
+def test_every_code_renders(code: str) -> None:
+    """Status, type and code of the body are the table's; the event is the same object."""
+    error = ApiError(code, "what to do", param="p", retry_after_s=1.2, metadata={"k": 1})
+    body = json.loads(error.body())["error"]
+    assert body == {"message": "what to do", "type": ERRORS[code].type, "param": "p", "code": code, "metadata": {"k": 1}}
+    assert error.event() == b"data: " + error.body() + b"\n\n"
+    assert dict(error.headers())[b"retry-after"] == b"2"
+
+
+@pytest.mark.parametrize("code", ["budget_exceeded", "chain_failed", "chain_timeout", "stream_broken", "schema_violation"])
+def test_what_was_paid_for_is_not_to_be_repeated(code: str) -> None:
+    """The official client repeats any 429 or 5xx twice unless it is told not to."""
+    assert dict(ApiError(code, "x").headers())[b"x-should-retry"] == b"false"
+
+
+@pytest.mark.parametrize("code", ["model_warming", "no_capable_pool", "store_unavailable", "shutting_down"])
+def test_what_passes_by_itself_may_be_repeated(code: str) -> None:
+    """These cost nothing and end soon."""
+    assert dict(ApiError(code, "x").headers())[b"x-should-retry"] == b"true"
+
+
+def test_an_engines_refusal_is_passed_on_unchanged() -> None:
+    """Status and body are the engine's own."""
+    error = PassedOn(422, b'{"error":{"message":"bad"}}')
+    assert (error.status, error.body()) == (422, b'{"error":{"message":"bad"}}')
