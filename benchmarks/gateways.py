@@ -23,11 +23,12 @@ READY_S: Final = 60.0
 SLUICE_POLICY: Final = """\
 version: 1
 description: one pool that is always on, one tenant with a cap; written by benchmarks/gateways.py
+price_book: modal-2026-10
 classes:
   bench:
     objective: cheapest
     ladder:
-      standard: [{pool}]
+      premium: [{pool}]
 endpoints:
   {pool}:
     url: http://127.0.0.1:{upstream}
