@@ -192,9 +192,10 @@ class Attempts:
         return (*own, Scope(ScopeKind.POOL, pool))
 
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
-        """The pool answers: whole, or with the first frame of a stream."""
-        chain.ttft_us = attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
-        self.live.answering(attempt.pool.name, chain.ttft_us / US_PER_S)
+        """A stream's first frame is there. An answer that comes whole says nothing about its first token."""
+        if chain.parsed.stream:
+            chain.ttft_us = attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
+            self.live.answering(attempt.pool.name, chain.ttft_us / US_PER_S)
 
     # -- endings ---------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Uvicorn's access log would say the same as ours, without tenant, pool or cost.
     logging.getLogger("uvicorn.access").disabled = True
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 import uvloop
 
+from policies.fileset import SHIPPED_DEFAULT
 from policies.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
@@ -92,7 +93,10 @@ async def _run_simulated(settings: Settings, clock: Clock) -> None:
         part.write_text(policy_part(base_url, pools.pools) + "\n", encoding="utf-8")
         try:
             await serve_endpoint(
-                replace(settings, policy_paths=(*settings.policy_paths, part)), clock, os.environ, _announce
+                replace(settings, policy_paths=(*(settings.policy_paths or (SHIPPED_DEFAULT,)), part)),
+                clock,
+                os.environ,
+                _announce,
             )
         finally:
             await pools.stop()

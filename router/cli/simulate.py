@@ -64,8 +64,8 @@ def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
 
 
 def policy_part(base_url: str, pools: Iterable[str]) -> str:
-    """The sections of a policy file that point a router at simulated pools."""
-    lines = ["platform:", f"  url: {base_url}", "endpoints:"]
+    """A policy file that points a router at simulated pools; it goes beside the files that hold the classes."""
+    lines = ["version: 1", "platform:", f"  url: {base_url}", "endpoints:"]
     lines += [f"  {name}:\n    url: {base_url}/pools/{name}" for name in pools]
     return "\n".join(lines)
 
@@ -79,7 +79,7 @@ async def _run(simulated: SimulatedPools, host: str, port: int, clock: str) -> N
         base_url = await simulated.start(host, port)
     except OSError as error:
         raise NothingToSimulate(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
-    typer.echo(f"# simulated pools ({clock}); put this into the policy file of the router:")
+    typer.echo(f"# simulated pools ({clock}); put this file beside the router's policy:")
     typer.echo(policy_part(base_url, simulated.pools))
     await stopped.wait()
     for name, bill in simulated.bill().items():
