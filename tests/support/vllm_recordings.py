@@ -57,7 +57,7 @@ def _http(data: bytes) -> Recording:
 
 
 def _dechunked(body: bytes) -> tuple[bytes, bool]:
-    parts = []
+    parts: list[bytes] = []
     while body:
         size, _, body = body.partition(b"\r\n")
         length = int(size, 16)
