@@ -45,7 +45,8 @@ class DataPlane:
     async def handle(self, request: web.BaseRequest, pool: SimulatedPool, path: str) -> web.StreamResponse:
         """One request, from the platform's door to its last byte."""
         raw = await request.content.read() if request.method == "POST" else b""
-        container = pool.ready_container(self._live.now_us())
+        now_us = self._live.now_us()
+        container = pool.ready_container(now_us)
         if container is Refusal.GONE:
             return relay.cut(request)
         if isinstance(container, Refusal):
@@ -64,10 +65,10 @@ class DataPlane:
             parsed = PARSERS[path](pool.spec, body)
         except EngineError as error:
             return relay.error_response(error)
-        return await self._run(request, pool, container, parsed)
+        return await self._run(request, pool, container, parsed, now_us)
 
     async def _run(
-        self, request: web.BaseRequest, pool: SimulatedPool, container: Container, parsed: EngineRequest
+        self, request: web.BaseRequest, pool: SimulatedPool, container: Container, parsed: EngineRequest, now_us: int
     ) -> web.StreamResponse:
         fault = pool.faults.take(parsed.prompt_tokens + parsed.max_tokens, parsed.stream)
         kind = fault.kind if fault is not None else None
@@ -81,8 +82,8 @@ class DataPlane:
             return await relay.error_stream(request, error) if parsed.stream else relay.error_response(error)
         parsed = spoil(parsed, kind)
         job = Job(tuple(_sequences(parsed, fault)), fault)
-        pool.place(job, container, self._live.now_us())
-        answer = self._answer(request, pool, parsed)
+        pool.place(job, container, now_us)
+        answer = self._answer(request, pool, parsed, now_us)
         ticket = self._live.watch(pool, job)
         try:
             if parsed.stream:
@@ -97,12 +98,12 @@ class DataPlane:
             self._live.forget(ticket)
             pool.abort(job, self._live.now_us())
 
-    def _answer(self, request: web.BaseRequest, pool: SimulatedPool, parsed: EngineRequest) -> Answer:
+    def _answer(self, request: web.BaseRequest, pool: SimulatedPool, parsed: EngineRequest, now_us: int) -> Answer:
         name = pool.spec.served_model_name
         return Answer(
             request=parsed,
             id=request.headers.get("x-request-id") or f"{self._rng.getrandbits(64):016x}",
-            created=self._live.now_us() // US_PER_S,
+            created=now_us // US_PER_S,
             model=name,
             fingerprint=f"vllm-{VERSION}-{zlib.crc32(name.encode()):08x}",
         )

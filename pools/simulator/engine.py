@@ -102,7 +102,7 @@ class Engine:
         sequence._left = sequence.prompt_tokens
         self.prompt_tokens_total += sequence.prompt_tokens
         self._waiting.append(sequence)
-        if self._step_ends_us is None and not self.dead:
+        if self._step_ends_us is None:
             self._begin(now_us)
 
     def remove(self, sequence: Sequence) -> None:
@@ -115,7 +115,7 @@ class Engine:
             self.kv_used -= sequence._kv
         elif sequence.stage is Stage.DECODE:
             self._leave_batch(sequence)
-        sequence.output_tokens = max(1, self.produced(sequence))
+        sequence.output_tokens = self.produced(sequence)
         sequence.stage = Stage.ENDED
 
     def advance(self, until_us: int) -> list[Sequence]:

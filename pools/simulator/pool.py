@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from pools.simulator.bill import Phase, PhaseClock, PoolBill
@@ -113,9 +113,7 @@ class SimulatedPool:
     def bill(self, now_us: int) -> PoolBill:
         """Container time so far, those alive included."""
         self.advance(now_us)
-        total = PoolBill(
-            self._stopped.rate_nusd_per_h, self._stopped.boot_us, self._stopped.busy_us, self._stopped.idle_us
-        )
+        total = replace(self._stopped)
         for container in self._containers:
             total.add(container.phases, now_us)
         return total

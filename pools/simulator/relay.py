@@ -33,9 +33,9 @@ def is_cut(job: Job) -> bool:
 
 
 def cut(request: web.BaseRequest) -> web.Response:
-    """Drop the connection without another byte. What is returned can no longer be written."""
+    """Close the connection after what was written, without an end. What is returned can no longer be written."""
     if request.transport is not None:
-        request.transport.abort()
+        request.transport.close()
     return web.Response()
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pools.simulator import errors
 from pools.simulator.errors import EngineError
 from pools.simulator.prompt import chat_prompt, completion_prompts
-from pools.simulator.structured import ToolCall, structured_text, tool_choice
+from pools.simulator.structured import Body, ToolCall, structured_text, tool_choice
 from pools.simulator.text import Output, generate, prompt_state, spell
 from pools.spec import PoolSpec
 
 MAX_LOGPROBS = 20
 COMPLETION_DEFAULT_TOKENS = 16
-Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

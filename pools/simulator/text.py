@@ -32,12 +32,12 @@ def _vocabulary() -> tuple[str, ...]:
 
 
 PIECES = _vocabulary()
-VOCABULARY = _FIRST_WORD_ID + len(PIECES)
 
 
 def tokenize(text: str) -> list[int]:
-    """Token ids of a text: one for each run of up to five letters, mark or blank."""
-    return [_FIRST_WORD_ID + zlib.crc32(piece.encode()) % len(PIECES) for piece in _WORDS.findall(text)]
+    """Token ids of a text: one for each run of up to five letters, mark or blank. JSON may hold half a character."""
+    pieces = (piece.encode(errors="surrogatepass") for piece in _WORDS.findall(text))
+    return [_FIRST_WORD_ID + zlib.crc32(piece) % len(PIECES) for piece in pieces]
 
 
 def tokenize_turn(role: str, text: str) -> list[int]:
@@ -69,6 +69,7 @@ def _absorb(state: int, token: int) -> int:
 
 
 def prompt_state(ids: Iterable[int], model: str, seed: int) -> int:
+    """The hash over a prompt from which its answer follows."""
     state = (zlib.crc32(model.encode()) << 32) ^ (seed & _MASK)
     for token in ids:
         state = _absorb(state, token)
