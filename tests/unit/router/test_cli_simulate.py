@@ -38,12 +38,10 @@ def test_an_unknown_pool_is_answered_with_the_nearest(policy: Policy) -> None:
 
 
 def test_the_policy_part_points_a_router_at_the_pools(policy: Policy, tmp_path: Path) -> None:
-    """Added to the shipped policy, it loads, with endpoints and the platform's address."""
-    shipped = Path(policy.files[0]).read_text(encoding="utf-8")
-    part = policy_part("http://127.0.0.1:8900", ["qwen3-4b-bf16-a10"])
-    path = tmp_path / "policy.yaml"
-    path.write_text(f"{shipped}\n{part}\n", encoding="utf-8")
-    loaded = load_policy([path], environ={}, now_us=NOW_US)
+    """Beside the shipped policy it loads, with endpoints and the platform's address."""
+    part = tmp_path / "simulated.yaml"
+    part.write_text(policy_part("http://127.0.0.1:8900", ["qwen3-4b-bf16-a10"]), encoding="utf-8")
+    loaded = load_policy([Path(policy.files[0]), part], environ={}, now_us=NOW_US)
     assert loaded.platform_url == "http://127.0.0.1:8900"
     assert loaded.endpoints["qwen3-4b-bf16-a10"].url == "http://127.0.0.1:8900/pools/qwen3-4b-bf16-a10"
 
@@ -53,9 +51,9 @@ def test_it_runs_until_interrupted() -> None:
     code = "from router.cli.main import main; import sys; sys.argv[1:] = ['simulate', '--port', '0']; main()"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     assert lines[0].startswith("# simulated pools (speedup 1, origin_us ")
-    assert lines[1] == "platform:\n"
-    assert lines[2].startswith("  url: http://127.0.0.1:")
+    assert lines[1:3] == ["version: 1\n", "platform:\n"]
+    assert lines[3].startswith("  url: http://127.0.0.1:")
