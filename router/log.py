@@ -1,17 +1,22 @@
-"""Structured logs: one JSON object a line, on standard error."""
+"""Structured logs: one JSON object a line, on standard error, written in batches off the requests' path."""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
 import sys
-from dataclasses import asdict
+import time
+from typing import Final, TextIO
 
 import msgspec
 
 from router.errors import ERRORS
-from router.events import Event, RequestEnded
+from router.events import AttemptEnded, Event, RequestEnded
 
 LOGGER = logging.getLogger("sluice")
+
+BATCH_S: Final = 0.05  # lines wait at most this long: a write per line costs more than making the line
 
 
 class JsonLines(logging.Formatter):
@@ -38,14 +43,38 @@ def configure(level: str) -> None:
 
 
 class LogSink:
-    """Writes every event as one line, at the level that the table of errors gives it."""
+    """Writes events as lines: requests at the level that the table of errors gives them, attempts where they failed.
+
+    Bypasses `logging`, which costs more than the rest of a request's bookkeeping together; the level is the same.
+    """
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._lines: list[bytes] = []
+        atexit.register(self.flush)
 
     def emit(self, event: Event) -> None:
-        level = logging.INFO
-        if isinstance(event, RequestEnded):
-            entry = ERRORS.get(event.error_code or "")
-            level = entry.log_level if entry else logging.INFO
-        elif not type(event).__name__.endswith("Ended"):
-            level = logging.WARNING
-        if LOGGER.isEnabledFor(level):
-            LOGGER.log(level, type(event).__name__, extra={"fields": asdict(event)})
+        level = _level(event)
+        if not LOGGER.isEnabledFor(level):
+            return
+        name = logging.getLevelName(level).lower()
+        head = f'{{"at":{time.time():.6f},"level":"{name}","event":"{type(event).__name__}",'
+        self._lines.append(head.encode() + msgspec.json.encode(event)[1:])
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(BATCH_S, self.flush)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write(b"\n".join(lines).decode() + "\n")
+            self._stream.flush()
+
+
+def _level(event: Event) -> int:
+    if isinstance(event, RequestEnded):
+        entry = ERRORS.get(event.error_code or "")
+        return entry.log_level if entry else logging.INFO
+    if isinstance(event, AttemptEnded):
+        return logging.DEBUG if event.outcome == "answered" else logging.INFO
+    return logging.WARNING

@@ -63,7 +63,8 @@ class Service:
             clock, on_change=self.accounting.containers_changed, on_missed=self.accounting.container_time_missed
         )
         self.metrics = MetricsSink(self.live.states)
-        self.events = Fanout((self.metrics, LogSink()))
+        self._log = LogSink()
+        self.events = Fanout((self.metrics, self._log))
         self.backends: dict[str, HttpBackend] = {}
         self.session = make_session()
         self.platform: HttpPlatform | None = None
@@ -134,6 +135,7 @@ class Service:
             await self.platform.aclose()
         await self.session.close()
         await self.store.aclose()
+        self._log.flush()
 
     async def drain(self) -> None:
         """Let running requests end within the grace time, then end them with an error; every one is settled."""
