@@ -139,6 +139,10 @@ class Accounting:
         attempt.hold_nusd = hold.amount_nusd
         attempt.anchor_us = hold.anchor_us
 
+    async def settle(self, settlement: Settlement) -> None:
+        """End a failed attempt's hold before its request goes on. Raises StoreUnavailable."""
+        await self._store.settle(settlement)
+
     def _first_hold(self, attempt: Attempt) -> OpenHold:
         tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
         two_ticks = ceil_nusd(attempt.share_nusd_per_h * TICKS_AHEAD * tick_us, US_PER_HOUR)

@@ -106,6 +106,7 @@ class Attempts:
             if candidate.wait_s <= 0:
                 self._note_decision(chain, decision)
                 return candidate
+            await self._settle_pending(chain)
             left_s = chain.first_byte_left_s(self.clock.mono_us())
             with chain.interrupts.armed():
                 ready = await self.warmups.wait_ready(candidate.pool.name, left_s)
@@ -128,8 +129,19 @@ class Attempts:
         left_s = chain.first_byte_left_s(self.clock.mono_us())
         if left_s <= 0 or not self.live.anything_running(one.pool for one in decision.rejected):
             return False
+        await self._settle_pending(chain)
         with chain.interrupts.armed():
             return await self.live.wait_for_room(left_s)
+
+    async def _settle_pending(self, chain: Chain) -> None:
+        """Before a wait: the hold of the attempt that failed would run out meanwhile, and its tenant pay for it."""
+        if chain.pending is None:
+            return
+        try:
+            await self.accounting.settle(chain.pending)
+        except StoreUnavailable as trouble:
+            raise self._store_down(trouble) from None
+        chain.pending = None
 
     def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
         if decision.warm is not None and not chain.reports:
@@ -165,6 +177,10 @@ class Attempts:
         self.accounting.dispatch(attempt)
         self.live.enter(candidate.pool.name, attempt.hold_id, chain.requirements)
         return attempt
+
+    def _store_down(self, trouble: StoreUnavailable) -> ApiError:
+        self.events.emit(StoreTrouble("reject", str(trouble)))
+        return ApiError("store_unavailable", "the budget store cannot be reached; try again soon")
 
     def _attempt(self, chain: Chain, candidate: Candidate) -> Attempt:
         needs = chain.requirements
