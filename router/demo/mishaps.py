@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.policy import Policy
 from pricing.clock import US_PER_S, Clock
 from router.demo.control import Control
 from router.demo.load import Outcome
@@ -25,13 +24,13 @@ class Mishap:
     name: str
     share: float
     fault: Mapping[str, Any]
-    tightest: bool = False  # on the pool with the least GPU memory, else on the one most in use
+    pools: tuple[str, ...]  # the first of these that is in use; else whichever is most in use
 
 
 MISHAPS: Final = (
-    Mishap("out of memory", 0.25, {"kind": "out_of_memory"}, tightest=True),
-    Mishap("hang", 0.45, {"kind": "hang"}),
-    Mishap("crash mid-stream", 0.65, {"kind": "crash_mid_stream", "only_streams": True}),
+    Mishap("hang", 0.3, {"kind": "hang"}, ("coder-7b-a10",)),
+    Mishap("crash mid-stream", 0.45, {"kind": "crash_mid_stream", "only_streams": True}, ("vl-8b-fp8-l4",)),
+    Mishap("out of memory", 0.6, {"kind": "out_of_memory"}, ("coder-30b-fp8-l40s",)),
 )
 
 
@@ -47,9 +46,8 @@ class Struck:
 class Mishaps:
     """Watches the load go by and gives the orders. Hand it every request that leaves and every outcome."""
 
-    def __init__(self, policy: Policy, control: Control, clock: Clock, total: int) -> None:
+    def __init__(self, control: Control, clock: Clock, total: int) -> None:
         self.struck: list[Struck] = []
-        self._policy = policy
         self._control = control
         self._clock = clock
         self._began_us = clock.mono_us()
@@ -83,6 +81,5 @@ class Mishaps:
         hit = {one.pool for one in self.struck}
         pools = [pool for pool, _ in used.most_common()]
         fresh = [pool for pool in pools if pool not in hit] or pools
-        if mishap.tightest:
-            return min(fresh, key=lambda pool: self._policy.pools[pool].gpu.memory_gib, default=None)
-        return fresh[0] if fresh else None
+        wanted = [pool for pool in mishap.pools if pool in fresh] or fresh
+        return wanted[0] if wanted else None

@@ -47,7 +47,7 @@ PROFILES: Final = (
     TenantProfile(
         "shop-photos",
         0.14,
-        (Habit("vision", "economy", 0.55), Habit("vision", "standard", 0.35), Habit("vision", "premium", 0.1)),
+        (Habit("vision", "economy", 0.6), Habit("vision", "standard", 0.4)),
     ),
     TenantProfile(TRIAL, 0.08, (Habit("chat", "economy", 0.6), Habit("chat", "standard", 0.4))),
 )

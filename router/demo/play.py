@@ -49,7 +49,7 @@ async def play(rows: Sequence[TraceRow], setting: Setting, screen: Console) -> t
     async with stage(setting.folder, setting.speedup, setting.seed, trial_budget_nusd(requests)) as on:
         began_us = on.clock.mono_us()
         screen.print(f"{len(requests):,} requests through {on.target.url}/v1")
-        mishaps = Mishaps(on.policy, on.control, on.clock, len(requests))
+        mishaps = Mishaps(on.control, on.clock, len(requests))
         outcomes = await _send_all(requests, on, mishaps, Bodies(setting.seed), screen)
         screen.print("waiting for the last containers to stop: until then they are billed")
         await _all_stopped(on)

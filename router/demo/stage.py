@@ -61,7 +61,7 @@ async def stage(folder: Path, speedup: float, seed: int, trial_nusd: int) -> Asy
 def _point_at(files: Path, pools_url: str) -> Policy:
     """Complete the set with the addresses of the simulated pools."""
     configured = _load(files, assume_deployed=True).pools
-    (files / ENDPOINTS).write_text(f"version: 1\n{policy_part(pools_url, configured)}\n", encoding="utf-8")
+    (files / ENDPOINTS).write_text(f"{policy_part(pools_url, configured)}\n", encoding="utf-8")
     return _load(files, assume_deployed=False)
 
 

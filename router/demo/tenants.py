@@ -16,8 +16,8 @@ from router.demo.plan import PROFILES, TRIAL, PlannedRequest
 POLICY: Final = "policy.yaml"
 TENANTS: Final = "tenants.yaml"
 
-NUSD_PER_OUTPUT_TOKEN: Final = 600
-"""What an answer's token costs in the demo, about: $0.60 a million. Only the trial's budget is made from it."""
+NUSD_PER_OUTPUT_TOKEN: Final = 2_000
+"""What an answer's token costs in the demo, about: $2 a million. Only the trial's budget is made from it."""
 
 TRIAL_SHARE: Final = 0.4
 """Of what the trial tenant is going to ask for, its budget covers this much."""
