@@ -103,16 +103,16 @@ def _page(query: PageQuery, now_us: int, limits: Mapping[str, tuple[int, int]]) 
     end_s = now_us // US_PER_S + 1 if query.end_s is None else query.end_s
     if query.start_s < 0 or end_s <= query.start_s:
         raise ValueError(f"end_time {end_s} must be after start_time {query.start_s}, both in seconds since 1970")
-    start_s = query.start_s if query.page is None else _cursor(query.page, query.start_s)
+    start_s = query.start_s if query.page is None else _cursor(query.page, query.start_s, end_s)
     first_s = start_s - start_s % width_s
     after_s = min(first_s + limit * width_s, end_s)
     next_page = f"page_{after_s}" if after_s < end_s else None
     return _Page(range(first_s, after_s, width_s), width_s, start_s, after_s, next_page)
 
 
-def _cursor(page: str, start_s: int) -> int:
+def _cursor(page: str, start_s: int, end_s: int) -> int:
     number = page.removeprefix("page_")
-    if not number.isdecimal() or int(number) < start_s:
+    if not number.isdecimal() or not start_s <= int(number) < end_s:
         raise ValueError("page is not a cursor of this query; use next_page of the page before, or leave it out")
     return int(number)
 

@@ -43,15 +43,19 @@ def as_table(report: Report) -> RenderableType:
 
 
 def as_csv(report: Report) -> str:
-    """One line per group and house account; dollars are exact. `account` is empty for lines of requests."""
+    """One line per group and house account; dollars are exact, and the column total_usd adds up to the ledger.
+
+    `account` is empty for lines of requests.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     counts = ("requests", "served", "prompt_tokens", "completion_tokens")
-    writer.writerow([*report.by, "account", *counts, *(f"{name}_usd" for name in _AMOUNTS), "container_s"])
+    writer.writerow([*report.by, "account", *counts, *(f"{name}_usd" for name in _AMOUNTS), "total_usd", "container_s"])
     for line in report.lines:
-        writer.writerow([*line.key, "", *_counts(line), *(_exact(amount) for amount in _amounts(line)), ""])
+        amounts = [_exact(amount) for amount in (*_amounts(line), line.busy_nusd)]
+        writer.writerow([*line.key, "", *_counts(line), *amounts, ""])
     for house in report.separate:
-        amounts = ["", _exact(house.amount_nusd), "", "", ""]
+        amounts = ["", _exact(house.amount_nusd), "", "", "", _exact(house.amount_nusd)]
         writer.writerow([*house.key, house.account, "", "", "", "", *amounts, f"{house.duration_us / 1e6:.6f}"])
     return out.getvalue()
 

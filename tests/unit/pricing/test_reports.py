@@ -1,0 +1,147 @@
+"""Roll-ups of the ledger."""
+
+import csv
+import io
+import json
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from pricing.errors import StoreUnavailable
+from pricing.reports.render import as_csv, as_json, as_table
+from pricing.reports.report import DIMENSIONS, Report, report
+from support.ledgers import DAY_1, DAY_2, LEDGER_NUSD, write_small_ledger
+
+HOUR = 3_600 * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    write_small_ledger(path)
+    return path
+
+
+def whole(ledger: Path, *by: str, tenant: str | None = None) -> Report:
+    return report(ledger, by, DAY_1 - HOUR, DAY_2 + HOUR, tenant)
+
+
+def test_by_tenant_and_pool(ledger: Path) -> None:
+    """Each group has its requests, tokens, what its tenants paid and what the house paid for it."""
+    lines = {line.key: line for line in whole(ledger, "tenant", "pool").lines}
+    l4 = lines["acme", "l4"]
+    assert (l4.requests, l4.served, l4.prompt_tokens, l4.completion_tokens) == (3, 2, 300, 60)
+    assert (l4.charged_nusd, l4.house_nusd, l4.busy_nusd) == (3_900, 400, 4_300)
+    assert (lines["acme", "a10"].requests, lines["acme", "a10"].charged_nusd) == (1, 4_000)
+    assert (lines["globex", "l4"].charged_nusd, lines["globex", "l4"].house_nusd) == (500, 0)
+    assert (lines["acme", "-"].requests, lines["acme", "-"].served, lines["acme", "-"].busy_nusd) == (1, 0, 0)
+
+
+def test_boot_idle_and_adjustments_stand_apart(ledger: Path) -> None:
+    """Container time that no request caused has lines of its own, with the groupings that apply to it."""
+    separate = {(line.account, *line.key): line.amount_nusd for line in whole(ledger, "tenant", "pool").separate}
+    assert separate == {
+        ("__boot__", "-", "l4"): 70,
+        ("__idle__", "-", "l4"): 30,
+        ("__idle__", "-", "a10"): 11,
+        ("__adjustment__", "-", "l4"): -1,
+    }
+
+
+def test_the_saving_compares_busy_cost_with_the_premium_pools(ledger: Path) -> None:
+    """Four requests were served, with baselines of 5000, 5000, 6000 and 5000; a broken one has none."""
+    total = whole(ledger).total
+    assert total.baseline_nusd == 21_000
+    assert total.saving_nusd == 21_000 - total.busy_nusd
+    assert {line.key[0]: line.saving_nusd for line in whole(ledger, "outcome").lines}["broken"] is None
+
+
+@given(st.lists(st.sampled_from(sorted(DIMENSIONS)), unique=True, max_size=4))
+def test_every_grouping_adds_up_to_the_ledger(ledger: Path, by: list[str]) -> None:
+    """However one groups, lines and house lines are all of the money, and all of the requests."""
+    found = whole(ledger, *by)
+    assert found.ledger_nusd == LEDGER_NUSD
+    assert found.total.requests == 6
+    assert sum(line.busy_nusd for line in found.lines) + sum(x.amount_nusd for x in found.separate) == LEDGER_NUSD
+
+
+def test_windows_cut_between_days(ledger: Path) -> None:
+    """Two windows that meet share nothing and miss nothing."""
+    first = report(ledger, ["day"], DAY_1 - HOUR, DAY_2, None)
+    second = report(ledger, ["day"], DAY_2, DAY_2 + 1, None)
+    assert [line.key for line in (*first.lines, *second.lines)] == [("2026-01-01",), ("2026-01-02",)]
+    assert first.ledger_nusd + second.ledger_nusd == LEDGER_NUSD
+    assert second.ledger_nusd == 900 + 100 + 11 - 1
+
+
+def test_a_tenants_own_report_shows_nothing_of_others(ledger: Path) -> None:
+    """With a tenant, neither other tenants nor the house's container time are in it."""
+    found = whole(ledger, "tenant", tenant="globex")
+    assert [line.key for line in found.lines] == [("globex",)]
+    assert (found.separate, found.ledger_nusd, found.total.requests) == ((), 500, 1)
+
+
+def test_an_unknown_grouping_names_the_valid_ones(ledger: Path) -> None:
+    """The message suggests the nearest, and lists all."""
+    with pytest.raises(ValueError, match=r"did you mean 'tenant'.*there are: tenant, key, class"):
+        whole(ledger, "tenat")
+    with pytest.raises(ValueError, match="twice"):
+        whole(ledger, "pool", "pool")
+
+
+def test_a_missing_ledger_says_how_to_name_one(tmp_path: Path) -> None:
+    """No file, no report, and what to do."""
+    with pytest.raises(StoreUnavailable, match="--ledger or SLUICE_LEDGER"):
+        whole(tmp_path / "no.sqlite")
+
+
+def test_a_ledger_of_another_version_is_not_guessed_at(ledger: Path, tmp_path: Path) -> None:
+    """Tables that this program does not know are refused by name of their version."""
+    other = tmp_path / "other.sqlite"
+    other.write_bytes(ledger.read_bytes())
+    with sqlite3.connect(other) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreUnavailable, match="version 9999"):
+        whole(other)
+
+
+def test_csv_has_exact_dollars_for_every_line(ledger: Path) -> None:
+    """Summing the column of a spreadsheet gives the ledger, without a rounding."""
+    rows = list(csv.DictReader(io.StringIO(as_csv(whole(ledger, "tenant", "day")))))
+    assert sum(Decimal(line["total_usd"]) for line in rows) == Decimal(LEDGER_NUSD) / 10**9
+    assert {line["account"] for line in rows} == {"", "__boot__", "__idle__", "__adjustment__"}
+
+
+def test_json_has_everything(ledger: Path) -> None:
+    """The JSON form can be read back, names its groupings, and carries exact nano-dollars."""
+    document = json.loads(json.dumps(as_json(whole(ledger, "pool"))))
+    assert document["ledger_nusd"] == LEDGER_NUSD
+    assert {line["pool"] for line in document["lines"]} == {"l4", "a10", "-"}
+    assert sum(line["busy_nusd"] for line in document["lines"]) == document["total"]["busy_nusd"]
+
+
+def test_the_table_ends_with_the_ledgers_sum(ledger: Path) -> None:
+    """People see the lines, the house's lines, and what all of it comes to."""
+    text = drawn(whole(ledger, "tenant", "pool"))
+    assert "globex" in text
+    assert "__boot__" in text
+    assert "Ledger: $0.000009." in text
+
+
+def test_an_empty_window_says_so(ledger: Path) -> None:
+    """Nothing happened is an answer, not an empty table."""
+    nothing = report(ledger, ["tenant"], 0, 1, "acme")
+    assert nothing.empty
+    assert "Nothing was spent and nothing was asked for tenant acme" in drawn(nothing)
+
+
+def drawn(found: Report) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(as_table(found))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
