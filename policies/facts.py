@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from policies.policy import RequestClass
 from policies.requirements import Requirements
@@ -12,8 +13,7 @@ from pools.state import PoolState
 from pricing.budgets.store import Room
 
 
-@dataclass(frozen=True, slots=True)
-class PastAttempt:
+class PastAttempt(msgspec.Struct, frozen=True):
     """An attempt of this request that failed. `free_kv_tokens` is what its pool had free, for out-of-memory."""
 
     pool: str
@@ -22,8 +22,7 @@ class PastAttempt:
     max_model_len: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """Gathered from memory; `decide` reads nothing else.
 
     `states` has every configured pool, those of other classes too: each ends up in one list of the decision. `room` is

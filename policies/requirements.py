@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Tier(StrEnum):
@@ -27,8 +28,7 @@ class Tier(StrEnum):
         return list(Tier)[self.rank - 1] if self.rank else None
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
+class Requirements(msgspec.Struct, frozen=True):
     """What `decide` must satisfy. Token counts are tokens of the class's models.
 
     `output_bound` is the client's `max_tokens`, or the class's default where the client gave none (`bounded` False);

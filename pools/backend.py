@@ -7,13 +7,13 @@ the upstream connection at once, which is how an engine learns that nobody waits
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+
+class UpstreamRequest(msgspec.Struct, frozen=True):
     """One attempt's request. Times are seconds of the router's clock from the moment of dispatch.
 
     `path` is `/v1/chat/completions` or `/v1/completions`; `body` is complete JSON with `model` already replaced.
@@ -37,8 +37,7 @@ class FrameKind(Enum):
     COMMENT = "comment"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One server-sent event. `raw` is its exact bytes with the blank line; `data` the payload after `data: `."""
 
     kind: FrameKind
@@ -46,8 +45,7 @@ class Frame:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A complete, not streamed answer with status 2xx and no error in it."""
 
     status: int

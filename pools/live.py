@@ -88,8 +88,9 @@ class LivePools:
     def failed(self, pool: str, failure: AttemptFailed, total_tokens: int, limits: FailureLimits) -> None:
         self._pools[pool].failed(failure, total_tokens, limits)
 
-    def anything_running(self, pools: Iterable[str]) -> bool:
-        return any(self._pools[name].in_flight for name in pools if name in self._pools)
+    def in_flight(self, pools: Iterable[str]) -> int:
+        """Requests running in these pools together."""
+        return sum(self._pools[name].in_flight for name in pools if name in self._pools)
 
     async def wait_for_room(self, timeout_s: float) -> bool:
         """True once a request has left some pool or a container has come; False after `timeout_s`."""

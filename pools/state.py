@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class BreakerState(StrEnum):
@@ -12,8 +13,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(msgspec.Struct, frozen=True):
     """A snapshot of one pool. Defaults describe a pool that is asleep and healthy.
 
     `shapes_open` holds the shape buckets (see `shape_bucket`) that are cooling down after out-of-memory;

@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,  # who asks is known by key; addresses only matter on loopback
                 # After our own drain every request has ended; this bounds only clients that do not read.
                 timeout_graceful_shutdown=5,
             )

@@ -127,7 +127,7 @@ class Attempts:
         if not any(one.reason in (Reason.SATURATED, Reason.MEMORY) for one in decision.rejected):
             return False
         left_s = chain.first_byte_left_s(self.clock.mono_us())
-        if left_s <= 0 or not self.live.anything_running(one.pool for one in decision.rejected):
+        if left_s <= 0 or not self.live.in_flight(one.pool for one in decision.rejected):
             return False
         await self._settle_pending(chain)
         with chain.interrupts.armed():
@@ -171,7 +171,7 @@ class Attempts:
             self.events.emit(StoreTrouble("reject", str(trouble)))
             raise ApiError("store_unavailable", "the budget store cannot be reached; try again soon") from None
         chain.attempts = attempt.number
-        chain.neighbours = sum(self.live.state(rung.pool.name).in_flight for rung in chain.request_class.ladder)
+        chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
         chain.anchor_us = attempt.anchor_us
         chain.pool, chain.gpu, chain.tier_served = candidate.pool.name, candidate.pool.gpu.id, str(candidate.tier)
         self.accounting.dispatch(attempt)

@@ -15,6 +15,7 @@ from router.errors import ApiError
 ADMIN: Final = "admin"
 WARMUP: Final = "warmup"
 LOCAL_TENANT: Final = "local"  # who asks on loopback while a policy names no tenants at all
+_FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -90,7 +91,13 @@ def identify_viewer(policy: Policy, headers: Headers, client_host: str | None) -
 
 
 def is_local(headers: dict[bytes, bytes], client_host: str | None) -> bool:
-    """From loopback, and meant for it: a page elsewhere that resolves its own name to 127.0.0.1 is not."""
+    """From loopback, and meant for it.
+
+    A page elsewhere that resolves its own name to 127.0.0.1 is not, and neither is what a proxy on this machine
+    hands on for others. A proxy that says nothing of them cannot be told apart: behind one, set an admin key.
+    """
+    if any(name in headers for name in _FORWARDED):
+        return False
     host = headers.get(b"host", b"").decode("latin-1")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return client_host in ("127.0.0.1", "::1") and name.lower() in _LOOPBACK_NAMES

@@ -6,12 +6,12 @@ this file: `metrics.py` and `log.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+
+class AttemptEnded(msgspec.Struct, frozen=True):
     """One attempt is over. `attempt` starts at 1; `outcome` is `answered`, `cut` or a failure class."""
 
     request_id: str
@@ -26,8 +26,7 @@ class AttemptEnded:
     ttft_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
+class RequestEnded(msgspec.Struct, frozen=True):
     """One request is over, settled and answered. `outcome` is `served`, `refused`, `broken` or `client_gone`."""
 
     request_id: str
@@ -49,32 +48,28 @@ class RequestEnded:
     completion_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyReloaded:
+class PolicyReloaded(msgspec.Struct, frozen=True):
     """A changed set of files was taken (`problems` empty) or refused."""
 
     version: str
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PoolMisconfigured:
+class PoolMisconfigured(msgspec.Struct, frozen=True):
     """A pool refused in a way that only an operator can mend."""
 
     pool: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoreTrouble:
+class StoreTrouble(msgspec.Struct, frozen=True):
     """The budget store could not be reached; `decision` is what the policy made of it."""
 
     decision: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class CapWarned:
+class CapWarned(msgspec.Struct, frozen=True):
     """A cap passed its warning threshold, said once per window."""
 
     cap: str

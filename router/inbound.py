@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from pools.spec import Feature
+from pools.tokens import Prompt, prompt_of
 from router.errors import ApiError
 
 CHAT_PATH: Final = "/v1/chat/completions"
@@ -65,9 +66,10 @@ _COMPLETION: Final = msgspec.json.Decoder(_CompletionBody)
 
 @dataclass(slots=True)
 class Parsed:
-    """What routing needs of a body. `max_tokens` None: the client gave no bound. `prompts` are their raw JSON or text.
+    """What routing needs of a body. `max_tokens` None: the client gave no bound.
 
-    `prompt_token_count` is exact where the client sent token ids, else None.
+    `prompt` is what an estimate of its tokens counts; `prompt_token_count` is exact where the client sent token ids,
+    else None.
     """
 
     path: str
@@ -80,7 +82,7 @@ class Parsed:
     choices: int
     features: frozenset[str]
     json_schema: bytes | None
-    has_images: bool
+    prompt: Prompt
     prompt_token_count: int | None
     user: str | None
 
@@ -89,6 +91,7 @@ def parse(path: str, body: bytes) -> Parsed:
     """Read a chat or completion body. Raises ApiError `invalid_json` or `invalid_value`, naming the field."""
     try:
         fields = _CHAT.decode(body) if path == CHAT_PATH else _COMPLETION.decode(body)
+        prompt = prompt_of(body)
     except msgspec.ValidationError as error:
         raise _invalid_value(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -110,7 +113,7 @@ def parse(path: str, body: bytes) -> Parsed:
         choices=fields.n or 1,
         features=_features(fields, has_images),
         json_schema=_schema(fields.response_format),
-        has_images=has_images,
+        prompt=prompt,
         prompt_token_count=_token_ids(fields),
         user=fields.user,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from router.answers import texts_of
 from router.inbound import Parsed
 
@@ -18,23 +16,10 @@ def problem_of(parsed: Parsed, body: bytes) -> str | None:
             continue
         if not text.strip():
             return "the answer is empty"
-        if parsed.json_schema is not None and (problem := _breaks_schema(parsed.json_schema, text)):
-            return problem
-    return None
+        if parsed.json_schema is not None:
+            from router.schema_check import breaks_schema  # costs 60 ms to import, and most never ask for a schema
 
-
-def _breaks_schema(schema: bytes, text: str) -> str | None:
-    import jsonschema  # costs 60 ms to import, and most deployments never validate
-
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return "the answer is not valid JSON"
-    try:
-        jsonschema.validate(document, json.loads(schema))
-    except jsonschema.ValidationError as error:
-        where = "/".join(str(step) for step in error.absolute_path) or "the top"
-        return f"the answer breaks the schema at {where}: rule '{error.validator}'"
-    except jsonschema.SchemaError:
-        return None  # the engine accepted the schema; what a validator thinks of it is not the answer's fault
+            problem = breaks_schema(parsed.json_schema, text)
+            if problem is not None:
+                return problem
     return None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from policies.policy import RequestClass, Rung
 from policies.requirements import Requirements
 from pools.backend import Backend
 from pools.live import LivePools
 from pools.spec import PoolSpec
-from pools.tokens import TokenEstimate, TokenRatios, prompt_of
+from pools.tokens import TokenEstimate, TokenRatios
 from router.inbound import Parsed
 
 COUNT_WITHIN_S: Final = 1.0  # an engine that does not count by then is not waited for; the estimate stands
@@ -29,17 +30,15 @@ class PromptSizes:
         """Prompt tokens, and whether they are exact. Of a class with several tokenizers, the largest estimate."""
         if parsed.prompt_token_count is not None:
             return parsed.prompt_token_count, True
-        prompt = prompt_of(parsed.body)
         models = {rung.pool.model.id: rung.pool.model for rung in request_class.ladder}
-        return max(self._ratios.estimate(model, prompt).tokens for model in models.values()), False
+        return max(self._ratios.estimate(model, parsed.prompt).tokens for model in models.values()), False
 
     async def exact_near_limits(self, parsed: Parsed, request_class: RequestClass, needs: Requirements) -> Requirements:
         """The same requirements, with the prompt counted where its range lies across some pool's context."""
         if needs.prompt_exact:
             return needs
-        prompt = prompt_of(parsed.body)
         for rung in request_class.ladder:
-            found = self._ratios.estimate(rung.pool.model, prompt)
+            found = self._ratios.estimate(rung.pool.model, parsed.prompt)
             if _straddles(rung, found, needs.output_bound) and not self._live.state(rung.pool.name).cold:
                 tokens = await self._backends[rung.pool.name].count_tokens(parsed.body, COUNT_WITHIN_S)
                 if tokens is not None:
@@ -49,7 +48,7 @@ class PromptSizes:
     def observe(self, parsed: Parsed, pool: PoolSpec, prompt_tokens: int) -> None:
         """Learn from the usage of an answer."""
         if parsed.prompt_token_count is None:
-            self._ratios.observe(pool.model, prompt_of(parsed.body), prompt_tokens)
+            self._ratios.observe(pool.model, parsed.prompt, prompt_tokens)
 
 
 def _straddles(rung: Rung, prompt: TokenEstimate, output_bound: int) -> bool:

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from pricing.budgets.caps import CapTable, Scope
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHold:
+class OpenHold(msgspec.Struct, frozen=True):
     """What a caller asks: set `amount_nusd` aside in all `scopes` at once.
 
     `hold_id` is made by the caller (request:attempt); opening the same id twice returns the same hold. `lease_s` is how
@@ -36,16 +37,14 @@ class OpenHold:
     on_expiry: LedgerRow | None = None  # row written, with the hold's amount, if nobody ends it
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     hold_id: str
     amount_nusd: int
     anchor_us: int
     good_for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Extended:
+class Extended(msgspec.Struct, frozen=True):
     """The answer to one extension: the hold's amount now, and whether the wish was granted in full."""
 
     hold_id: str
@@ -54,8 +53,7 @@ class Extended:
     good_for_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """The end of a hold and its rows, written in one transaction.
 
     `amount_nusd` is what the hold's scopes have spent. It may exceed the hold only under `finish`
@@ -86,8 +84,7 @@ class CapStatus:
     resets_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """How much a request with given scopes may still hold: the tightest cap. None means unlimited."""
 
     left_nusd: int | None

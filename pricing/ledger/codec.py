@@ -1,11 +1,10 @@
 """Ledger values as the columns of their tables, and back.
 
-The column lists follow the dataclasses of `pricing.ledger.rows` field by field; a test holds them against the tables.
+The column lists follow the structs of `pricing.ledger.rows` field by field; a test holds them against the tables.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -14,8 +13,8 @@ import msgspec
 
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 
-ROW_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(LedgerRow))
-REQUEST_COLUMNS: Final = tuple(field.name for field in dataclasses.fields(RequestRow))
+ROW_COLUMNS: Final = LedgerRow.__struct_fields__
+REQUEST_COLUMNS: Final = RequestRow.__struct_fields__
 _row_fields = attrgetter(*ROW_COLUMNS)
 _request_fields = attrgetter(*REQUEST_COLUMNS)
 _KIND: Final = ROW_COLUMNS.index("kind")

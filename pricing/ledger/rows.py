@@ -7,8 +7,9 @@ row twice writes it once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class RowKind(StrEnum):
@@ -30,8 +31,7 @@ class House(StrEnum):
     FAILED = "__failed__"  # failed attempts that the policy lets the house pay
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(msgspec.Struct, frozen=True):
     """One row of money. Amounts are nano-dollars, durations microseconds.
 
     `account` pays `amount_nusd`; `tenant` is who asked (None for boot, idle and pool-wide adjustments). `metered_nusd`
@@ -65,8 +65,7 @@ class LedgerRow:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRow:
+class RequestRow(msgspec.Struct, frozen=True):
     """The summary of one request, for reports and `explain ID`. No amount: money is in the attempt rows.
 
     `decisions_json` is a JSON array: the decision before each attempt, as `policies.explain.as_json` writes it.

@@ -110,7 +110,7 @@ def _table(statuses: list[CapStatus]) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("amount", "spent", "held", "left"):
         table.add_column(name, justify="right")
-    table.add_column("resets")
+    table.add_column("resets", overflow="fold")
     table.add_column("state")
     for status in statuses:
         amounts = (status.amount_nusd, status.spent_nusd, status.held_nusd, status.left_nusd)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich import box
 from rich.table import Table
@@ -53,7 +54,7 @@ def show(
     """Show the newest rows of money."""
     rows = recent_rows(ledger_path, limit, tenant)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        typer.echo(json.dumps([msgspec.structs.asdict(row) for row in rows], indent=2))
     elif rows:
         console().print(_rows_table(rows))
     else:

@@ -28,7 +28,7 @@ class Mishap:
 
 
 MISHAPS: Final = (
-    Mishap("hang", 0.3, {"kind": "hang"}, ("coder-7b-a10",)),
+    Mishap("hang", 0.3, {"kind": "hang", "only_streams": True}, ("coder-7b-a10",)),
     Mishap("crash mid-stream", 0.45, {"kind": "crash_mid_stream", "only_streams": True}, ("vl-8b-fp8-l4",)),
     Mishap("out of memory", 0.6, {"kind": "out_of_memory"}, ("coder-30b-fp8-l40s",)),
 )

@@ -58,34 +58,34 @@ def _headline(summary: Summary) -> str:
 
 
 def _table(left: Iterable[str], right: Iterable[str] = (), last: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     for name in left:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in right:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     if last is not None:
         table.add_column(last)
     return table
 
 
 def _by_pool(policy: Policy, summary: Summary) -> Table:
-    """Every request once, under the pool that answered, or that it ended on."""
+    """Every request once, under the pool that answered or was tried last; the median first token is of streams."""
     groups: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in summary.outcomes:
         groups[outcome.pool, outcome.planned.tier if not outcome.pool else outcome.tier].append(outcome)
-    table = _table(("pool", "GPU", "tier"), ("requests", "served", "refused", "broken", "lost", "first byte s"))
+    table = _table(("pool", "GPU", "tier"), ("requests", "served", "refused", "broken", "lost", "first token"))
     order = {pool: index for index, pool in enumerate(policy.pools)}
     for (pool, tier), found in sorted(groups.items(), key=lambda item: (order.get(item[0][0], len(order)), item[0])):
         counts = [sum(one.judged.verdict is verdict for one in found) for verdict in Verdict]
-        waits = [one.first_byte_s for one in found if one.judged.verdict is Verdict.SERVED and one.first_byte_s]
+        waits = [one.first_byte_s for one in found if one.planned.stream and one.first_byte_s is not None]
         gpu = policy.pools[pool].gpu.id if pool else "–"
         table.add_row(
-            pool or "none",
+            pool or "no pool",
             gpu,
             tier,
             f"{len(found):,}",
             *(f"{count:,}" if count else "·" for count in counts),
-            f"{median(waits):.1f}" if waits else "–",
+            f"{median(waits):.1f} s" if waits and pool else "–",
         )
     return table
 
@@ -104,9 +104,9 @@ def _trouble(summary: Summary) -> Table:
 
 
 _AFTERMATH: Final = {
-    Verdict.BROKEN: "the stream ended with an error event, without \\[DONE]",
+    Verdict.BROKEN: "the stream ended with an error event",
     Verdict.REFUSED: "the client got an OpenAI error",
-    Verdict.LOST: "nobody told the client anything",
+    Verdict.LOST: "the client got nothing it could read",
 }
 
 
@@ -140,26 +140,29 @@ def _by_tenant(summary: Summary) -> Table:
 
 
 def _sides(policy: Policy, summary: Summary) -> Table:
-    table = _table(("pool", "GPU"), (*PHASES, "ledger", "billed", "gap"))
+    table = _table(("pool",), (*PHASES, "ledger", "billed", "gap"))
     for pool, phases in ((pool, summary.sums.by_pool[pool]) for pool in policy.pools if pool in summary.sums.by_pool):
         ledger, billed = sum(phases.values()), summary.bill[pool].billed_nusd
         amounts = [_usd(phases[phase]) for phase in PHASES]
-        gpu = policy.pools[pool].gpu.id
-        table.add_row(pool, gpu, *amounts, _usd(ledger), _usd(billed), f"{gap(ledger, billed):+.2%}")
+        table.add_row(pool, *amounts, _usd(ledger), _usd(billed), f"{gap(ledger, billed):+.2%}")
     table.add_section()
     totals = [_usd(summary.sums.phase_nusd(phase)) for phase in PHASES]
-    table.add_row("total", "", *totals, _usd(summary.ledger_nusd), _usd(summary.billed_nusd), f"{summary.gap:+.2%}")
+    table.add_row("total", *totals, _usd(summary.ledger_nusd), _usd(summary.billed_nusd), f"{summary.gap:+.2%}")
     return table
 
 
 def _saving(policy: Policy, summary: Summary) -> str:
     if summary.saving is None:
         return "No request was answered, so that nothing can have been saved."
-    classes = ", ".join(f"{one.name} on {one.premium_pool}" for one in policy.classes.values())
+    parts = []
+    for pool, nusd in summary.baseline.items():
+        classes = " and ".join(one.name for one in policy.classes.values() if one.premium_pool == pool)
+        parts.append(f"{classes} on {pool} {format_usd(nusd, 2)}")
+    word = "Saved" if summary.saving >= 0 else "Lost"
     return (
-        f"[bold]Saved {summary.saving:.0%}[/]: {format_usd(summary.ledger_nusd)} instead of "
-        f"{format_usd(summary.baseline_nusd)}, boots and idle time on both sides.\n"
-        f"Baseline: the same requests with every class on its premium pool: {classes}."
+        f"[bold]{word} {abs(summary.saving):.0%}[/]: {format_usd(summary.ledger_nusd, 2)} instead of "
+        f"{format_usd(summary.baseline_nusd, 2)}, boots and idle time on both sides. The baseline is what the same\n"
+        f"requests cost with every class on its premium pool: {', '.join(parts)}."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from pricing.budgets.store import CapStatus
@@ -126,7 +127,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
             pool: usd_number(one.billed_nusd) for pool, one in summary.bill.items() if one.alive_us
         },
         "pools_billed_total_usd": usd_number(summary.billed_nusd),
-        "gap": summary.gap,
+        "gap": summary.gap if isfinite(summary.gap) else None,
         "baseline_usd": usd_number(summary.baseline_nusd),
         "saving": summary.saving,
         "caps": [_cap(cap) for cap in summary.caps],

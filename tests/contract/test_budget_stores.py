@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pricing.errors import BudgetExceeded, HoldEnded
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import House, LedgerRow, RowKind
 from support.money import ACME, GLOBEX, POOL, US, cap, caps, house_row, paid, request, row, wish
+from support.values import replace
 
 Maker = Callable[[Path, ManualClock, CapTable, Callable[[CapWarning], None]], BudgetStore]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 
 import aiohttp
 import pytest
 
 from pools.simulator import EngineSettings, SimulatorSettings
 from support.simulated import CAPABLE, SPEC, Running, frames, simulated, text_of
+from support.values import replace
 from support.vllm_recordings import recording
 
 ASK = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "ignore_eos": True}

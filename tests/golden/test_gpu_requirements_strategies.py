@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from policies.decide import decide
@@ -13,6 +11,7 @@ from policies.requirements import Requirements, Tier
 from pools.failures import FailureClass
 from pools.state import BreakerState, PoolState, shape_bucket
 from support.choosing import facts, shipped
+from support.values import replace
 
 # (GPU of the document's table, GPU that serves when that one is gone), by strategy and system.
 TABLES = {

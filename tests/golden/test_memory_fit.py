@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pools.catalog_load import load_catalog
 from pools.memory import MemoryFit, fit, kv_bytes_per_token
 from pools.spec import PoolSpec
+from support.values import replace
 
 CATALOG = load_catalog()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +16,7 @@ from pools.spec import Feature
 from pools.state import BreakerState, PoolState, shape_bucket
 from pricing.budgets.store import Room
 from support.choosing import facts, shipped
+from support.values import replace
 
 CLASSES = sorted(shipped().classes)
 POOLS = sorted(shipped().pools)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +9,7 @@ from pools.catalog_load import load_catalog
 from pools.memory import fit
 from pools.spec import CaseSpec, GpuSpec, PoolSpec
 from pools.timing import timing_model
+from support.values import replace
 
 CATALOG = load_catalog()
 TEXT = [pool for pool in CATALOG.pools.values() if pool.max_model_len]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from policies.policy import Limits, Objective, Policy, RequestClass, Rung
 from policies.requirements import Requirements, Tier
 from pools.state import PoolState
 from pricing.budgets.store import Room
+from support.values import replace
 
 NOW_US = 1_767_225_600_000_000  # 2026-01-01
 NO_LIMIT = Room(left_nusd=None, cap=None, lower_tier=False)

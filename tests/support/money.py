@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pricing.budgets.caps import Cap, CapTable, Scope, Unlimited, parse_scope, parse_window
 from pricing.budgets.store import OpenHold, Settlement
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from support.values import replace
 
 UTC = ZoneInfo("UTC")
 ACME = parse_scope("tenant:acme")

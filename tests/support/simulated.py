@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -14,6 +14,7 @@ import aiohttp
 from pools.simulator import SimulatedPools, SimulatorSettings
 from pools.spec import Feature, GpuSpec, ModelKind, ModelSpec, PoolSpec
 from pricing.clock import ScaledClock
+from support.values import replace
 
 SPEEDUP = 100.0
 RATE_NUSD_PER_H = 1_100_000_000

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from policies.decide import decide
@@ -13,6 +11,7 @@ from policies.requirements import Tier
 from pools.state import BreakerState, PoolState, shape_bucket
 from pricing.budgets.store import Room
 from support.choosing import NO_LIMIT, USD, WARM, facts, ladder, needs, rung, shipped
+from support.values import replace
 
 T4, L4, A10, L40S, A100 = (
     "qwen3-vl-8b-awq-t4",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -18,6 +17,7 @@ from policies.requirements import Tier
 from pools.failures import FailureClass
 from pools.state import BreakerState, PoolState
 from support.choosing import NO_LIMIT, WARM, facts, needs
+from support.values import replace
 
 T4, L4, A10 = "qwen3-vl-8b-awq-t4", "qwen3-vl-8b-fp8-l4", "qwen3-vl-8b-fp8-a10"
 VISION = needs("vision", Tier.ECONOMY, prompt=12_000)

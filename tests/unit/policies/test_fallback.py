@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from policies import fallback
@@ -16,6 +14,7 @@ from policies.requirements import Tier
 from pools.failures import FailureClass
 from pools.state import PoolState
 from support.choosing import WARM, facts, ladder, needs, rung
+from support.values import replace
 
 T4, L4, A10, L40S, A100 = (
     "qwen3-vl-8b-awq-t4",

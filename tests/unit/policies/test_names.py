@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from policies.errors import UnknownModel
 from policies.names import Resolved, names, resolve
 from policies.requirements import Tier
 from support.choosing import shipped
+from support.values import replace
 
 
 @pytest.mark.parametrize(

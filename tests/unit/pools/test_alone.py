@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from pools.alone import Arrival, ContainerTime, serve_alone
 from pools.catalog_load import load_catalog
 from pools.timing import TimingModel
 from pricing.clock import US_PER_S
+from support.values import replace
 
 BOOT_S, WINDOW_S, ITEM_S = 40, 60, 4
 POOL = replace(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -17,6 +16,7 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.frames_http import HttpFrames
 from pricing.clock import ScaledClock
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, scripted, text_frame
+from support.values import replace
 
 REQUEST = UpstreamRequest(
     path="/v1/chat/completions",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -12,6 +12,7 @@ from pools.backend_http import HttpBackend, make_session
 from pools.failures import AttemptFailed, FailureClass
 from pricing.clock import ScaledClock
 from support.scripted_server import Exchange, scripted
+from support.values import replace
 from support.vllm_recordings import Recording, names, recording
 
 CONTEXT = FailureClass.CONTEXT_OVERFLOW

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pools.catalog_load import load_catalog
 from pools.compatibility import obstacles, version
+from support.values import replace
 
 CATALOG = load_catalog()
 

@@ -335,7 +335,7 @@ async def test_those_who_wait_for_room_are_woken(event: str) -> None:
     """By a request that leaves, or by a new list of containers."""
     world = World()
     world.live.enter("p", "a", NEEDS)
-    assert world.live.anything_running(["p", "unknown"])
+    assert world.live.in_flight(["p", "unknown"]) == 1
     waiting = [asyncio.create_task(world.live.wait_for_room(60)) for _ in range(3)]
     await asyncio.sleep(0)
     wake: dict[str, Callable[[], None]] = {"leave": lambda: world.live.leave("p", "a"), "list": world.list}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pools.catalog_load import load_catalog
 from pools.memory import fit, kv_bytes_per_token, loaded_weights_gib
+from support.values import replace
 
 CATALOG = load_catalog()
 POOLS = CATALOG.pools

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pools.catalog_load import load_catalog
 from pools.timing import TTFT_P95_FACTOR, TimingModel, boot_seconds, timing_model
+from support.values import replace
 
 POOLS = load_catalog().pools
 

@@ -14,12 +14,20 @@ def test_every_code_renders(code: str) -> None:
     """Status, type and code of the body are the table's; the event is the same object."""
     error = ApiError(code, "what to do", param="p", retry_after_s=1.2, metadata={"k": 1})
     body = json.loads(error.body())["error"]
-    assert body == {"message": "what to do", "type": ERRORS[code].type, "param": "p", "code": code, "metadata": {"k": 1}}
+    assert body == {
+        "message": "what to do",
+        "type": ERRORS[code].type,
+        "param": "p",
+        "code": code,
+        "metadata": {"k": 1},
+    }
     assert error.event() == b"data: " + error.body() + b"\n\n"
     assert dict(error.headers())[b"retry-after"] == b"2"
 
 
-@pytest.mark.parametrize("code", ["budget_exceeded", "chain_failed", "chain_timeout", "stream_broken", "schema_violation"])
+@pytest.mark.parametrize(
+    "code", ["budget_exceeded", "chain_failed", "chain_timeout", "stream_broken", "schema_violation"]
+)
 def test_what_was_paid_for_is_not_to_be_repeated(code: str) -> None:
     """The official client repeats any 429 or 5xx twice unless it is told not to."""
     assert dict(ApiError(code, "x").headers())[b"x-should-retry"] == b"false"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 from pools.simulator.engine import Engine, EngineSettings, Sequence
 from pools.simulator.roofline import Deviation, profile_of
 from support.simulated import SPEC
+from support.values import replace
 
 PROFILE = profile_of(SPEC, Deviation())
 FAR_US = 10**12

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from pools.simulator.faults import Fault, FaultKind
 from pools.simulator.pool import Container, Ending, Job, Refusal, SimulatedPool
 from pools.spec import PoolSpec
 from support.simulated import RATE_NUSD_PER_H, SPEC
+from support.values import replace
 
 S = 1_000_000
 WINDOW_US = 60 * S

@@ -6,7 +6,6 @@ import ast
 import math
 import random
 import statistics
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from pools.simulator.roofline import SIGMA, CannotSimulate, Deviation, profile_o
 from pools.spec import ModelKind
 from support.repository import ROOT, tree
 from support.simulated import GPU, MODEL, SPEC
+from support.values import replace
 
 EXACT = Deviation()
 ALLOWED = {"pools.simulator", "pools.spec", "pricing.clock", "pricing.errors"}

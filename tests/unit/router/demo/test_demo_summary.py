@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from router.demo.load import Outcome
 from router.demo.plan import PlannedRequest
 from router.demo.summary import Summary, as_json, problems_of
 from router.demo.verdict import Judged, Verdict
+from support.values import replace
 
 RATE = 1_545_200_000
 BOOT_US, BUSY_US, IDLE_US = 18_000_000, 1_900_000_000, 82_000_000
