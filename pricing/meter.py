@@ -4,7 +4,7 @@ With `n` containers ready, `R` requests running and a rate `r` each, `b = min(n,
 containers serve. The pool's clock `V` advances by `b·r/Σw · dt`, and a request of weight `w` that ran from `a` to `e`
 costs `w·(V(e) − V(a))`; the other `n − b` containers are idle, and those not yet ready are booting. Hence
 
-    Σ charges = busy cost, and busy + boot + idle = alive time × rate,
+    Σ charges = busy cost, and busy + boot + idle + adjustment = alive time × rate,
 
 whatever the order of arrivals, departures, scalings and price changes. Nobody pays more than one container's rate:
 a request whose weight would carry it above (possible only with unequal weights and several containers serving) pays
@@ -30,8 +30,8 @@ FINE = 1 << 20  # V counts in 1/FINE nano-dollar
 class HouseCost:
     """What no request caused since the last drain: nano-dollars and container microseconds.
 
-    `adjustment` is container time that was learnt late, after the requests of that time had been charged; it is
-    negative where time was counted that no container lived.
+    `adjustment` is ready time that was learnt late, after the requests of that time had been charged; it is negative
+    where time was counted, or charged, in which no container was known to be ready.
     """
 
     boot_nusd: int
@@ -46,7 +46,7 @@ class HouseCost:
 class MeterTotals:
     """Sums since the meter began. Each `_nusd` is its exact sum rounded once, half to even.
 
-    `assumed_us` is the part of `busy_us` that ran while no container was known (see `PoolMeter.enter`).
+    `assumed_us` is the part of `busy_us` in which no container was known to be ready (see `PoolMeter.enter`).
     """
 
     busy_us: int
@@ -144,8 +144,9 @@ class PoolMeter:
     def enter(self, now_us: int, member: str, weight: int = 1) -> None:
         """A request was dispatched to this pool. Raises ValueError for a weight below 1 or a member that is running.
 
-        While requests run and no container is known to be ready, one is taken as ready (a booting one, or one that
-        nobody has reported yet): `assumed_us` counts the latter, and `missed` takes the difference once it is known.
+        While requests run and no container is known to be ready, they are metered on one that is assumed. The
+        adjustment takes that time back at once, so that all phases together are always the containers that were told;
+        whoever learns later that a container was there tells `missed`.
         """
         if weight < 1:
             raise ValueError(f"pool {self.pool}: weight {weight} of {member} is below 1")
@@ -217,31 +218,25 @@ class PoolMeter:
             assumed_us=self._assumed_us,
         )
 
-    def _counts(self) -> tuple[int, int]:
-        """Ready and booting containers as metered: one is taken as ready while requests run and none is known."""
-        if self._ready or not self._members:
-            return self._ready, self._booting
-        return 1, max(0, self._booting - 1)
-
     def _serving(self) -> int:
-        """Containers that serve: b = min(n, R, ceil(R / target_concurrency))."""
+        """Containers that serve: b = min(n, R, ceil(R / target_concurrency)), and at least one if any request runs."""
         running = len(self._members)
-        return min(self._counts()[0], running, -(-running // self._target))
+        return min(max(1, self._ready), running, -(-running // self._target))
 
     def _advance(self, now_us: int) -> None:
         dt_us = now_us - self._now_us
         if dt_us <= 0:
             return
         self._now_us = now_us
-        ready, booting = self._counts()
         serving = self._serving()
-        self._boot.add(booting * dt_us, self._rate)
-        self._idle.add((ready - serving) * dt_us, self._rate)
+        assumed = max(0, serving - self._ready)
+        self._boot.add(self._booting * dt_us, self._rate)
+        self._idle.add((self._ready + assumed - serving) * dt_us, self._rate)
+        self._adjustment.add(-assumed * dt_us, self._rate)
+        self._assumed_us += assumed * dt_us
         if serving:
             self._busy.add(serving * dt_us, self._rate)
             self._turn_clocks(serving, dt_us)
-            if not self._ready and not self._booting:
-                self._assumed_us += dt_us
 
     def _turn_clocks(self, serving: int, dt_us: int) -> None:
         one_container = self._rate * dt_us * FINE

@@ -38,7 +38,7 @@ def as_table(report: Report) -> RenderableType:
     parts: list[RenderableType] = [table]
     if report.separate:
         parts.append(_house_table(report))
-    parts.append(Text(f"Ledger: {format_usd(report.ledger_nusd, 6)}. Saving: baseline − busy, {BASELINE}."))
+    parts.append(Text(f"Ledger: {format_usd(report.ledger_nusd, 6)}. Saving is baseline − busy; baseline: {BASELINE}."))
     return Group(*parts)
 
 

@@ -17,9 +17,9 @@ from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
 from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
 from pricing.reports.spans import instant_text, parse_end
-from router.cli.cap_edit import PolicyFiles, add_raise, set_amount
-from router.cli.options import DEFAULT_LEDGER, LedgerOption
-from router.cli.prices_view import console
+from router.cli.cap_edit import PolicyFiles
+from router.cli.cap_text import add_raise, set_amount
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
 from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -45,7 +45,7 @@ def budget(
     if as_json:
         typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
     elif statuses:
-        console().print(_table(statuses))
+        wide_console().print(_table(statuses))
     else:
         typer.echo("The policy has no caps; nothing limits what its tenants spend. See docs/policy-files.md.")
 

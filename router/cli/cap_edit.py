@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.util import load_yaml_guess_indent
 
 from policies.fileset import set_files
 from policies.load import load_policy
 from policies.policy import Policy
 from pricing.budgets.caps import Cap, CapTable
-from pricing.clock import US_PER_S
 from pricing.errors import FileProblem
 from pricing.yamlfile import nearest
-
-Edit = Callable[[CommentedMap], None]
+from router.cli.cap_text import Edit, edit_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +44,7 @@ class PolicyFiles:
         """
         named, _, line = cap.place.rpartition(":")
         shown, target = Path(named), Path(named).resolve()
-        text = _edited(target.read_text(encoding="utf-8"), int(line), edit)
+        text = edit_cap(target.read_text(encoding="utf-8"), int(line), edit)
         draft = target.with_name(f".{target.name}.draft{target.suffix}")
         try:
             draft.write_text(text, encoding="utf-8")
@@ -73,55 +64,3 @@ class PolicyFiles:
 
     def _load(self, paths: Sequence[Path]) -> Policy:
         return load_policy(paths, environ=self.environ, now_us=self.now_us, assume_deployed=True)
-
-
-def set_amount(amount: Decimal | str) -> Edit:
-    """Give a cap another amount, in dollars, or the word `unlimited`."""
-
-    def edit(entry: CommentedMap) -> None:
-        entry["amount_usd"] = _scalar(amount)
-
-    return edit
-
-
-def add_raise(amount: Decimal, until_us: int) -> Edit:
-    """Raise a cap to `amount` dollars until an instant."""
-
-    def edit(entry: CommentedMap) -> None:
-        until = datetime.fromtimestamp(until_us // US_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        entry.setdefault("raises", CommentedSeq()).append(CommentedMap(amount_usd=_scalar(amount), until=until))
-
-    return edit
-
-
-def _scalar(amount: Decimal | str) -> int | float | str:
-    """A number as people write it; text where a float would not print all of its digits."""
-    if isinstance(amount, str):
-        return amount
-    if amount == amount.to_integral_value():
-        return int(amount)
-    plain = f"{amount:f}"
-    return float(plain) if repr(float(plain)) == plain else plain
-
-
-def _edited(text: str, line: int, edit: Edit) -> str:
-    _, indent, offset = load_yaml_guess_indent(text)
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
-    tree = yaml.load(text)
-    edit(_entry_at(tree, line))
-    out = io.StringIO()
-    yaml.dump(tree, out)
-    return out.getvalue()
-
-
-def _entry_at(tree: CommentedMap, line: int) -> CommentedMap:
-    """The cap that begins on a line, counted from 1."""
-    lists = [tenant.get("caps") for tenant in (tree.get("tenants") or {}).values()]
-    for caps in [*lists, tree.get("caps")]:
-        for index, entry in enumerate(caps or ()):
-            if caps.lc.item(index)[0] + 1 == line:
-                return entry  # type: ignore[no-any-return]  # ruamel types no items
-    raise ValueError(f"no cap begins on line {line}; the file has changed meanwhile, try again")

@@ -18,8 +18,7 @@ from pricing.ledger.rows import LedgerRow
 from pricing.ledger.verify import Verification, verify
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
-from router.cli.options import DEFAULT_LEDGER, LedgerOption
-from router.cli.prices_view import console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -56,7 +55,7 @@ def show(
     if as_json:
         typer.echo(json.dumps([msgspec.structs.asdict(row) for row in rows], indent=2))
     elif rows:
-        console().print(_rows_table(rows))
+        wide_console().print(_rows_table(rows))
     else:
         typer.echo(f"{ledger_path} has no rows{f' of tenant {tenant}' if tenant else ''} yet.")
 

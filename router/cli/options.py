@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""What the verbs about money share: the option that names the ledger, and where wide tables are drawn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
+WIDTH: Final = 160  # columns where there is no terminal
 DEFAULT_LEDGER: Final = Path("sluice.sqlite")
 LedgerOption = Annotated[Path, typer.Option("--ledger", envvar="SLUICE_LEDGER", help="The ledger file.")]
+
+
+def wide_console() -> Console:
+    """A terminal's own width; where there is none, wide enough that no amount is cut."""
+    screen = Console(highlight=False)
+    screen.width = screen.width if screen.is_terminal else WIDTH
+    return screen

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pricing.clock import SystemClock
 from pricing.reports.render import as_csv, as_json, as_table
 from pricing.reports.report import DIMENSIONS, Report, check_groupings, report
 from pricing.reports.spans import FORMS, parse_instant
-from router.cli.options import DEFAULT_LEDGER, LedgerOption
-
-WIDTH: Final = 160  # columns where there is no terminal
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -53,6 +50,4 @@ def _print(found: Report, output: Format) -> None:
     elif output is Format.CSV:
         typer.echo(as_csv(found), nl=False)
     else:
-        screen = Console(highlight=False)
-        screen.width = screen.width if screen.is_terminal else WIDTH
-        screen.print(as_table(found))
+        wide_console().print(as_table(found))

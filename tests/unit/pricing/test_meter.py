@@ -89,20 +89,22 @@ def test_a_clock_that_steps_back_stands_still() -> None:
 
 
 def test_a_request_on_a_pool_believed_empty_is_metered_on_one_assumed_container() -> None:
-    """Running requests prove that a container lives: it is metered, and the assumption is counted."""
+    """The request pays as if one container served it; the adjustment takes back what nobody has reported."""
     meter = make_meter(ready=0)
     meter.enter(0, "A")
     assert meter.leave(2 * S, "A") == 2000
-    assert meter.totals(5 * S).assumed_us == 2 * S
-    assert meter.totals(5 * S).idle_us == 0
+    totals = meter.totals(5 * S)
+    assert (totals.assumed_us, totals.adjustment_nusd, totals.idle_us) == (2 * S, -2000, 0)
+    meter.missed("ready", 3 * S)  # it was there for three seconds, as is learnt later
+    assert meter.totals(5 * S).adjustment_nusd == 1000
 
 
-def test_a_booting_container_serves_once_a_request_runs_on_it() -> None:
-    """A request that runs while containers are only booting takes one of them as ready, and adds none."""
+def test_all_phases_together_are_the_containers_that_were_told() -> None:
+    """A request that runs while containers are only booting is charged, and adds no container to the bill."""
     meter = make_meter(ready=0, booting=2)
     meter.enter(1 * S, "A")
     totals = meter.totals(3 * S)
-    assert (totals.boot_us, totals.busy_us, totals.assumed_us) == (4 * S, 2 * S, 0)
+    assert (totals.boot_us, totals.busy_us, totals.adjustment_us) == (6 * S, 2 * S, -2 * S)
 
 
 def test_time_learnt_late_goes_to_boot_and_adjustment() -> None:

@@ -1,0 +1,221 @@
+"""`sluice report`, `sluice budget` and `sluice ledger`, as people call them."""
+
+import json
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from policies.fileset import SHIPPED_DEFAULT
+from pricing.errors import FileProblem, StoreUnavailable
+from router.cli.main import app
+from support.ledgers import LEDGER_NUSD, write_small_ledger
+
+TENANTS = """\
+version: 1
+# Who may ask.
+tenants:
+    acme: # the first customer
+        keys:
+            - id: acme-1
+              sha256: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        caps:
+            - name: day
+              amount_usd: 5 # dollars; ask Kim before changing
+              window: 24h
+              thresholds: {warn: 80%, lower_tier: 90%}
+            - {name: month, amount_usd: unlimited, window: 1mo}
+caps:
+    - name: day
+      scope: pool:qwen3-vl-8b-fp8-l4
+      amount_usd: "12.50"
+      window: 7d
+"""
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    write_small_ledger(path)
+    return path
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A folder with the shipped ladders and a file of tenants."""
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    shutil.copy(SHIPPED_DEFAULT, folder)
+    (folder / "tenants.yaml").write_text(TENANTS, encoding="utf-8")
+    return folder
+
+
+def sluice(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+
+
+def said(result: Result) -> str:
+    """What people read, without the frame and line breaks that a terminal's width puts in."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def test_report_json_is_the_ledger(ledger: Path) -> None:
+    """The sum that a program reads is the sum of all rows."""
+    result = sluice("report", "--since", "2026-01-01", "--until", "2026-01-03", "--ledger", ledger, "--format", "json")
+    assert json.loads(result.output)["ledger_nusd"] == LEDGER_NUSD
+
+
+def test_report_as_table_and_csv(ledger: Path) -> None:
+    """People get a table, spreadsheets one line per group and house account."""
+    window = ("--since", "2026-01-01", "--until", "2026-01-03", "--ledger", ledger, "--by", "tenant,day")
+    assert "globex" in sluice("report", *window).output
+    assert sluice("report", *window, "--format", "csv").output.startswith("tenant,day,account,requests,")
+
+
+def test_report_refuses_what_it_does_not_know(ledger: Path) -> None:
+    """Unknown groupings and times are answered with the valid ones; so is a window that ends before it begins."""
+    for words, message in (
+        (("--by", "tenat"), "did you mean 'tenant'"),
+        (("--since", "yesterday"), "'yesterday' is not a time; write 90m, 24h, 7d"),
+        (("--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
+    ):
+        result = sluice("report", "--ledger", ledger, *words)
+        assert (result.exit_code, message in said(result)) == (2, True), said(result)
+
+
+def test_report_of_an_empty_window_says_so(ledger: Path) -> None:
+    """No spend is an answer."""
+    result = sluice("report", "--since", "2020-01-01", "--until", "2020-01-02", "--ledger", ledger)
+    assert (result.exit_code, "Nothing was spent" in result.output) == (0, True)
+
+
+def test_report_without_a_ledger_says_what_to_do(tmp_path: Path) -> None:
+    """The error names the option and the variable."""
+    result = sluice("report", "--ledger", tmp_path / "none.sqlite")
+    assert isinstance(result.exception, StoreUnavailable)
+    assert "SLUICE_LEDGER" in str(result.exception)
+
+
+def test_ledger_verify_agrees_or_exits_1(ledger: Path, tmp_path: Path) -> None:
+    """The exit status tells a script; text and JSON say what does not agree."""
+    good = sluice("ledger", "verify", "--ledger", ledger)
+    assert (good.exit_code, "everything agrees" in good.output) == (0, True)
+    bad = tmp_path / "bad.sqlite"
+    shutil.copy(ledger, bad)
+    with sqlite3.connect(bad) as connection:
+        connection.execute("UPDATE spend SET nusd = nusd + 1 WHERE scope = 'tenant:globex'")
+    result = sluice("ledger", "verify", "--ledger", bad)
+    assert (result.exit_code, "tenant globex" in result.output) == (1, True)
+    document = json.loads(sluice("ledger", "verify", "--ledger", bad, "--json").output)
+    assert (document["agrees"], len(document["problems"])) == (False, 1)
+
+
+def test_ledger_show_lists_the_newest_rows(ledger: Path) -> None:
+    """As a table or as JSON, of everyone or of one tenant."""
+    assert "__adjustment__" in sluice("ledger", "show", "--ledger", ledger).output
+    rows = json.loads(sluice("ledger", "show", "--ledger", ledger, "--tenant", "globex", "--json").output)
+    assert [row["row_id"] for row in rows] == ["g:1:attempt"]
+    assert "no rows of tenant nobody" in sluice("ledger", "show", "--ledger", ledger, "--tenant", "nobody").output
+
+
+def test_budget_shows_every_cap(policy: Path, tmp_path: Path) -> None:
+    """Amount, spent, held, left and reset of each; a ledger that does not exist yet has spent nothing."""
+    result = sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite", "--json")
+    caps = {cap["cap"]: cap for cap in json.loads(result.output)}
+    assert list(caps) == ["acme/day", "acme/month", "pool:qwen3-vl-8b-fp8-l4/day"]
+    assert (caps["acme/day"]["left_usd"], caps["acme/day"]["resets"], caps["acme/day"]["state"]) == (5.0, None, "ok")
+    assert (caps["acme/month"]["amount_usd"], caps["acme/month"]["left_nusd"]) == (None, None)
+    assert caps["acme/month"]["resets"].endswith("-01T00:00:00Z")
+    table = sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite").output
+    assert "pool:qwen3-vl-8b-fp8-l4/day" in table
+    assert "unlimited" in table
+
+
+def test_budget_without_caps_says_so(tmp_path: Path) -> None:
+    """The shipped policy limits nobody, and that is said rather than an empty table printed."""
+    result = sluice("budget", "--policy", SHIPPED_DEFAULT, "--ledger", tmp_path / "none.sqlite")
+    assert "The policy has no caps" in result.output
+
+
+def test_budget_set_changes_one_number_and_keeps_the_comments(policy: Path) -> None:
+    """The file differs from before in the one line, whose comment is still there."""
+    result = sluice("budget", "set", "acme/day", "7.25", "--policy", policy)
+    assert result.exit_code == 0, result.output
+    before, after = TENANTS.splitlines(), (policy / "tenants.yaml").read_text(encoding="utf-8").splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == 1
+    assert "amount_usd: 7.25" in changed[0][1]
+    assert "# dollars; ask Kim before changing" in changed[0][1]
+    assert [path.name for path in sorted(policy.iterdir())] == ["default.yaml", "tenants.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("cap", "amount", "shown"),
+    [
+        ("acme/month", "100", 100.0),
+        ("pool:qwen3-vl-8b-fp8-l4/day", "0.000000001", 1e-9),
+        ("pool:qwen3-vl-8b-fp8-l4/day", "0", 0.0),
+        ("acme/day", "unlimited", None),
+    ],
+)
+def test_budget_set_takes_every_amount(policy: Path, tmp_path: Path, cap: str, amount: str, shown: float) -> None:
+    """Flow style, quoted numbers, single nano-dollars, 0 and unlimited: what was asked for is in force."""
+    assert sluice("budget", "set", cap, amount, "--policy", policy).exit_code == 0
+    caps = json.loads(sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite", "--json").output)
+    assert {each["cap"]: each["amount_usd"] for each in caps}[cap] == shown
+
+
+def test_budget_raise_has_an_end(policy: Path, tmp_path: Path) -> None:
+    """A raise is added to the file with its end, and is in force now."""
+    for cap in ("acme/day", "pool:qwen3-vl-8b-fp8-l4/day"):
+        assert sluice("budget", "raise", cap, "20", "--until", "4h", "--policy", policy).exit_code == 0
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
+    assert sluice("budget", "raise", "acme/day", "30", "--until", tomorrow, "--policy", policy).exit_code == 0
+    caps = json.loads(sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite", "--json").output)
+    assert {each["cap"]: each["amount_usd"] for each in caps}["acme/day"] == 30.0
+    text = (policy / "tenants.yaml").read_text(encoding="utf-8")
+    assert text.count("until:") == 3
+    assert "# dollars; ask Kim before changing" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("set", "acme/dya", "7"), "there is no cap 'acme/dya'; did you mean 'acme/day'?"),
+        (("set", "nothing/here", "7"), "there are: acme/day, acme/month, pool:qwen3-vl-8b-fp8-l4/day"),
+        (("set", "acme/day", "lots"), "not an amount of dollars: 'lots'"),
+        (("set", "acme/day", "0.0000000001"), "more than nine decimals"),
+        (("raise", "acme/day", "5", "--until", "4h"), "acme/day is no lower than 5 already"),
+        (("raise", "acme/month", "5", "--until", "4h"), "acme/month is no lower than 5 already"),
+        (("raise", "acme/day", "20", "--until", "2020-01-01"), "has passed; name a time to come"),
+        (("raise", "acme/day", "20", "--until", "soon"), "'soon' is not a time"),
+    ],
+)
+def test_budget_refuses_mistakes_and_leaves_the_file(policy: Path, words: tuple[str, ...], message: str) -> None:
+    """Each message says what would be right; the file is as it was."""
+    result = sluice("budget", *words, "--policy", policy)
+    assert (result.exit_code, message in said(result)) == (2, True), said(result)
+    assert (policy / "tenants.yaml").read_text(encoding="utf-8") == TENANTS
+
+
+def test_budget_does_not_touch_a_set_that_is_wrong(policy: Path) -> None:
+    """Files that are wrong already are reported with file and line, not edited."""
+    broken = TENANTS.replace("window: 24h", "window: 24x")
+    (policy / "tenants.yaml").write_text(broken, encoding="utf-8")
+    result = sluice("budget", "set", "acme/day", "7", "--policy", policy)
+    assert isinstance(result.exception, FileProblem)
+    assert "tenants.yaml:11" in str(result.exception)
+    assert (policy / "tenants.yaml").read_text(encoding="utf-8") == broken
+
+
+def test_budget_set_follows_a_link_and_keeps_it(policy: Path, tmp_path: Path) -> None:
+    """A file behind a symbolic link is edited where it is; the link stays a link."""
+    real = tmp_path / "elsewhere.yaml"
+    (policy / "tenants.yaml").rename(real)
+    (policy / "tenants.yaml").symlink_to(real)
+    assert sluice("budget", "set", "acme/day", "9", "--policy", policy).exit_code == 0
+    assert (policy / "tenants.yaml").is_symlink()
+    assert "amount_usd: 9 " in real.read_text(encoding="utf-8")
