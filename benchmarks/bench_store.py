@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import uvloop
 
 from pricing.budgets.caps import Cap, CapTable, Scope, ScopeKind, parse_window
@@ -87,8 +87,8 @@ REQUEST = RequestRow(
 async def one_request(store: SqliteStore, clock: SystemClock, name: str) -> float:
     """Open and settle; returns the seconds that the two took."""
     begin = time.perf_counter()
-    row = dataclasses.replace(ROW, row_id=f"{name}:1:attempt", request_id=name, at_us=clock.wall_us())
-    summary = dataclasses.replace(REQUEST, request_id=name, at_us=clock.wall_us())
+    row = msgspec.structs.replace(ROW, row_id=f"{name}:1:attempt", request_id=name, at_us=clock.wall_us())
+    summary = msgspec.structs.replace(REQUEST, request_id=name, at_us=clock.wall_us())
     hold = await store.open(OpenHold(f"{name}:1", name, SCOPES, 20_000, 30.0, on_expiry=row))
     await store.settle(Settlement(hold.hold_id, row.amount_nusd, (row,), summary))
     return time.perf_counter() - begin

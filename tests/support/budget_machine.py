@@ -141,6 +141,8 @@ class BudgetMachine(RuleBasedStateMachine):
     def open_hold(self, scopes: tuple[Scope, ...], amount: int, lease_s: int, chained: bool) -> None:
         self.count += 1
         anchor_us = self.ended[-1].anchor_us if chained and self.ended else None
+        if anchor_us is not None and abs(self.clock.wall_us() - anchor_us) > 86_400 * 1_000_000:
+            anchor_us = None  # a chain of attempts lasts minutes
         hold_id = f"r{self.count}:1"
         wish = OpenHold(
             hold_id, f"r{self.count}", scopes, amount, lease_s, anchor_us, row(hold_id, amount, scopes[0].value)
