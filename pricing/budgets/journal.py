@@ -24,6 +24,8 @@ from pricing.budgets.book import Held
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_values, row_to_json, row_values
 from pricing.ledger.rows import LedgerRow, RequestRow
 
+# A full disk and the like; a number beyond 64 bits; text or a value that cannot be encoded.
+_UNWRITABLE: Final = (sqlite3.Error, OverflowError, ValueError, TypeError)
 LARGEST_GROUP: Final = 512  # changes in one transaction
 HOLD_COLUMNS: Final = (
     "hold_id",
@@ -86,7 +88,7 @@ class Journal:
                 continue
             try:
                 write(self._connection, fresh)
-            except (sqlite3.Error, OverflowError) as error:
+            except _UNWRITABLE as error:
                 self._epoch += 1
                 self._failed(self._epoch, error)
             else:
@@ -108,7 +110,7 @@ class Journal:
 
 
 def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    """Write changes in one transaction, all or none. Raises sqlite3.Error, and OverflowError beyond 64 bits."""
+    """Write changes in one transaction, all or none. Raises one of `_UNWRITABLE`."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         _write_holds(connection, changes)
@@ -119,7 +121,7 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
         _insert(connection, "requests", REQUEST_COLUMNS, requests)
         _write_warnings(connection, changes)
         connection.execute("COMMIT")
-    except (sqlite3.Error, OverflowError):
+    except _UNWRITABLE:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

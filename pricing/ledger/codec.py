@@ -25,7 +25,7 @@ _row_json = msgspec.json.Decoder(LedgerRow)
 
 def row_values(row: LedgerRow) -> list[Any]:
     """One value per column of `ledger_rows`, in the order of ROW_COLUMNS. Words of enums become plain text."""
-    values = [str(value) if isinstance(value, str) else value for value in _row_fields(row)]
+    values = [_text(value) if isinstance(value, str) else value for value in _row_fields(row)]
     values[-1] = tags_text(row.tags)
     return values
 
@@ -41,7 +41,7 @@ def row_from(values: Sequence[Any]) -> LedgerRow:
 
 def request_values(request: RequestRow) -> list[Any]:
     """One value per column of `requests`, in the order of REQUEST_COLUMNS."""
-    values = [str(value) if isinstance(value, str) else value for value in _request_fields(request)]
+    values = [_text(value) if isinstance(value, str) else value for value in _request_fields(request)]
     values[-1] = tags_text(request.tags)
     return values
 
@@ -52,6 +52,12 @@ def request_from(values: Sequence[Any]) -> RequestRow:
     fields[_STREAM] = bool(fields[_STREAM])
     fields[-1] = tags_from(fields[-1])
     return RequestRow(*fields)
+
+
+def _text(value: str) -> str:
+    """Plain text that UTF-8 can hold: half a surrogate pair, which JSON lets a client send, becomes a question mark."""
+    plain = str(value)
+    return plain if plain.isascii() else plain.encode("utf-8", "replace").decode()
 
 
 def tags_text(tags: tuple[str, ...]) -> str:

@@ -48,7 +48,7 @@ def _run_scripts(path: Path, version: str | None) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
-    from sqlalchemy import create_engine, event
+    from sqlalchemy import URL, create_engine, event
     from sqlalchemy.exc import DatabaseError
     from sqlalchemy.pool import NullPool
 
@@ -60,7 +60,7 @@ def _run_scripts(path: Path, version: str | None) -> None:
         raise StoreUnavailable(
             f"ledger {path} has tables of version {version}, newer than this program; upgrade sluice"
         )
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
     # Python's sqlite3 would commit before each CREATE TABLE; one transaction leaves no half-made file behind a crash.
     event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

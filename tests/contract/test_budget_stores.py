@@ -11,7 +11,7 @@ from pricing.budgets.caps import CapTable, parse_scope
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import BudgetStore, Settlement
 from pricing.clock import ManualClock
-from pricing.errors import BudgetExceeded, HoldEnded
+from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import House, LedgerRow, RowKind
 from support.money import ACME, GLOBEX, POOL, US, cap, caps, house_row, paid, request, row, wish
@@ -287,6 +287,13 @@ async def test_a_cancelled_settlement_still_counts(setup: Setup) -> None:
     task.cancel()
     await setup.restart()
     assert (await setup.spent())["acme/day"] == 50
+
+
+async def test_a_value_that_no_file_can_hold_fails_its_step_alone_in_time(setup: Setup) -> None:
+    """An amount beyond 64 bits is refused, nothing hangs, and the store goes on."""
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        await setup.store.open(wish("r:1", 2**63, GLOBEX))
+    assert (await setup.store.open(wish("s:1", 5))).amount_nusd == 5
 
 
 async def test_rows_come_back_as_they_were_written(setup: Setup) -> None:

@@ -101,6 +101,12 @@ def test_rows_survive_their_columns_and_their_json() -> None:
     assert request_from(request_values(summary)) == summary
 
 
+def test_text_that_utf_8_cannot_hold_is_written_all_the_same() -> None:
+    """A client that names a model with half a surrogate pair must not stop the writer."""
+    values = request_values(request("r", model_asked="mod\ud800el é"))
+    assert request_from(values).model_asked == "mod?el é"
+
+
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
