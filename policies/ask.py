@@ -16,7 +16,8 @@ from pricing.budgets.store import Room
 class Ask(msgspec.Struct, frozen=True):
     """Tokens, seconds and nano-dollars as in `Requirements` and `Facts`.
 
-    `total_tokens` is prompt + output bound, which one container must be able to hold; `predicted_tokens` is prompt +
+    `context_tokens` is prompt + output bound of the longest sequence, which a pool's context and the memory of one
+    container must be able to hold; `total_tokens` that of all sequences together; `predicted_tokens` is prompt +
     expected output, which counts beside what is running. `tier` is the tier in force.
     """
 
@@ -24,6 +25,7 @@ class Ask(msgspec.Struct, frozen=True):
     tier: Tier
     tier_rank: int
     total_tokens: int
+    context_tokens: int
     predicted_tokens: int
     shape: int
     room: Room
@@ -45,6 +47,7 @@ def ask_of(facts: Facts) -> Ask:
         tier,
         tier.rank,
         total,
+        needs.context_tokens,
         needs.prompt_tokens + min(needs.expected_output_tokens, needs.output_bound),
         shape_bucket(total),
         facts.room,

@@ -132,9 +132,9 @@ class ContextTooShort:
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         longest = rung.pool.max_model_len
-        if ask.total_tokens <= longest or not holds_kv(rung):
+        if ask.context_tokens <= longest or not holds_kv(rung):
             return None
-        return {"needed_tokens": ask.total_tokens, "max_model_len": longest}
+        return {"needed_tokens": ask.context_tokens, "max_model_len": longest}
 
 
 class BreakerOpen:
@@ -184,7 +184,7 @@ class MemoryShort:
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         fit = rung.fit
-        alone = ask.total_tokens + rung.sequence_tokens
+        alone = ask.context_tokens + rung.sequence_tokens
         if alone > fit.kv_tokens:
             return {"needed_kv_tokens": alone, "kv_tokens": fit.kv_tokens} if holds_kv(rung) else None
         needed = ask.predicted_tokens + rung.sequence_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from math import ceil
 
 import msgspec
 
@@ -35,6 +36,9 @@ class Requirements(msgspec.Struct, frozen=True):
     `expected_output_tokens` is what is likely, and sizes time and money. `pinned_pool` is set when the client named a
     pool: nothing else may serve it and it is never lowered. `deadline_s` is what is left until the first token must
     be there. `media_items` counts images or clips for media classes (then token counts are 0).
+
+    A request may be for several `sequences`, `n` answers to each of its prompts. Prompt and output are those of all
+    together, `longest_share` is the part of the prompt's tokens that its longest prompt has.
     """
 
     request_class: str
@@ -50,7 +54,16 @@ class Requirements(msgspec.Struct, frozen=True):
     session_id: str | None = None
     pinned_pool: str | None = None
     media_items: int = 1
+    sequences: int = 1
+    longest_share: float = 1.0
 
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.output_bound
+
+    @property
+    def context_tokens(self) -> int:
+        """Of the longest sequence, prompt and output bound: what a pool's `max_model_len` must hold."""
+        if self.sequences == 1:
+            return self.prompt_tokens + self.output_bound
+        return ceil(self.prompt_tokens * self.longest_share) + self.output_bound // self.sequences

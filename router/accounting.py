@@ -16,7 +16,7 @@ from pools.spec import PoolSpec
 from pricing.budgets.caps import Scope
 from pricing.budgets.store import BudgetStore, OpenHold, Settlement
 from pricing.clock import US_PER_S, Clock
-from pricing.errors import BudgetExceeded
+from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
 from pricing.meter import PoolMeter
 from pricing.money import US_PER_HOUR, ceil_nusd
@@ -78,6 +78,7 @@ class Accounting:
         self._rates: dict[str, ContainerRate] = {}
         self._specs: dict[str, PoolSpec] = {}
         self._running: dict[str, Attempt] = {}
+        self._unwritten: list[Settlement] = []
         self._pending_rates: list[tuple[int, Mapping[str, ContainerRate]]] = []
         self._version = ""
 
@@ -183,14 +184,46 @@ class Accounting:
             row = self._row(attempt, RowKind.ATTEMPT, House.FAILED, charge, outcome)
             return Settlement(attempt.hold_id, 0, (row,))
         if charge > attempt.hold_nusd:
-            [extended] = await self._store.extend([(attempt.hold_id, charge)])
-            attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
+            await self._extend_once_more(attempt, charge)
         finish = attempt.limits.on_exhausted is OnExhausted.FINISH
         amount = charge if finish else min(charge, attempt.hold_nusd)
         rows = [self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, outcome, metered=charge)]
         if charge > amount:
             rows.append(self._row(attempt, RowKind.OVERRUN, House.OVERRUN, charge - amount, outcome, metered=0))
         return Settlement(attempt.hold_id, amount, tuple(rows), may_exceed_hold=finish)
+
+    async def _extend_once_more(self, attempt: Attempt, charge_nusd: int) -> None:
+        try:
+            [extended] = await self._store.extend([(attempt.hold_id, charge_nusd)])
+        except StoreUnavailable:
+            return  # as if no cap had room
+        attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
+
+    async def end(self, request: RequestRow, last: Settlement | None) -> None:
+        """Write a request's summary, and in the same transaction its last settlement, where one is pending.
+
+        Raises StoreUnavailable. The settlement is then written with a tick to come, and its hold stands until then; the
+        summary of a request that holds no money is not kept, since nothing bounds how many of those may come.
+        """
+        if last is None:
+            await self._store.record(request)
+            return
+        settlement = with_request(last, request)
+        try:
+            await self._store.settle(settlement)
+        except StoreUnavailable:
+            self._unwritten.append(settlement)
+            raise
+
+    async def write_unwritten(self) -> None:
+        """Try again to settle what could not be settled when it ended. Raises StoreUnavailable."""
+        while self._unwritten:
+            settlement = self._unwritten.pop(0)
+            try:
+                await self._store.settle(settlement)
+            except StoreUnavailable:
+                self._unwritten.insert(0, settlement)
+                raise
 
     def _row(
         self,
@@ -234,17 +267,33 @@ class Accounting:
     # -- the tick --------------------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Extend every running attempt in one batch, cut those whose caps have no room, end holds that nobody ends."""
+        """Extend every running attempt in one batch, cut those whose caps have no room, end holds that nobody ends.
+
+        Raises StoreUnavailable; attempts then end when their holds are spent, since no more can be set aside.
+        """
         now_us = self._clock.wall_us()
         self._apply_due_rates(now_us)
         attempts = list(self._running.values())
-        if attempts:
-            wishes = [(attempt.hold_id, self._wish(attempt, now_us)) for attempt in attempts]
-            for attempt, extended in zip(attempts, await self._store.extend(wishes), strict=True):
+        try:
+            await self.write_unwritten()
+            await self._extend(attempts, now_us)
+        except StoreUnavailable:
+            for attempt in attempts:
+                self._refused(attempt, Cause.STORE_DOWN)
+            raise
+        await self._store.expire()
+
+    async def _extend(self, attempts: Sequence[Attempt], now_us: int) -> None:
+        if not attempts:
+            return
+        wishes = [(attempt.hold_id, self._wish(attempt, now_us)) for attempt in attempts if attempt.metered]
+        answers = {extended.hold_id: extended for extended in await self._store.extend(wishes)}
+        for attempt in attempts:
+            extended = answers.get(attempt.hold_id)
+            if extended is not None:
                 attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
                 if not extended.granted:
-                    self._refused(attempt)
-        await self._store.expire()
+                    self._refused(attempt, Cause.CUT)
 
     def _wish(self, attempt: Attempt, now_us: int) -> int:
         meter = self._meters[attempt.pool.name]
@@ -254,15 +303,15 @@ class Accounting:
         ahead = ceil_nusd(SHARE_MARGIN * share * ahead_us, US_PER_HOUR)
         return max(attempt.hold_nusd, meter.accrued(now_us, attempt.hold_id) + ahead)
 
-    def _refused(self, attempt: Attempt) -> None:
-        """A cap has no room for more. The hold is spent to its end, then the attempt is cut."""
+    def _refused(self, attempt: Attempt, cause: Cause) -> None:
+        """There is no more than the hold. It is spent to its end, then the attempt is cut."""
         if attempt.limits.on_exhausted is OnExhausted.FINISH or not attempt.metered:
             return
         tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
         next_tick = ceil_nusd(attempt.share_nusd_per_h * tick_us, US_PER_HOUR)
         accrued = self._meters[attempt.pool.name].accrued(self._clock.wall_us(), attempt.hold_id)
         if accrued + next_tick > attempt.hold_nusd:
-            attempt.interrupts.interrupt(Cause.CUT)
+            attempt.interrupts.interrupt(cause)
 
     def _apply_due_rates(self, now_us: int) -> None:
         while self._pending_rates and self._pending_rates[0][0] <= now_us:
@@ -301,17 +350,6 @@ class Accounting:
                     price_books=self._rates[pool].book,
                     duration_us=duration_us,
                 )
-
-    # -- ending ----------------------------------------------------------------------------------------------------
-
-    def interrupt_all(self, cause: Cause) -> None:
-        """Ask every running attempt to stop."""
-        for attempt in list(self._running.values()):
-            attempt.interrupts.interrupt(cause)
-
-    @property
-    def running(self) -> int:
-        return len(self._running)
 
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:

@@ -29,7 +29,7 @@ from router.errors import ApiError
 from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
 from router.gather import Gatherer
 from router.interrupts import Cause, Interrupted
-from router.refusals import budget_refusal, chain_failed, refusal_of
+from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
 from router.retry_budget import RetryBudget
 from router.upstream import upstream_request
 
@@ -64,7 +64,7 @@ class Attempts:
         try:
             while True:
                 candidate = await self._next_candidate(chain)
-                if chain.attempts >= 2 and not drawn:
+                if _draws(chain, candidate) and not drawn:
                     if not self.retry_budget.allows(chain.limits.retry_budget):
                         raise chain_failed(chain, "too many requests are being retried just now")
                     self.retry_budget.drawn += 1
@@ -78,9 +78,6 @@ class Attempts:
                     await self.failed(chain, attempt, failure)
                 except Interrupted as stop:
                     await self.interrupted(chain, attempt, stop.cause)
-                    raise
-                except BaseException:  # a bug, or the server tears the task down: the money is written first
-                    await self.interrupted(chain, attempt, Cause.SHUTDOWN)
                     raise
                 else:
                     self._answering(chain, attempt)
@@ -168,9 +165,8 @@ class Attempts:
         except StoreUnavailable as trouble:
             chain.pending = previous
             self.live.leave(candidate.pool.name, attempt.hold_id)
-            self.events.emit(StoreTrouble("reject", str(trouble)))
-            raise ApiError("store_unavailable", "the budget store cannot be reached; try again soon") from None
-        chain.attempts = attempt.number
+            raise self._store_down(trouble) from None
+        chain.attempt, chain.attempts = attempt, attempt.number
         chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
         chain.anchor_us = attempt.anchor_us
         chain.pool, chain.gpu, chain.tier_served = candidate.pool.name, candidate.pool.gpu.id, str(candidate.tier)
@@ -180,7 +176,7 @@ class Attempts:
 
     def _store_down(self, trouble: StoreUnavailable) -> ApiError:
         self.events.emit(StoreTrouble("reject", str(trouble)))
-        return ApiError("store_unavailable", "the budget store cannot be reached; try again soon")
+        return stop_error(Cause.STORE_DOWN)
 
     def _attempt(self, chain: Chain, candidate: Candidate) -> Attempt:
         needs = chain.requirements
@@ -244,13 +240,13 @@ class Attempts:
             raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
 
     async def interrupted(self, chain: Chain, attempt: Attempt, cause: Cause) -> None:
-        """The attempt was ended from outside: the tenant pays what it used."""
-        settlement = await self.accounting.close(attempt, str(cause), Payer.TENANT)
+        """The attempt was ended from outside. What it used is paid by the tenant, unless it was us who ended it."""
+        settlement = await self.accounting.close(attempt, str(cause), _payer(chain, cause))
         self._close(chain, attempt, settlement, str(cause), "")
         self.live.leave(attempt.pool.name, attempt.hold_id)
 
     def _close(self, chain: Chain, attempt: Attempt, settlement: Settlement, outcome: str, detail: str) -> None:
-        chain.pending = settlement
+        chain.attempt, chain.pending = None, settlement
         chain.spent_nusd += attempt.charge_nusd
         chain.charged_nusd += settlement.amount_nusd
         self.events.emit(
@@ -270,6 +266,19 @@ class Attempts:
 
     def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
+
+
+def _draws(chain: Chain, candidate: Candidate) -> bool:
+    """Whether a try counts as a retry: the first move to another pool does not."""
+    return chain.attempts >= 2 or candidate.pool.name == chain.pool
+
+
+def _payer(chain: Chain, cause: Cause) -> Payer:
+    """Who pays for an attempt that was ended from outside. A stop of ours is like a pool that broke."""
+    if cause in (Cause.CUT, Cause.STORE_DOWN):
+        return Payer.TENANT
+    failure = FailureClass.CLIENT_GONE if cause is Cause.CLIENT_GONE else FailureClass.UNAVAILABLE
+    return chain.policy.failed_attempts[failure]
 
 
 def _cost_limit_nusd(chain: Chain, first: Candidate) -> int:

@@ -11,6 +11,7 @@ from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S
+from router.accounting import Attempt
 from router.callers import Caller
 from router.inbound import Parsed
 from router.interrupts import Interrupts
@@ -42,8 +43,9 @@ class AttemptReport:
 class Chain:
     """The state of one request. Instants are monotonic microseconds of the router's clock.
 
-    `pending` is the settlement of the attempt that ended last; it is written together with the next hold, or with
-    the request's summary. `client_deadline_us` is the client's own deadline, when it gave one shorter than ours.
+    `attempt` is the one that runs. `pending` is the settlement of the one that ended last; it is written together with
+    the next hold, or with the request's summary, which ends the chain. `client_deadline_us` is the client's own
+    deadline, when it gave one shorter than ours.
     """
 
     request_id: str
@@ -68,7 +70,9 @@ class Chain:
     anchor_us: int = 0
     charged_nusd: int = 0
     spent_nusd: int = 0  # what all attempts cost, whoever pays; the chain's cost limit counts it
+    attempt: Attempt | None = None
     pending: Settlement | None = None
+    ended: bool = False
     pool: str | None = None
     gpu: str | None = None
     tier_served: str | None = None
@@ -81,7 +85,10 @@ class Chain:
         return self.request_class.limits
 
     def first_byte_left_s(self, now_us: int) -> float:
-        return (self.first_byte_deadline_us - now_us) / US_PER_S
+        """Until the first token must be there: nobody waits for it after the client's own deadline."""
+        client_us = self.client_deadline_us
+        until_us = self.first_byte_deadline_us if client_us is None else min(self.first_byte_deadline_us, client_us)
+        return (until_us - now_us) / US_PER_S
 
     def total_left_s(self, now_us: int) -> float:
         return (self.total_deadline_us - now_us) / US_PER_S

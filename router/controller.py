@@ -6,9 +6,11 @@ above only reads and writes bytes.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -22,10 +24,11 @@ from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
 from pools.failures import AttemptFailed, FailureClass
-from pricing.budgets.store import BudgetStore
+from pools.spec import ModelKind
 from pricing.clock import US_PER_S, Clock
+from pricing.errors import StoreUnavailable
 from pricing.ledger.rows import RequestRow
-from router.accounting import Attempt, with_request
+from router.accounting import Attempt
 from router.answers import usage_of, with_cost
 from router.attempts import Attempts
 from router.baseline import baseline_nusd
@@ -33,7 +36,7 @@ from router.bodies import RouteBody
 from router.callers import Caller
 from router.chain import Chain
 from router.errors import ApiError
-from router.events import Fanout, RequestEnded
+from router.events import Fanout, RequestEnded, StoreTrouble
 from router.expectation import OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
@@ -44,13 +47,14 @@ from router.streaming import DONE, Relay
 
 Send = Callable[[bytes], Awaitable[None]]
 
+WORDS: Final = frozenset({ModelKind.TEXT, ModelKind.VISION})  # kinds of models that answer in text
+
 
 @dataclass(frozen=True, slots=True)
 class Controller:
     """Serves requests. Collaborators are made once by `router.app`."""
 
     attempts: Attempts
-    store: BudgetStore
     sizes: PromptSizes
     expectation: OutputExpectation
     events: Fanout
@@ -104,8 +108,16 @@ class Controller:
     def requirements(self, parsed: Parsed, caller: Caller, policy: Policy) -> tuple[RequestClass, Requirements]:
         """What a request needs, with its prompt's size estimated from its bytes."""
         request_class, resolved = self._class_of(parsed.model, caller, policy)
+        kinds = {rung.pool.model.kind for rung in request_class.ladder}
+        if kinds.isdisjoint(WORDS):
+            makes = " and ".join(sorted(kinds))
+            text = (
+                f"'{parsed.model}' makes {makes}, not text; name a class of language models, GET /v1/models lists all"
+            )
+            raise ApiError("feature_not_supported", text, param="model")
         prompt_tokens, exact = self.sizes.estimate(parsed, request_class)
-        requirements = self._requirements(request_class, resolved, caller, parsed.max_tokens, parsed.choices)
+        sequences = parsed.choices * parsed.prompts
+        requirements = self._requirements(request_class, resolved, caller, parsed.max_tokens, sequences)
         return request_class, replace(
             requirements,
             prompt_tokens=prompt_tokens,
@@ -113,6 +125,7 @@ class Controller:
             features=parsed.features,
             stream=parsed.stream,
             session_id=parsed.user,
+            longest_share=parsed.longest_share,
         )
 
     def _class_of(self, model: str, caller: Caller, policy: Policy) -> tuple[RequestClass, Resolved]:
@@ -127,17 +140,18 @@ class Controller:
         return policy.classes[resolved.request_class], resolved
 
     def _requirements(
-        self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, choices: int
+        self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, sequences: int
     ) -> Requirements:
         bound = max_tokens or request_class.limits.output_bound_default
         return Requirements(
             request_class=request_class.name,
             tier=resolved.tier or request_class.default_tier,
             prompt_tokens=0,
-            output_bound=bound * choices,
-            expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * choices,
+            output_bound=bound * sequences,
+            expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * sequences,
             deadline_s=request_class.limits.first_byte_deadline_s,
             bounded=max_tokens is not None,
+            sequences=sequences,
             pinned_pool=resolved.pinned_pool,
         )
 
@@ -169,6 +183,7 @@ class Controller:
         Raises ApiError while nothing has been sent; afterwards an error event ends the stream.
         """
         attempt, relay = await self.attempts.run(chain, lambda *given: self._try_stream(chain, *given))
+        overtime = self._end_overtime(chain)
         started = False
         try:
             with chain.interrupts.armed():
@@ -184,9 +199,6 @@ class Controller:
             if not started:
                 raise
             await self._stopped(chain, stop.cause, send)
-        except BaseException:  # a bug, or the server tears the task down: the money is written first
-            await self.attempts.interrupted(chain, attempt, Cause.SHUTDOWN)
-            raise
         else:
             self._note_usage(chain, attempt)
             await self.attempts.answered(chain, attempt)
@@ -194,7 +206,16 @@ class Controller:
             await self.finish(chain, "served", 200, None)
             await send(DONE)
         finally:
+            overtime.cancel()
             await relay.aclose()
+
+    def _end_overtime(self, chain: Chain) -> asyncio.TimerHandle:
+        """The pool's time ends at the chain's deadline. A client that has not read its answer a while later is gone:
+        it would keep the pool's meter running for as long as it likes.
+        """
+        left_s = chain.total_left_s(self.clock.mono_us()) + chain.limits.stall_timeout_s
+        loop = asyncio.get_running_loop()
+        return loop.call_later(left_s / self.clock.speedup, chain.interrupts.interrupt, Cause.CLIENT_GONE)
 
     async def _try_stream(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Relay:
         relay = Relay(await backend.stream(request), chain.parsed, attempt)
@@ -218,7 +239,7 @@ class Controller:
             await self.finish(chain, "client_gone", 499, "client_closed_request")
             return
         error = stop_error(cause)
-        await self.finish(chain, "broken" if cause is Cause.SHUTDOWN else "refused", 200, error.code)
+        await self.finish(chain, "refused" if cause is Cause.CUT else "broken", 200, error.code)
         await send(error.event())
 
     # -- ending ----------------------------------------------------------------------------------------------------
@@ -236,12 +257,24 @@ class Controller:
     def _learn(self, chain: Chain) -> None:
         """A complete answer teaches how long answers are and how many bytes a token has."""
         if chain.completion_tokens is not None:
-            self.expectation.observe(chain.caller.tenant, chain.request_class.name, chain.completion_tokens)
+            tokens = chain.completion_tokens // chain.requirements.sequences
+            self.expectation.observe(chain.caller.tenant, chain.request_class.name, tokens)
         if chain.prompt_tokens is not None and chain.pool is not None:
             self.sizes.observe(chain.parsed, chain.policy.pools[chain.pool], chain.prompt_tokens)
 
+    async def abandon(self, chain: Chain) -> None:
+        """A fault of ours, or the server tore the task down: the money is written all the same."""
+        if chain.attempt is not None:
+            await self.attempts.interrupted(chain, chain.attempt, Cause.FAULT)
+        if not chain.ended:
+            await self.finish(chain, "broken", 500, "internal_error")
+
     async def finish(self, chain: Chain, outcome: str, status: int, error_code: str | None) -> None:
-        """Write the request's summary, with its last settlement if one is pending, and tell who listens."""
+        """Write the request's summary, with its last settlement if one is pending, and tell who listens.
+
+        An answer that is there is not lost because the ledger cannot be written: the settlement follows later.
+        """
+        chain.ended = True
         duration_us = self.clock.mono_us() - chain.started_us
         row = RequestRow(
             request_id=chain.request_id,
@@ -268,10 +301,10 @@ class Controller:
             tags=chain.caller.tags,
         )
         pending, chain.pending = chain.pending, None
-        if pending is None:
-            await self.store.record(row)
-        else:
-            await self.store.settle(with_request(pending, row))
+        try:
+            await self.attempts.accounting.end(row, pending)
+        except StoreUnavailable as trouble:
+            self.events.emit(StoreTrouble("later", str(trouble)))
         self.events.emit(
             RequestEnded(
                 request_id=chain.request_id,

@@ -69,7 +69,7 @@ class Parsed:
     """What routing needs of a body. `max_tokens` None: the client gave no bound.
 
     `prompt` is what an estimate of its tokens counts; `prompt_token_count` is exact where the client sent token ids,
-    else None.
+    else None. Of several `prompts` both are the sum, and `longest_share` is the longest one's part of it.
     """
 
     path: str
@@ -83,6 +83,8 @@ class Parsed:
     features: frozenset[str]
     json_schema: bytes | None
     prompt: Prompt
+    prompts: int
+    longest_share: float
     prompt_token_count: int | None
     user: str | None
 
@@ -91,7 +93,6 @@ def parse(path: str, body: bytes) -> Parsed:
     """Read a chat or completion body. Raises ApiError `invalid_json` or `invalid_value`, naming the field."""
     try:
         fields = _CHAT.decode(body) if path == CHAT_PATH else _COMPLETION.decode(body)
-        prompt = prompt_of(body)
     except msgspec.ValidationError as error:
         raise _invalid_value(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -101,7 +102,8 @@ def parse(path: str, body: bytes) -> Parsed:
     bound = fields.max_tokens
     if isinstance(fields, _ChatBody) and fields.max_completion_tokens is not None:
         bound = fields.max_completion_tokens
-    has_images = path == CHAT_PATH and b'"image_url"' in body
+    prompt = _prompt(body)
+    prompts = _prompt_sizes(fields)
     return Parsed(
         path=path,
         body=body,
@@ -111,10 +113,12 @@ def parse(path: str, body: bytes) -> Parsed:
         wants_continuous_usage=bool(options and options.continuous_usage_stats),
         max_tokens=bound,
         choices=fields.n or 1,
-        features=_features(fields, has_images),
+        features=_features(fields, prompt),
         json_schema=_schema(fields.response_format),
         prompt=prompt,
-        prompt_token_count=_token_ids(fields),
+        prompts=len(prompts),
+        longest_share=max(prompts) / (sum(prompts) or 1),
+        prompt_token_count=sum(prompts) if _has_token_ids(fields) else None,
         user=fields.user,
     )
 
@@ -142,9 +146,18 @@ def _check(fields: _ChatBody | _CompletionBody) -> None:
         raise ApiError("invalid_value", f"'n' must be from 1 to 128, not {fields.n}", param="n")
 
 
-def _features(fields: _ChatBody | _CompletionBody, has_images: bool) -> frozenset[str]:
+def _prompt(body: bytes) -> Prompt:
+    """What the prompt's tokens are estimated from. Raises ApiError for parts of a message that are none."""
+    try:
+        return prompt_of(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = "'messages' has content that is neither text nor a list of parts, each an object with its type"
+        raise ApiError("invalid_value", text, param="messages") from None
+
+
+def _features(fields: _ChatBody | _CompletionBody, prompt: Prompt) -> frozenset[str]:
     needed = set()
-    if has_images:
+    if prompt.images:
         needed.add(Feature.VISION)
     if isinstance(fields, _ChatBody) and fields.tools:
         needed.add(Feature.TOOLS)
@@ -170,12 +183,16 @@ def _schema(wanted: _ResponseFormat | None) -> bytes | None:
     return bytes(named["schema"]) if "schema" in named else b'{"type": "object"}'
 
 
-def _token_ids(fields: _ChatBody | _CompletionBody) -> int | None:
+def _has_token_ids(fields: _ChatBody | _CompletionBody) -> bool:
+    if isinstance(fields, _ChatBody) or isinstance(fields.prompt, str):
+        return False
+    return bool(fields.prompt) and not isinstance(fields.prompt[0], str)
+
+
+def _prompt_sizes(fields: _ChatBody | _CompletionBody) -> list[int]:
+    """How large each prompt is, in characters or token ids; one for chat, for a text, and for one list of ids."""
     if isinstance(fields, _ChatBody) or isinstance(fields.prompt, str) or not fields.prompt:
-        return None
-    first = fields.prompt[0]
-    if isinstance(first, int):
-        return len(fields.prompt)
-    if isinstance(first, list):
-        return max(len(prompt) for prompt in fields.prompt if isinstance(prompt, list))
-    return None
+        return [1]
+    if isinstance(fields.prompt[0], int):
+        return [len(fields.prompt)]
+    return [len(prompt) for prompt in fields.prompt if not isinstance(prompt, int)]

@@ -16,7 +16,9 @@ from enum import StrEnum
 class Cause(StrEnum):
     CLIENT_GONE = "client_gone"
     CUT = "cut"
+    STORE_DOWN = "store_down"  # no more money can be set aside
     SHUTDOWN = "shutdown"
+    FAULT = "fault"  # of the router itself
 
 
 class Interrupted(BaseException):
@@ -62,3 +64,26 @@ class Interrupts:
             raise Interrupted(cause) from None
         finally:
             self._armed = False
+
+
+class Ongoing:
+    """The requests under way, those that wait for a pool too: a stop waits for them, and then ends them."""
+
+    def __init__(self) -> None:
+        self._interrupts: set[Interrupts] = set()
+
+    def __len__(self) -> int:
+        return len(self._interrupts)
+
+    @contextmanager
+    def request(self, interrupts: Interrupts) -> Iterator[None]:
+        """Around everything that one request does."""
+        self._interrupts.add(interrupts)
+        try:
+            yield
+        finally:
+            self._interrupts.discard(interrupts)
+
+    def interrupt_all(self, cause: Cause) -> None:
+        for interrupts in list(self._interrupts):
+            interrupts.interrupt(cause)

@@ -34,12 +34,16 @@ class PromptSizes:
         return max(self._ratios.estimate(model, parsed.prompt).tokens for model in models.values()), False
 
     async def exact_near_limits(self, parsed: Parsed, request_class: RequestClass, needs: Requirements) -> Requirements:
-        """The same requirements, with the prompt counted where its range lies across some pool's context."""
-        if needs.prompt_exact:
+        """The same requirements, with the prompt counted where its range lies across some pool's context.
+
+        Several prompts stay estimated: an engine counts one at a time.
+        """
+        if needs.prompt_exact or parsed.prompts > 1:
             return needs
+        bound = needs.output_bound // needs.sequences
         for rung in request_class.ladder:
             found = self._ratios.estimate(rung.pool.model, parsed.prompt)
-            if _straddles(rung, found, needs.output_bound) and not self._live.state(rung.pool.name).cold:
+            if _straddles(rung, found, bound) and not self._live.state(rung.pool.name).cold:
                 tokens = await self._backends[rung.pool.name].count_tokens(parsed.body, COUNT_WITHIN_S)
                 if tokens is not None:
                     return replace(needs, prompt_tokens=tokens, prompt_exact=True)

@@ -47,12 +47,13 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
         lacks = ", ".join(missing) or "this combination of features"
         return ApiError("feature_not_supported", f"no pool of '{chain.request_class.name}' supports {lacks}")
     largest = max((rung.pool.max_model_len for rung in able), default=0)
-    if able and needs.total_tokens > largest:
+    if able and needs.context_tokens > largest:
         about = "" if needs.prompt_exact else "about "
+        bound = needs.output_bound // needs.sequences
         return ApiError(
             "context_length_exceeded",
             f"the largest context of '{chain.request_class.name}' is {largest} tokens; this request needs "
-            f"{about}{needs.prompt_tokens} for the prompt and {needs.output_bound} for the answer: "
+            f"{about}{needs.context_tokens - bound} for the prompt and {bound} for the answer: "
             "shorten the prompt or lower max_tokens",
             param="messages",
             metadata={"largest_context": largest},
@@ -126,5 +127,9 @@ def stop_error(cause: Cause) -> ApiError:
     if cause is Cause.CUT:
         return ApiError(
             "budget_exceeded", "the budget ran out while the answer was being made; what came so far is paid"
+        )
+    if cause is Cause.STORE_DOWN:
+        return ApiError(
+            "store_unavailable", "the budget store cannot be reached; try again soon", retry_after_s=RETRY_SOON_S
         )
     return ApiError("client_closed_request", "the client closed the connection")

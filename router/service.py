@@ -30,7 +30,7 @@ from router.errors import ApiError
 from router.events import CapWarned, Fanout, PolicyReloaded, StoreTrouble
 from router.expectation import OutputExpectation
 from router.gather import Gatherer
-from router.interrupts import Cause
+from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
 from router.metrics import MetricsSink
 from router.prompt_size import PromptSizes
@@ -48,6 +48,7 @@ class Service:
         self.settings = settings
         self.clock = clock
         self.stopping = False
+        self.ongoing = Ongoing()
         self.started_s = clock.wall_us() // US_PER_S
         self.reloader = Reloader(
             settings.policy_paths,
@@ -86,7 +87,7 @@ class Service:
             clock=self.clock,
         )
         sizes = PromptSizes(self.backends, self.live)
-        return Controller(attempts, self.store, sizes, OutputExpectation(), self.events, self.clock)
+        return Controller(attempts, sizes, OutputExpectation(), self.events, self.clock)
 
     @property
     def policy(self) -> Policy:
@@ -141,10 +142,10 @@ class Service:
         """Let running requests end within the grace time, then end them with an error; every one is settled."""
         self.stopping = True
         for _ in range(int(self.settings.grace_s * 10)):
-            if not self.accounting.running:
+            if not self.ongoing:
                 return
             await asyncio.sleep(0.1)
-        self.accounting.interrupt_all(Cause.SHUTDOWN)
+        self.ongoing.interrupt_all(Cause.SHUTDOWN)
 
     # -- policy ------------------------------------------------------------------------------------------------------
 

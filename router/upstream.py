@@ -28,7 +28,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
     by_client = False
     if chain.client_deadline_us is not None:
         client_s = (chain.client_deadline_us - now_us) / US_PER_S
-        by_client = client_s < first_s
+        by_client = client_s <= first_s
         first_s, total_s = min(first_s, client_s), min(total_s, client_s)
     return UpstreamRequest(
         path=chain.parsed.path,

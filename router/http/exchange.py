@@ -10,6 +10,7 @@ import msgspec
 
 from router.errors import ApiError
 from router.interrupts import Cause, Interrupts
+from router.refusals import stop_error
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,7 +37,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     stated = header(scope, b"content-length")
     if stated is not None and stated.isdigit() and int(stated) > limit:
         raise _too_large(limit)
-    message = await receive()
+    message = await _receive(receive)
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False) and len(body) <= limit:
         return body
@@ -44,12 +45,20 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     while message.get("more_body", False):
         if size > limit:
             raise _too_large(limit)
-        message = await receive()
+        message = await _receive(receive)
         parts.append(message.get("body", b""))
         size += len(parts[-1])
     if size > limit:
         raise _too_large(limit)
     return b"".join(parts)
+
+
+async def _receive(receive: Receive) -> Message:
+    """The next piece of the body. Raises ApiError where the client has left instead: half a body is none."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise stop_error(Cause.CLIENT_GONE)
+    return message
 
 
 def _too_large(limit: int) -> ApiError:

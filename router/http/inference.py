@@ -31,7 +31,7 @@ from router.http.exchange import (
 )
 from router.http.simple import generate_answer, generate_body
 from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
-from router.interrupts import Cause, Interrupted
+from router.interrupts import Cause, Interrupted, Ongoing
 from router.refusals import stop_error
 
 # Ids must be unique, not secret: whose request an id is, is checked by key. Reading the system's randomness for each
@@ -51,6 +51,7 @@ class Inference:
     clock: Clock
     max_body_bytes: int
     stopping: Callable[[], bool]
+    ongoing: Ongoing
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, answered whatever happens."""
@@ -63,15 +64,8 @@ class Inference:
             return
         watch = watch_client(receive, chain.interrupts)
         try:
-            if chain.parsed.stream:
-                await self._stream(chain, send)
-            else:
-                await self._complete(chain, scope["path"], send)
-        except ApiError as error:
-            await self.controller.finish(chain, "refused", error.status, error.code)
-            await send_error(send, error, self._headers(chain))
-        except Interrupted as stop:
-            await self._stopped(chain, stop.cause, send)
+            with self.ongoing.request(chain.interrupts):
+                await self._run(chain, scope["path"], send)
         finally:
             watch.cancel()
 
@@ -85,6 +79,21 @@ class Inference:
         path = scope["path"]
         parsed = parse(CHAT_PATH, generate_body(body)) if path == GENERATE_PATH else parse(path, body)
         return await self.controller.open(request_id, parsed, caller, policy, timeout_s, path)
+
+    async def _run(self, chain: Chain, path: str, send: Send) -> None:
+        try:
+            if chain.parsed.stream:
+                await self._stream(chain, send)
+            else:
+                await self._complete(chain, path, send)
+        except ApiError as error:
+            await self.controller.finish(chain, "refused", error.status, error.code)
+            await send_error(send, error, self._headers(chain))
+        except Interrupted as stop:
+            await self._stopped(chain, stop.cause, send)
+        except BaseException:
+            await self.controller.abandon(chain)
+            raise
 
     async def _complete(self, chain: Chain, path: str, send: Send) -> None:
         body = await self.controller.complete(chain)
@@ -108,7 +117,8 @@ class Inference:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
 
         await self.controller.stream(chain, start, write)
-        await send({"type": "http.response.body", "body": b""})
+        if chain.interrupts.cause is not Cause.CLIENT_GONE:
+            await send({"type": "http.response.body", "body": b""})
 
     async def _stopped(self, chain: Chain, cause: Cause, send: Send) -> None:
         error = stop_error(cause)

@@ -82,11 +82,36 @@ def test_the_newer_name_of_the_bound_wins() -> None:
     assert parse(CHAT_PATH, chat(max_tokens=5, max_completion_tokens=7)).max_tokens == 7
 
 
-@pytest.mark.parametrize(("prompt", "count"), [([1, 2, 3], 3), ([[1, 2], [3]], 2), ("text", None), (["a", "b"], None)])
-def test_token_ids_are_counted_exactly(prompt: Any, count: int | None) -> None:
-    """A prompt of token ids needs no estimate."""
-    body = json.dumps({"model": "chat", "prompt": prompt}).encode()
-    assert parse(COMPLETIONS_PATH, body).prompt_token_count == count
+@pytest.mark.parametrize(
+    ("prompt", "count", "prompts", "longest_share"),
+    [
+        ([1, 2, 3], 3, 1, 1.0),
+        ([[1, 2, 3], [4]], 4, 2, 0.75),
+        ([[]], 0, 1, 0.0),
+        ("text", None, 1, 1.0),
+        (["a", "bbb"], None, 2, 0.75),
+        ([], None, 1, 1.0),
+    ],
+)
+def test_prompts_are_told_apart(prompt: Any, count: int | None, prompts: int, longest_share: float) -> None:
+    """Token ids are counted, texts are not; of several prompts the longest one's part is known."""
+    parsed = parse(COMPLETIONS_PATH, json.dumps({"model": "chat", "prompt": prompt}).encode())
+    assert (parsed.prompt_token_count, parsed.prompts, parsed.longest_share) == (count, prompts, longest_share)
+
+
+@pytest.mark.parametrize("part", ["image_url", 5, {"image_url": None}, {"image_url": {"url": 5}}])
+def test_a_part_that_is_none_is_refused(part: Any) -> None:
+    """Content that is no list of parts is the client's mistake, not a fault of the endpoint."""
+    with pytest.raises(ApiError) as caught:
+        parse(CHAT_PATH, chat(messages=[{"role": "user", "content": [part, {"type": "image_url"}]}]))
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "messages")
+
+
+def test_only_an_image_asks_for_vision() -> None:
+    """A tool whose argument is called `image_url` needs no pool that sees."""
+    argument = {"type": "object", "properties": {"image_url": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": argument}}
+    assert parse(CHAT_PATH, chat(tools=[tool])).features == {Feature.TOOLS}
 
 
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)))

@@ -1,0 +1,267 @@
+"""A whole endpoint inside a test: service, ASGI application and uvicorn on a free port, before scripted or simulated pools.
+
+Policies are written as dicts (JSON is YAML), so that a test changes the one key that it is about. When an endpoint
+ends, its books must agree whatever happened: `sluice ledger verify` finds nothing and no hold is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from openai import AsyncOpenAI
+
+from policies.load import load_policy
+from pools.simulator import SimulatedPools
+from pricing.clock import Clock, ScaledClock
+from pricing.ledger.read import reading, recent_requests, recent_rows
+from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.verify import verify
+from router.app import Server
+from router.service import Service
+from router.settings import Settings
+from support.scripted_server import Script, ScriptedServer, scripted
+
+Policy = dict[str, Any]
+KEYS = {"acme": "sk-acme-0123456789", "globex": "sk-globex-0123456789", "ops": "sk-ops-0123456789"}
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+ASK: list[Any] = [{"role": "user", "content": "hello"}]
+SPEEDUP = 50.0
+
+
+def policy(**sections: Any) -> Policy:
+    """Two tenants, an admin, and a class `chat` over four pools that boot in a second; sections replace these."""
+    return {
+        "version": 1,
+        "price_book": "modal-2026-10",
+        "defaults": {"reload_poll_s": 1},
+        "classes": {
+            "chat": {"ladder": {"economy": ["small"], "standard": ["mid", "other"], "premium": ["big"]}},
+            "text": {"ladder": {"premium": ["small"]}},
+            "pictures": {"ladder": {"premium": ["flux-schnell-fp8-a10"]}},
+        },
+        "aliases": {"gpt-4o-mini": "chat:economy"},
+        "pools": {
+            "small": _pool("qwen3-4b-bf16-a10", 4096),
+            "mid": _pool("qwen3-vl-8b-fp8-l4", 8192),
+            "other": _pool("qwen3-vl-8b-fp8-a10", 8192),
+            "big": _pool("qwen3-vl-8b-bf16-l40s", 16384),
+        },
+        "tenants": {
+            "acme": {"keys": [_key("acme")]},
+            "globex": {"keys": [_key("globex")]},
+            "ops": {"keys": [_key("ops", "admin", "warmup")]},
+        },
+        **sections,
+    }
+
+
+def _pool(extends: str, max_model_len: int) -> Policy:
+    return {"extends": extends, "max_model_len": max_model_len, "boot_s": 1, "scaledown_window_s": 600}
+
+
+def _key(name: str, *rights: str) -> Policy:
+    return {"id": f"{name}-key", "sha256": hashlib.sha256(KEYS[name].encode()).hexdigest(), "rights": list(rights)}
+
+
+def one_pool(**sections: Any) -> Policy:
+    """The policy with `small` alone behind `chat`."""
+    return policy(classes={"chat": {"ladder": {"premium": ["small"]}}}, **sections)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer, read to its end; `complete` is False where its connection broke off before."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool = True
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        """Of the error object."""
+        found: str | None = self.json["error"]["code"]
+        return found
+
+
+@dataclass
+class Endpoint:
+    """A running endpoint and a client. `pools` is set before simulated pools, `upstream` before scripted ones."""
+
+    service: Service
+    url: str
+    files: Path
+    session: aiohttp.ClientSession
+    pools: SimulatedPools | None = None
+    upstream: dict[str, ScriptedServer] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Path:
+        return self.service.settings.ledger
+
+    def client(self, key: str = KEYS["acme"], **more: Any) -> AsyncOpenAI:
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more)
+
+    async def ask(self, method: str, path: str, key: str | None = "acme", **more: Any) -> Reply:
+        """One request. `key` is a name of `KEYS`, a key itself, or None; `json`, `data` and `headers` as in aiohttp."""
+        headers = dict(more.pop("headers", {}))
+        if key is not None:
+            headers["Authorization"] = f"Bearer {KEYS.get(key, key)}"
+        async with self.session.request(method, self.url + path, headers=headers, **more) as response:
+            try:
+                return Reply(response.status, response.headers, await response.read())
+            except aiohttp.ClientPayloadError:
+                return Reply(response.status, response.headers, b"", complete=False)
+
+    async def chat(self, key: str = "acme", *, headers: Mapping[str, str] | None = None, **body: Any) -> Reply:
+        sent = {"model": "chat", "messages": ASK, **body}
+        return await self.ask("POST", CHAT, key, json=sent, headers=headers or {})
+
+    def write_policy(self, changed: Policy) -> None:
+        """Replace the policy file, as an editor does."""
+        (self.files / "policy.yaml").write_text(json.dumps(changed), encoding="utf-8")
+
+    async def requests(self, count: int) -> list[RequestRow]:
+        """The newest summaries, newest first, once there are that many: a client may see its answer a moment before."""
+        async with asyncio.timeout(10):
+            while len(found := recent_requests(self.ledger, 1_000)) < count:
+                await asyncio.sleep(0.01)
+        return found
+
+    async def request(self) -> RequestRow:
+        [found] = await self.requests(1)
+        return found
+
+    def rows(self, tenant: str | None = None) -> list[LedgerRow]:
+        """Rows of requests in the order written; the house's rows of containers left out."""
+        return [row for row in reversed(recent_rows(self.ledger, 10_000, tenant)) if row.request_id]
+
+    def charged_nusd(self, tenant: str = "acme") -> int:
+        return sum(row.amount_nusd for row in self.rows() if row.account == tenant)
+
+    async def settled(self) -> None:
+        """Wait until no request runs."""
+        async with asyncio.timeout(10):
+            while self.service.ongoing or _open_holds(self.ledger):
+                await asyncio.sleep(0.01)
+
+    # -- the simulated platform ------------------------------------------------------------------------------------
+
+    async def control(self, method: str, path: str, body: object = None) -> Any:
+        assert self.pools is not None
+        async with self.session.request(method, f"{self.pools.base_url}/platform{path}", json=body) as response:
+            return await response.json()
+
+    async def fail(self, pool: str, kind: str, **more: object) -> None:
+        """Order a fault of a simulated pool."""
+        assert await self.control("POST", f"/pools/{pool}/fail", {"kind": kind, **more}) == {}
+
+    async def wake(self, *names: str) -> None:
+        """Containers of these pools, known to the router."""
+        for name in names:
+            self.service.warmups.start(name)
+        async with asyncio.timeout(30):
+            for name in names:
+                await self.service.live.pool(name).became_ready.wait()
+
+
+def _open_holds(ledger: Path) -> int:
+    with reading(ledger) as connection:
+        [count] = connection.execute("SELECT count(*) FROM holds").fetchone()
+    return int(count)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path,
+    files: Policy,
+    *,
+    clock: Clock | None = None,
+    environ: Mapping[str, str] | None = None,
+    agrees: bool = True,
+    **settings: Any,
+) -> AsyncIterator[Endpoint]:
+    """An endpoint over a policy that names its own endpoints. `agrees` False: the books are not looked at."""
+    place = folder / "policy"
+    place.mkdir(exist_ok=True)
+    (place / "policy.yaml").write_text(json.dumps(files), encoding="utf-8")
+    ledger = folder / "ledger.sqlite"
+    chosen = Settings(policy_paths=(place,), ledger=ledger, port=0, **{"grace_s": 1.0, **settings})
+    ticking = clock or ScaledClock(SPEEDUP)
+    service = Service(chosen, ticking, environ or {})
+    urls: list[str] = []
+    try:
+        await service.start()
+        server = Server(service, lambda url, _: urls.append(url))
+        running = asyncio.create_task(server.serve())
+        while not urls and not running.done():
+            await asyncio.sleep(0)
+        async with aiohttp.ClientSession() as session:
+            yield Endpoint(service, urls[0], place, session)
+        server.should_exit = True
+        await running
+    finally:
+        await service.stop()
+    if agrees:
+        books = verify(ledger, ticking.wall_us())
+        assert books.problems == ()
+        assert books.open_holds == 0
+
+
+@contextlib.asynccontextmanager
+async def before_scripts(
+    folder: Path, scripts: Mapping[str, Script], files: Policy | None = None, **more: Any
+) -> AsyncIterator[Endpoint]:
+    """An endpoint before servers that answer byte by byte, one for each pool named; the clock is real."""
+    async with contextlib.AsyncExitStack() as stack:
+        upstream = {name: await stack.enter_async_context(scripted(script)) for name, script in scripts.items()}
+        endpoints = {name: {"url": server.url, "always_on": 1} for name, server in upstream.items()}
+        text = {**(files or policy()), "endpoints": endpoints}
+        endpoint = await stack.enter_async_context(serving(folder, text, **{"clock": ScaledClock(), **more}))
+        endpoint.upstream = upstream
+        yield endpoint
+
+
+@contextlib.asynccontextmanager
+async def before_simulated(
+    folder: Path, files: Policy | None = None, *, speedup: float = SPEEDUP, awake: tuple[str, ...] = (), **more: Any
+) -> AsyncIterator[Endpoint]:
+    """An endpoint before simulated pools, on one clock."""
+    clock = ScaledClock(speedup)
+    text = files or policy()
+    draft = folder / "draft.yaml"
+    draft.write_text(json.dumps(text), encoding="utf-8")
+    compiled = load_policy([draft], environ={}, now_us=time.time_ns() // 1000, assume_deployed=True)
+    specs = [spec for spec in compiled.pools.values() if spec.engine == "vllm"]
+    rates = {spec.name: compiled.rates[spec.name].nusd_per_h for spec in specs}
+    pools = SimulatedPools(specs, rates, clock, seed=1)
+    base_url = await pools.start()
+    endpoints = {spec.name: {"url": f"{base_url}/pools/{spec.name}"} for spec in specs}
+    text = {**text, "platform": {"url": base_url}, "endpoints": endpoints}
+    try:
+        async with serving(folder, text, **{"clock": clock, "platform_poll_s": 2.0, **more}) as endpoint:
+            endpoint.pools = pools
+            await endpoint.wake(*awake)
+            yield endpoint
+    finally:
+        await pools.stop()
+
+
+def events(body: bytes) -> list[Any]:
+    """The data of each server-sent event, decoded; `[DONE]` as that text."""
+    texts = [line.removeprefix("data: ") for line in body.decode().split("\n\n") if line.startswith("data: ")]
+    return [text if text == "[DONE]" else json.loads(text) for text in texts]
