@@ -69,14 +69,15 @@ class Load:
         timeout = aiohttp.ClientTimeout(total=max(PATIENCE_AT_LEAST_S, PATIENCE_S / self._clock.speedup))
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
-            started_us = self._clock.mono_us()
-            running: list[asyncio.Task[Outcome]] = []
-            for planned in plan:
-                body = self._bodies.body(planned)
-                await self._clock.sleep(planned.at_s - (self._clock.mono_us() - started_us) / US_PER_S)
-                running.append(asyncio.create_task(self._send(session, planned, body)))
-                self._on_sent(planned)
-            return [await task for task in running]
+            async with asyncio.TaskGroup() as group:
+                started_us = self._clock.mono_us()
+                running: list[asyncio.Task[Outcome]] = []
+                for planned in plan:
+                    body = self._bodies.body(planned)
+                    await self._clock.sleep(planned.at_s - (self._clock.mono_us() - started_us) / US_PER_S)
+                    running.append(group.create_task(self._send(session, planned, body)))
+                    self._on_sent(planned)
+            return [task.result() for task in running]
 
     async def _send(self, session: aiohttp.ClientSession, planned: PlannedRequest, body: bytes) -> Outcome:
         exchange = _Exchange(self._clock)

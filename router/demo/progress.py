@@ -49,7 +49,8 @@ class Traffic:
                 await drawing
 
     async def _bar(self) -> None:
-        columns = (TextColumn("{task.fields[at]}"), BarColumn(bar_width=30), TextColumn("{task.fields[counts]}"))
+        done = TextColumn("{task.completed}/{task.total}")
+        columns = (TextColumn("{task.fields[at]}"), BarColumn(bar_width=24), done, TextColumn("{task.fields[counts]}"))
         with Progress(*columns, console=self._screen, auto_refresh=False) as progress:
             bar = progress.add_task("traffic", total=self._total, at="", counts="")
             try:

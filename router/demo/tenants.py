@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from pricing.money import NUSD_PER_USD, to_usd
+from pricing.money import NUSD_PER_USD, ceil_nusd, to_usd
 from router.demo.plan import PROFILES, TRIAL, PlannedRequest
 
 POLICY: Final = "policy.yaml"
@@ -19,8 +19,14 @@ TENANTS: Final = "tenants.yaml"
 NUSD_PER_OUTPUT_TOKEN: Final = 2_000
 """What an answer's token costs in the demo, about: $2 a million. Only the trial's budget is made from it."""
 
-TRIAL_SHARE: Final = 0.4
+TRIAL_PERCENT: Final = 40
 """Of what the trial tenant is going to ask for, its budget covers this much."""
+
+HUNDREDTH_CENT_NUSD: Final = NUSD_PER_USD // 10_000
+
+
+TRIAL_AT_LEAST_NUSD: Final = 6_000_000
+"""$0.006: room for two answers that have a container to themselves, however short the run is."""
 
 
 def new_keys() -> dict[str, str]:
@@ -31,8 +37,8 @@ def new_keys() -> dict[str, str]:
 def trial_budget_nusd(plan: Iterable[PlannedRequest]) -> int:
     """A budget that runs out midway, rounded up to a hundredth of a cent."""
     tokens = sum(planned.output_tokens for planned in plan if planned.tenant == TRIAL)
-    step = NUSD_PER_USD // 10_000
-    return (int(tokens * NUSD_PER_OUTPUT_TOKEN * TRIAL_SHARE) // step + 1) * step
+    wanted = max(TRIAL_AT_LEAST_NUSD, tokens * NUSD_PER_OUTPUT_TOKEN * TRIAL_PERCENT // 100)
+    return ceil_nusd(wanted, HUNDREDTH_CENT_NUSD) * HUNDREDTH_CENT_NUSD
 
 
 def write_policy(folder: Path, keys: Mapping[str, str], trial_nusd: int) -> None:

@@ -75,7 +75,7 @@ def test_a_run_in_which_all_agrees_has_no_problem() -> None:
 
 @pytest.mark.parametrize("boots", [0, 2])
 def test_one_boot_too_many_or_missing_is_seen(boots: int) -> None:
-    """18 s of 2,000 s are within one percent of the total, and still the check fails: boots are compared by themselves."""
+    """18 s of 2,000 s are less than one percent of the total, and still it fails: boots are compared by themselves."""
     problems = problems_of(replace(SUMMARY, sums=sums(boots)))
     assert abs(replace(SUMMARY, sums=sums(boots)).gap) < 0.01
     assert len(problems) == 1
