@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from policies.decision import Candidate, Decision, Reason, Rejection
 from pricing.money import format_usd, usd_number
 
@@ -95,6 +97,16 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "price_books": list(decision.price_books),
         "decided_us": decision.decided_us,
     }
+
+
+def as_record(decision: Decision) -> dict[str, Any]:
+    """The same for the ledger: pools that are on no ladder of the class are counted, not listed.
+
+    They are most of a large catalogue, and the same for every request of a class.
+    """
+    listed = [one for one in decision.rejected if one.reason is not Reason.CLASS]
+    brief = msgspec.structs.replace(decision, rejected=tuple(listed))
+    return {**as_json(brief), "off_ladder": len(decision.rejected) - len(listed)}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

@@ -31,8 +31,9 @@ def render_json(decision: Json) -> RenderableType:
     parts: list[RenderableType] = [Text(asked), _outcome(decision), Text()]
     if decision["candidates"]:
         parts += [_candidates_table(decision["candidates"]), Text()]
-    if decision["rejected"]:
-        parts += [_rejected_table(decision["rejected"]), Text()]
+    off_ladder = decision.get("off_ladder", 0)
+    if decision["rejected"] or off_ladder:
+        parts += [_rejected_table(decision["rejected"], off_ladder), Text()]
     footer = f"policy {decision['policy_version']} · prices {', '.join(decision['price_books'])}"
     return Group(*parts, Text(footer, style="dim"))
 
@@ -71,12 +72,12 @@ def _candidates_table(candidates: Sequence[Json]) -> Table:
     return table
 
 
-def _rejected_table(rejected: Sequence[Json]) -> Table:
+def _rejected_table(rejected: Sequence[Json], off_ladder: int) -> Table:
     table = _table()
     table.add_column("rejected", no_wrap=True)
     table.add_column("reason", no_wrap=True)
     table.add_column("because it", overflow="fold")
-    elsewhere = sum(one["reason"] == Reason.CLASS for one in rejected)
+    elsewhere = off_ladder + sum(one["reason"] == Reason.CLASS for one in rejected)
     for one in rejected:
         if one["reason"] != Reason.CLASS:
             table.add_row(one["pool"], one["reason"], one["detail"])

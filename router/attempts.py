@@ -13,7 +13,7 @@ from policies.decide import decide
 from policies.decision import Candidate, Decision, Reason
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
-from policies.policy import Payer
+from policies.policy import Limits, Payer
 from pools.backend import Backend, UpstreamRequest
 from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools
@@ -201,7 +201,7 @@ class Attempts:
 
     def _scopes(self, chain: Chain, pool: str) -> tuple[Scope, ...]:
         own = chain.caller.scopes(chain.request_class.name, chain.endpoint)
-        return (*own, Scope(ScopeKind.POOL, pool))
+        return (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
 
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
         """A stream's first frame is there. An answer that comes whole says nothing about its first token."""
@@ -281,12 +281,14 @@ def _payer(chain: Chain, cause: Cause) -> Payer:
     return chain.policy.failed_attempts[failure]
 
 
+def stated_cost_limit_nusd(limits: Limits) -> int | None:
+    """What all attempts of a chain may cost together, where the policy says so."""
+    return None if limits.chain_cost_limit_usd is None else parse_usd(limits.chain_cost_limit_usd)
+
+
 def _cost_limit_nusd(chain: Chain, first: Candidate) -> int:
-    """What all attempts of a chain may cost together. By default one boot is in it: without room for it, a request
-    whose warm pool failed could not move to any pool that is asleep.
+    """The same, where it does not. One boot is in it: without room for it, a request whose warm pool failed could not
+    move to any pool that is asleep.
     """
-    stated = chain.limits.chain_cost_limit_usd
-    if stated is not None:
-        return parse_usd(stated)
     boots = (cost_nusd(rung.rate.nusd_per_h, round(rung.boot_s * US_PER_S)) for rung in chain.request_class.ladder)
     return max(CHAIN_COST_TIMES * first.expected_charge_nusd, CHAIN_COST_AT_LEAST_NUSD) + max(boots)

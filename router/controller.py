@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from policies.decide import decide
 from policies.decision import Decision
 from policies.errors import UnknownModel
-from policies.explain import as_json
+from policies.explain import as_record
 from policies.names import Resolved, resolve
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
+from pools.classify import garbled
 from pools.failures import AttemptFailed, FailureClass
 from pools.spec import ModelKind
 from pricing.clock import US_PER_S, Clock
@@ -30,7 +31,7 @@ from pricing.errors import StoreUnavailable
 from pricing.ledger.rows import RequestRow
 from router.accounting import Attempt
 from router.answers import usage_of, with_cost
-from router.attempts import Attempts
+from router.attempts import Attempts, stated_cost_limit_nusd
 from router.baseline import baseline_nusd
 from router.bodies import RouteBody
 from router.callers import Caller
@@ -84,6 +85,7 @@ class Controller:
             total_deadline_us=total_us,
             client_deadline_us=None if timeout_s is None else min(total_us, started_us + round(timeout_s * US_PER_S)),
             endpoint=endpoint,
+            cost_limit_nusd=stated_cost_limit_nusd(limits),
         )
 
     def plan(self, asked: Parsed | RouteBody, caller: Caller, policy: Policy) -> Decision:
@@ -103,7 +105,8 @@ class Controller:
                 stream=asked.stream,
             )
             endpoint = CHAT_PATH
-        return decide(self.attempts.gatherer.facts(requirements, request_class, caller, policy, endpoint))
+        limit = stated_cost_limit_nusd(request_class.limits)
+        return decide(self.attempts.gatherer.facts(requirements, request_class, caller, policy, endpoint, limit))
 
     def requirements(self, parsed: Parsed, caller: Caller, policy: Policy) -> tuple[RequestClass, Requirements]:
         """What a request needs, with its prompt's size estimated from its bytes."""
@@ -160,7 +163,6 @@ class Controller:
     async def complete(self, chain: Chain) -> bytes:
         """The whole answer, with its cost in it, settled. Raises ApiError, Interrupted."""
         attempt, answer = await self.attempts.run(chain, lambda *given: self._try_complete(chain, *given))
-        self._count_usage(chain, attempt, answer.body)
         await self.attempts.answered(chain, attempt)
         body = with_cost(answer.body, attempt.charge_nusd)
         self._learn(chain)
@@ -169,9 +171,12 @@ class Controller:
 
     async def _try_complete(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Answer:
         answer = await backend.complete(request)
-        problem = problem_of(chain.parsed, answer.body)
-        if problem is not None:
+        try:
+            problem = problem_of(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise garbled("sent an answer that cannot be read") from None
+        if problem is not None:
             raise AttemptFailed(FailureClass.BAD_OUTPUT, problem, status=answer.status, body=answer.body)
         return answer
 
@@ -245,6 +250,7 @@ class Controller:
     # -- ending ----------------------------------------------------------------------------------------------------
 
     def _count_usage(self, chain: Chain, attempt: Attempt, body: bytes) -> None:
+        """The tokens of a whole answer. Raises msgspec.DecodeError and UnicodeDecodeError."""
         usage = usage_of(body) or {}
         attempt.prompt_tokens = usage.get("prompt_tokens")
         attempt.completion_tokens = usage.get("completion_tokens")
@@ -297,7 +303,7 @@ class Controller:
             completion_tokens=chain.completion_tokens,
             baseline_nusd=baseline_nusd(chain),
             policy_version=chain.policy.version,
-            decisions_json=msgspec.json.encode([as_json(decision) for decision in chain.decisions]),
+            decisions_json=msgspec.json.encode([as_record(decision) for decision in chain.decisions]),
             tags=chain.caller.tags,
         )
         pending, chain.pending = chain.pending, None

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from policies.decide import decide
 from policies.decision import Reason, Rejection
-from policies.explain import as_json, sentence
+from policies.explain import as_json, as_record, sentence
 from policies.explain_table import render
 from policies.facts import PastAttempt
 from policies.requirements import Tier
@@ -136,3 +136,12 @@ def test_a_lowered_tier_is_said() -> None:
     """The table shows both the tier in force and the one asked for."""
     lowered = decide(facts(needs("vision"), room=replace(NO_LIMIT, lower_tier=True)))
     assert "tier economy (lowered from standard)" in drawn(render(lowered))
+
+
+def test_a_record_counts_the_pools_of_other_classes() -> None:
+    """The ledger's form leaves them out by name, and is otherwise the same."""
+    decision = decide(facts(needs("vision")))
+    full, record = as_json(decision), as_record(decision)
+    listed = [one for one in full["rejected"] if one["reason"] != "class"]
+    assert record == {**full, "rejected": listed, "off_ladder": len(full["rejected"]) - len(listed)}
+    assert record["off_ladder"] > 0

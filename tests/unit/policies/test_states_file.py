@@ -49,4 +49,4 @@ def test_what_is_unknown_is_refused_with_its_line(tmp_path: Path, text: str, sai
 
 def test_every_field_of_a_state_can_be_written() -> None:
     """All but the instant of the snapshot, which is now."""
-    assert set(StateShape.model_fields) == set(PoolState.__dataclass_fields__) - {"as_of_us"}
+    assert set(StateShape.model_fields) == set(PoolState.__struct_fields__) - {"as_of_us"}
