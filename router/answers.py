@@ -64,13 +64,13 @@ def _priced(usage: bytes, cost: bytes) -> bytes:
 
 
 def texts_of(body: bytes) -> list[tuple[str | None, str, bool]]:
-    """Each choice of an answer as (finish reason, text, whether it calls tools)."""
+    """Each choice of an answer as (finish reason, text or refusal, whether it calls tools)."""
     found = []
     for choice in _CHOICES.decode(body).choices:
         if choice.message is None:
             found.append((choice.finish_reason, choice.text or "", False))
         else:
-            content = choice.message.get("content")
+            content = choice.message.get("content") or choice.message.get("refusal")
             text = content if isinstance(content, str) else ""
             calls = bool(choice.message.get("tool_calls") or choice.message.get("function_call"))
             found.append((choice.finish_reason, text, calls))

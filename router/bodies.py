@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -36,8 +36,8 @@ class RouteBody(_Strict):
     """A request described by its numbers: what `sluice explain` takes on its command line."""
 
     model: str
-    prompt_tokens: int = 0
-    max_tokens: int | None = None
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     tier: Tier | None = None
     features: list[Feature] = []
     stream: bool = False
@@ -47,6 +47,8 @@ def route_request(body: bytes) -> Parsed | RouteBody:
     """What `/v1/route` was sent: a chat or completion body as it would be sent to run, or its numbers alone."""
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.ValidationError as error:
+        raise ApiError("invalid_value", f"{error}; send one JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError("invalid_json", f"the body is not valid JSON: {error}; send one JSON object") from None
     if "messages" in fields:

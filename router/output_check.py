@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from router.answers import texts_of
 from router.inbound import Parsed
+
+EMPTY: Final = "the answer is empty"
 
 
 def problem_of(parsed: Parsed, body: bytes) -> str | None:
@@ -15,7 +19,7 @@ def problem_of(parsed: Parsed, body: bytes) -> str | None:
         if calls_tools or (finish_reason == "length" and parsed.max_tokens is not None):
             continue
         if not text.strip():
-            return "the answer is empty"
+            return EMPTY
         if parsed.json_schema is not None:
             from router.schema_check import breaks_schema  # costs 60 ms to import, and most never ask for a schema
 

@@ -46,7 +46,7 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
         missing = sorted(needs.features - frozenset().union(*(rung.pool.features for rung in rungs)))
         lacks = ", ".join(missing) or "this combination of features"
         return ApiError("feature_not_supported", f"no pool of '{chain.request_class.name}' supports {lacks}")
-    largest = max((rung.pool.max_model_len for rung in able), default=0)
+    largest = _largest_context(able)
     if able and needs.context_tokens > largest:
         about = "" if needs.prompt_exact else "about "
         bound = needs.output_bound // needs.sequences
@@ -59,6 +59,10 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
             metadata={"largest_context": largest},
         )
     return None
+
+
+def _largest_context(rungs: list[Rung]) -> int:
+    return max((rung.pool.max_model_len for rung in rungs), default=0)
 
 
 def _listed(chain: Chain, rung: Rung) -> bool:
@@ -90,7 +94,7 @@ def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None)
     text = f"{why}; tried {tried}" if tried else why
     last = failures[-1] if failures else ""
     if last == FailureClass.CONTEXT_OVERFLOW:
-        largest = max(rung.pool.max_model_len for rung in chain.request_class.ladder)
+        largest = _largest_context([rung for rung in chain.request_class.ladder if _listed(chain, rung)])
         metadata["largest_context"] = largest
         return ApiError(
             "context_length_exceeded", f"{text}; the largest context is {largest} tokens", metadata=metadata

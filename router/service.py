@@ -128,7 +128,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._poll_platform()
-        await self.accounting.flush_house()
+        await self._write_last_rows()
         await self.warmups.aclose()
         for backend in self.backends.values():
             await backend.aclose()
@@ -137,6 +137,13 @@ class Service:
         await self.session.close()
         await self.store.aclose()
         self._log.flush()
+
+    async def _write_last_rows(self) -> None:
+        try:
+            await self.accounting.write_unwritten()
+            await self.accounting.flush_house()
+        except StoreUnavailable as trouble:
+            self.events.emit(StoreTrouble("lost", str(trouble)))
 
     async def drain(self) -> None:
         """Let running requests end within the grace time, then end them with an error; every one is settled."""

@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from pools.backend import Frame, FrameKind, FrameStream
+from pools.failures import AttemptFailed, FailureClass
 from pools.splice import without_fields
 from pools.sse import FramePeek, peek
 from router.accounting import Attempt
 from router.answers import with_cost
 from router.inbound import Parsed
+from router.output_check import EMPTY
 
 # What routing asks of the engine beyond what the client did.
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
@@ -37,12 +39,20 @@ class Relay:
         self.bytes_sent = False
 
     async def first_content(self) -> None:
-        """Read up to the first frame that says something. Raises AttemptFailed while moving on is still free."""
+        """Read up to the first frame that says something. Raises AttemptFailed while moving on is still free, which
+        includes an answer that ends without having said anything.
+        """
         async for frame in self._frames:
             seen = peek(frame.data) if frame.kind is FrameKind.DATA else FramePeek()
             self._started.append((frame, seen))
+            if self._is_empty(seen):
+                raise AttemptFailed(FailureClass.BAD_OUTPUT, EMPTY)
             if seen.has_content or seen.finished or frame.kind is FrameKind.DONE:
                 return
+
+    def _is_empty(self, seen: FramePeek) -> bool:
+        """The only answer ends by itself, and nothing was said before."""
+        return not seen.has_content and self._parsed.choices == 1 and seen.finish_reasons == ((0, "stop"),)
 
     async def frames(self, leave_meter: Callable[[], int]) -> AsyncIterator[bytes]:
         """The bytes for the client, without `[DONE]`, which goes out once the money is written.

@@ -12,7 +12,6 @@ from fastapi import FastAPI, Query, Request, Response
 from pricing.budgets.caps import ScopeKind
 from pricing.budgets.store import CapStatus
 from pricing.clock import US_PER_S
-from pricing.errors import StoreUnavailable
 from pricing.money import usd_number
 from pricing.reports.costs import PageQuery, costs, usage
 from router.callers import Caller
@@ -65,8 +64,6 @@ async def _read(service: Service, page_of: PageOf, query: PageQuery) -> dict[str
         return await asyncio.to_thread(page_of, service.settings.ledger, query, service.clock.wall_us())
     except ValueError as error:
         raise ApiError("invalid_value", str(error)) from None
-    except StoreUnavailable as error:
-        raise ApiError("store_unavailable", str(error)) from None
 
 
 def _may_see(viewer: Caller, status: CapStatus) -> bool:

@@ -8,11 +8,17 @@ import msgspec
 from fastapi import Request, Response
 
 from router.callers import Caller, identify, identify_viewer
+from router.http.exchange import read_body
 from router.service import Service
 
 
 def reply(document: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(document), status, media_type="application/json")
+
+
+async def body_of(service: Service, request: Request) -> bytes:
+    """The whole body. Raises ApiError `request_too_large`."""
+    return await read_body(request.scope, request.receive, service.settings.max_body_bytes)
 
 
 def caller_of(service: Service, request: Request) -> Caller:

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 
 from policies.explain import as_json
 from policies.names import names
+from pricing.errors import StoreUnavailable
 from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
 from router.http.money import add_money_routes
-from router.http.replies import caller_of, reply, viewer_of
+from router.http.replies import body_of, caller_of, reply, viewer_of
 from router.past import past_json
 from router.service import Service
 
@@ -38,9 +39,9 @@ def build_rest(service: Service) -> FastAPI:
 
 
 def _add_errors(app: FastAPI) -> None:
-    def answer(error: ApiError) -> Response:
+    def answer(error: ApiError, **more: str) -> Response:
         headers = {name.decode(): value.decode() for name, value in error.headers()}
-        return Response(error.body(), error.status, headers)
+        return Response(error.body(), error.status, {**headers, **more})
 
     async def on_api_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)
@@ -49,7 +50,9 @@ def _add_errors(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            return answer(ApiError("method_not_allowed", f"{request.url.path} does not take {request.method}"))
+            allowed = (error.headers or {}).get("Allow", "")
+            text = f"{request.url.path} takes {allowed}, not {request.method}"
+            return answer(ApiError("method_not_allowed", text), allow=allowed)
         if error.status_code == 404:
             text = f"{request.method} {request.url.path} is not served here; docs/api.md lists what is"
             return answer(ApiError("unknown_url", text))
@@ -61,7 +64,16 @@ def _add_errors(app: FastAPI) -> None:
         param = ".".join(str(step) for step in first["loc"] if step not in ("body", "query", "path"))
         return answer(ApiError("invalid_value", f"'{param}': {first['msg']}", param=param or None))
 
+    async def on_store_unavailable(request: Request, error: Exception) -> Response:
+        return answer(ApiError("store_unavailable", str(error)))
+
+    async def on_fault(request: Request, error: Exception) -> Response:
+        """The server that runs us logs the error itself: it is raised again once this answer is out."""
+        return answer(ApiError("internal_error", "this is a fault of the endpoint; its log has more"))
+
     app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(StoreUnavailable, on_store_unavailable)
+    app.add_exception_handler(Exception, on_fault)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
 
@@ -126,7 +138,8 @@ def _add_routing(app: FastAPI, service: Service) -> None:
     async def route(request: Request) -> Response:
         """The decision that a request would get now, without running it."""
         caller = caller_of(service, request)
-        return reply(as_json(service.controller.plan(route_request(await request.body()), caller, service.policy)))
+        asked = route_request(await body_of(service, request))
+        return reply(as_json(service.controller.plan(asked, caller, service.policy)))
 
     @app.get("/v1/decisions/{request_id}")
     async def decision(request_id: str, request: Request) -> Response:
@@ -146,7 +159,7 @@ def _add_warmup(app: FastAPI, service: Service) -> None:
 
     @app.post("/warmup")
     async def warmup(request: Request) -> Response:
-        return await warm(request, WarmupBody.read(await request.body()))
+        return await warm(request, WarmupBody.read(await body_of(service, request)))
 
     @app.get("/warmup")
     async def warmup_by_get(request: Request, model: str | None = None, pool: str | None = None) -> Response:
