@@ -6,6 +6,7 @@ import gc
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 import uvicorn
 
