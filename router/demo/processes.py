@@ -58,6 +58,9 @@ class Child:
         except TimeoutError:
             await child.kill()
             raise child.failed(f"did not listen within {READY_WITHIN_S:.0f} s") from None
+        except asyncio.CancelledError:
+            await child.kill()
+            raise
         if not child.url:
             raise child.failed("ended before it listened")
         return child

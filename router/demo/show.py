@@ -1,4 +1,4 @@
-"""The tables at the end of a run. What they show is in the JSON too; nothing is decided here."""
+"""The tables at the end of a run. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from policies.policy import Policy
@@ -99,7 +100,7 @@ def _trouble(summary: Summary) -> Table:
         table.add_row(f"fallback: {cause}", "", str(count), "another pool was tried")
     for verdict in (Verdict.BROKEN, Verdict.REFUSED, Verdict.LOST):
         for why, count in summary.reasons(verdict).most_common():
-            table.add_row(f"{verdict}: {why}", "", str(count), _AFTERMATH[verdict])
+            table.add_row(escape(f"{verdict}: {why}"), "", str(count), _AFTERMATH[verdict])
     return table
 
 
@@ -141,8 +142,11 @@ def _by_tenant(summary: Summary) -> Table:
 
 def _sides(policy: Policy, summary: Summary) -> Table:
     table = _table(("pool",), (*PHASES, "ledger", "billed", "gap"))
-    for pool, phases in ((pool, summary.sums.by_pool[pool]) for pool in policy.pools if pool in summary.sums.by_pool):
+    for pool in policy.pools:
+        phases = summary.sums.by_pool.get(pool, dict.fromkeys(PHASES, 0))
         ledger, billed = sum(phases.values()), summary.bill[pool].billed_nusd
+        if not ledger and not billed:
+            continue
         amounts = [_usd(phases[phase]) for phase in PHASES]
         table.add_row(pool, *amounts, _usd(ledger), _usd(billed), f"{gap(ledger, billed):+.2%}")
     table.add_section()
@@ -172,7 +176,7 @@ def _verdict(screen: Console, summary: Summary) -> None:
     if not problems:
         screen.print("[bold green]It adds up[/]: no request lost, no cap exceeded, ledger and bill within 1%.")
     for problem in problems:
-        screen.print(f"[bold red]✗[/] {problem}", soft_wrap=True)
+        screen.print(f"[bold red]✗[/] {escape(problem)}", soft_wrap=True)
 
 
 def _usd(nusd: int) -> str:

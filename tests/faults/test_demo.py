@@ -43,7 +43,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     folder = tmp_path_factory.mktemp("demo")
     printed = io.StringIO()
     screen = Console(file=printed, width=100)
-    setting = Setting(speedup=10.0, seed=3, folder=folder)
+    setting = Setting(speedup=6.0, seed=3, folder=folder)
     policy, summary = asyncio.run(play(shipped_trace()[:REQUESTS], setting, screen))
     return Played(policy, summary, printed.getvalue(), folder)
 
