@@ -224,7 +224,11 @@ class Controller:
 
     async def _try_stream(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Relay:
         relay = Relay(await backend.stream(request), chain.parsed, attempt)
-        await relay.first_content()
+        try:
+            await relay.first_content()
+        except AttemptFailed:
+            await relay.aclose()
+            raise
         return relay
 
     async def _broke(self, chain: Chain, attempt: Attempt, failure: AttemptFailed, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""A whole endpoint inside a test: service, ASGI application and uvicorn on a free port, before scripted or simulated pools.
+"""A whole endpoint inside a test: service, application and uvicorn on a free port, before scripted or simulated pools.
 
 Policies are written as dicts (JSON is YAML), so that a test changes the one key that it is about. When an endpoint
 ends, its books must agree whatever happened: `sluice ledger verify` finds nothing and no hold is open.
@@ -138,8 +138,8 @@ class Endpoint:
     async def requests(self, count: int) -> list[RequestRow]:
         """The newest summaries, newest first, once there are that many: a client may see its answer a moment before."""
         async with asyncio.timeout(10):
-            while len(found := recent_requests(self.ledger, 1_000)) < count:
-                await asyncio.sleep(0.01)
+            while len(found := await asyncio.to_thread(recent_requests, self.ledger, 1_000)) < count:
+                pass
         return found
 
     async def request(self) -> RequestRow:
@@ -156,8 +156,8 @@ class Endpoint:
     async def settled(self) -> None:
         """Wait until no request runs."""
         async with asyncio.timeout(10):
-            while self.service.ongoing or _open_holds(self.ledger):
-                await asyncio.sleep(0.01)
+            while await asyncio.to_thread(_open_holds, self.ledger) or self.service.ongoing:
+                pass
 
     # -- the simulated platform ------------------------------------------------------------------------------------
 
@@ -203,15 +203,14 @@ async def serving(
     chosen = Settings(policy_paths=(place,), ledger=ledger, port=0, **{"grace_s": 1.0, **settings})
     ticking = clock or ScaledClock(SPEEDUP)
     service = Service(chosen, ticking, environ or {})
-    urls: list[str] = []
+    listens: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     try:
         await service.start()
-        server = Server(service, lambda url, _: urls.append(url))
+        server = Server(service, lambda url, _: listens.set_result(url))
         running = asyncio.create_task(server.serve())
-        while not urls and not running.done():
-            await asyncio.sleep(0)
+        await listens
         async with aiohttp.ClientSession() as session:
-            yield Endpoint(service, urls[0], place, session)
+            yield Endpoint(service, listens.result(), place, session)
         server.should_exit = True
         await running
     finally:
