@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import ValidationError
 
 from policies.schema import PolicyFile
+from pricing.book import is_book
 from pricing.errors import FileProblem
 from pricing.yamlfile import Document, read_yaml, validate
 
@@ -150,6 +151,9 @@ def read_set(paths: Sequence[Path]) -> FileSet:
 
 def _shape_of(document: Document) -> tuple[PolicyFile, list[str]]:
     """A file's shape, and the problems of its unknown keys. Raises FileProblem where anything else is wrong."""
+    if is_book(document.data):
+        text = "this is a price book; put it into a folder of its own, and name that folder under price_books:"
+        raise FileProblem([document.problem((), text)])
     try:
         return validate(document, PolicyFile), []
     except FileProblem as error:

@@ -105,6 +105,13 @@ class PriceBook:
         return self.region_thousandths[region]
 
 
+def is_book(data: object) -> bool:
+    """Whether a file's data is meant as a price book: it has no `version`, and a provider or a list of GPUs."""
+    if not isinstance(data, Mapping) or "version" in data:
+        return False
+    return "provider" in data or isinstance(data.get("gpus"), list)
+
+
 def load_book(path: Path) -> PriceBook:
     """Read one book. Raises FileProblem with file:line for everything that is wrong with it."""
     document = read_yaml(path)

@@ -61,7 +61,7 @@ def parse_yaml(text: str, path: Path) -> Document:
         tree = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise FileProblem([f"{path}:{line}: {_first_line(error.problem)}; keep one of the two"]) from None
+        raise FileProblem([f"{path}:{line}: {_repeated_key(error.problem)}; keep one of the two"]) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise FileProblem([f"{path}:{line}: not valid YAML: {_first_line(error.problem or error.context)}"]) from None
@@ -69,6 +69,12 @@ def parse_yaml(text: str, path: Path) -> Document:
         raise FileProblem([f"{path}:1: not valid YAML: {_first_line(str(error))}"]) from None
     lines: dict[Path_, int] = {(): 1}
     return Document(path, _plain(tree, (), lines), lines)
+
+
+def _repeated_key(text: str | None) -> str:
+    """The key out of the parser's sentence, which also quotes both values: one of them may be a secret."""
+    quoted = (text or "").split('"')
+    return f"repeated key '{quoted[1]}'" if len(quoted) > 1 else "repeated key"
 
 
 def _first_line(text: str | None) -> str:
@@ -119,17 +125,20 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def _say(document: Document, model: type[BaseModel], base: Path_, detail: Any) -> str:
     steps: Path_ = tuple(step for step in detail["loc"] if step != "[key]")
     where = _known_steps(document, base, steps)
-    name = ".".join(str(step) for step in (*base, *where)) or "the file"
+    name = ".".join(str(step) for step in (*base, *where))
     if detail["type"] == "extra_forbidden":
         allowed = sorted(_fields_at(model, where[:-1]))
         hint = nearest(str(where[-1]), allowed) or (f"; known keys: {', '.join(allowed)}" if allowed else "")
         return document.problem((*base, *where), f"unknown key '{where[-1]}'{hint}")
     if detail["type"] == "missing":
         return document.problem((*base, *where), f"'{name}' is missing; add it")
+    shown_name = f"'{name}'" if name else "this file"
+    if detail["type"] in ("model_type", "dict_type"):
+        return document.problem((*base, *where), f"{shown_name} must be a table, `key: value` on each line")
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     shown = detail.get("input")
     got = f", not {shown!r}" if isinstance(shown, str | int | float) and repr(shown) not in message else ""
-    return document.problem((*base, *where), f"'{name}': {message[:1].lower()}{message[1:]}{got}")
+    return document.problem((*base, *where), f"{shown_name}: {message[:1].lower()}{message[1:]}{got}")
 
 
 def _known_steps(document: Document, base: Path_, steps: Path_) -> Path_:

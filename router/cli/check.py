@@ -1,7 +1,7 @@
 """`sluice check`: are these policy files right? Each argument is a set of its own: a file, or a folder as one set.
 
-In a folder, files that say `standalone: true` are sets of their own too. Exit status 0 when everything is right, 1 when
-something is wrong.
+In a folder, files that say `standalone: true` are sets of their own too. Price books, by file or folder, are checked as
+what they are. Exit status 0 when everything is right, 1 when something is wrong.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from policies.schema import PolicyFile
 from pools.catalog_load import load_catalog
 from pools.memory import fit
 from pools.spec import CaseSpec
+from pricing.book import is_book, load_books
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
+from pricing.yamlfile import read_yaml
 
 ALL = "all"
 
@@ -31,7 +33,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One set that was checked. `version` is None where something is wrong; `files` are those of a folder's set."""
+    """One set that was checked. `version` is None for price books and where something is wrong.
+
+    `files` are those of a folder's set; `books` counts price books, which are no part of a set.
+    """
 
     name: str
     version: str | None
@@ -39,15 +44,17 @@ class Verdict:
     pools: int
     problems: tuple[str, ...]
     files: tuple[str, ...] = ()
+    books: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
             "path": self.name,
             "files": list(self.files),
-            "ok": self.version is not None,
+            "ok": not self.problems,
             "policy_version": self.version,
             "classes": self.classes,
             "pools": self.pools,
+            "price_books": self.books,
             "problems": list(self.problems),
         }
 
@@ -86,13 +93,26 @@ def _sets(paths: Sequence[Path]) -> Iterable[Path]:
             yield path
             continue
         files = policy_files([path])
+        if all(_has_book(file) for file in files):
+            yield path
+            continue
         together = set_files(path)
         if together:
             yield path
         yield from (file for file in files if file not in together)
 
 
+def _has_book(path: Path) -> bool:
+    """False for a file that cannot be read: reading it as a policy says why."""
+    try:
+        return is_book(read_yaml(path).data)
+    except FileProblem:
+        return False
+
+
 def _verdict(path: Path, no_environment: bool) -> Verdict:
+    if all(_has_book(file) for file in policy_files([path])):
+        return _books_verdict(path)
     now_us = SystemClock().wall_us()
     try:
         files = tuple(str(file) for file in set_files(path)) if path.is_dir() else ()
@@ -100,6 +120,13 @@ def _verdict(path: Path, no_environment: bool) -> Verdict:
     except FileProblem as error:
         return Verdict(str(path), None, 0, 0, tuple(error.problems), files)
     return Verdict(str(path), policy.version, len(policy.classes), len(policy.pools), (), files)
+
+
+def _books_verdict(path: Path) -> Verdict:
+    try:
+        return Verdict(str(path), None, 0, 0, (), books=len(load_books(path)))
+    except FileProblem as error:
+        return Verdict(str(path), None, 0, 0, tuple(error.problems))
 
 
 def _cases(wanted: str) -> list[Verdict]:
@@ -127,15 +154,25 @@ def _print(verdicts: Sequence[Verdict]) -> None:
             own = [problem for problem in verdict.problems if problem.startswith(f"{file}:")]
             _print_one(file, own, "read")
         others = [one for one in verdict.problems if not one.startswith(tuple(f"{file}:" for file in verdict.files))]
-        what = f"{verdict.classes} classes, {verdict.pools} pools, version {verdict.version}"
         if verdict.version or others or not verdict.files:
-            _print_one(verdict.name, others, what)
+            _print_one(verdict.name, others, _summary(verdict))
+
+
+def _summary(verdict: Verdict) -> str:
+    if verdict.books:
+        return _count(verdict.books, "price book")
+    held = f"{_count(verdict.classes, 'class', 'es')}, {_count(verdict.pools, 'pool')}"
+    return f"{held}, version {verdict.version}"
+
+
+def _count(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 def _print_one(name: str, problems: Sequence[str], what: str) -> None:
     if not problems:
         typer.echo(f"{name}: ok ({what})")
         return
-    typer.echo(f"{name}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    typer.echo(f"{name}: {_count(len(problems), 'problem')}")
     for problem in problems:
         typer.echo(f"  {problem}")

@@ -140,7 +140,7 @@ def test_aliases_drained_and_payers(acme: Policy) -> None:
 KEY = f"keys: [{{id: k, sha256: {HASH_A}}}]"
 MISTAKES = [
     ("unknown key", BASE + "clases: {}\n", "8: unknown key 'clases'; did you mean 'classes'?"),
-    ("repeated key", BASE + "version: 1\n", "8: found duplicate key"),
+    ("repeated key", BASE + "version: 1\n", "8: repeated key 'version'"),
     ("unknown pool", BASE.replace("fp16-t4", "fp16-t5"), "6: class 'chat' lists pool 'qwen3-4b-fp16-t5'"),
     ("did you mean", BASE.replace("fp16-t4", "fp16-t5"), "did you mean 'qwen3-4b-fp16-t4'?"),
     (

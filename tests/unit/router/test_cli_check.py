@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from policies.fileset import SHIPPED_DEFAULT, SHIPPED_FOLDER
 from pools.catalog_load import load_catalog
+from pricing.book import SHIPPED_FOLDER as BOOKS
 from pricing.errors import FileProblem
 from router.cli.check import app
 from support.choosing import write_policy
@@ -44,7 +46,7 @@ def test_a_folder_is_checked_as_one_set(tmp_path: Path) -> None:
     write_policy(tmp_path, "version: 1\naliases: {gpt: chat}\n", "names.yaml")
     result = RUN.invoke(app, [str(tmp_path)])
     assert result.exit_code == 0
-    assert result.output.splitlines()[-1].startswith(f"{tmp_path}: ok (1 classes, 1 pools, version ")
+    assert result.output.splitlines()[-1].startswith(f"{tmp_path}: ok (1 class, 1 pool, version ")
 
 
 def test_files_are_sets_of_their_own(tmp_path: Path) -> None:
@@ -100,3 +102,37 @@ def test_the_schema_describes_the_shipped_files() -> None:
         jsonschema.validate(right, schema)
     with pytest.raises(jsonschema.ValidationError, match="clases"):
         jsonschema.validate({**document, "clases": {}}, schema)
+
+
+def test_price_books_are_checked_as_what_they_are(tmp_path: Path) -> None:
+    """A folder of price books is right; in a copy, a negative and a missing price each have their line."""
+    assert RUN.invoke(app, [str(BOOKS)]).output == f"{BOOKS}: ok ({len(list(BOOKS.glob('*.yaml')))} price books)\n"
+    book = tmp_path / "book.yaml"
+    text = (BOOKS / "modal-2026-10.yaml").read_text(encoding="utf-8")
+    book.write_text(text.replace("gpu: T4, usd_per_hour: 0.59", "gpu: T4, usd_per_hour: -0.59"), encoding="utf-8")
+    line = 1 + text[: text.index("gpu: T4")].count("\n")
+    result = RUN.invoke(app, ["--json", str(book)])
+    verdict = json.loads(result.output)[0]
+    assert result.exit_code == 1
+    assert not verdict["ok"]
+    assert [problem.split(": ")[0] for problem in verdict["problems"]] == [f"{book}:{line}"]
+
+
+def test_a_price_book_among_policy_files_says_where_it_belongs(tmp_path: Path) -> None:
+    """One sentence, not one unknown key for each line of the book."""
+    write_policy(tmp_path, GOOD, "classes.yaml")
+    shutil.copy(BOOKS / "runpod-flex.yaml", tmp_path)
+    result = RUN.invoke(app, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert "runpod-flex.yaml:1: this is a price book; put it into a folder of its own" in result.output
+    assert "unknown key" not in result.output
+
+
+def test_what_yaml_says_is_said_in_our_words(tmp_path: Path) -> None:
+    """A repeated key is named without its values, one of which may be a secret; what is no table is told so."""
+    twice = write_policy(tmp_path, "version: 1\nplatform: {url: one-secret}\nplatform: {url: two-secret}\n", "a.yaml")
+    text = write_policy(tmp_path, "just words\n", "b.yaml")
+    output = RUN.invoke(app, [str(twice), str(text)]).output
+    assert f"{twice}:3: repeated key 'platform'; keep one of the two" in output
+    assert "secret" not in output
+    assert f"{text}:1: this file must be a table" in output
