@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import LedgerRow, RequestRow, RowKind, SchemaResult
 
 ROW_COLUMNS: Final = LedgerRow.__struct_fields__
 REQUEST_COLUMNS: Final = RequestRow.__struct_fields__
@@ -19,14 +19,18 @@ _row_fields = attrgetter(*ROW_COLUMNS)
 _request_fields = attrgetter(*REQUEST_COLUMNS)
 _KIND: Final = ROW_COLUMNS.index("kind")
 _ESTIMATED: Final = ROW_COLUMNS.index("estimated")
+_ROW_TAGS: Final = ROW_COLUMNS.index("tags")
+_SCHEMA_RESULT: Final = ROW_COLUMNS.index("schema_result")
 _STREAM: Final = REQUEST_COLUMNS.index("stream")
+_REQUEST_TAGS: Final = REQUEST_COLUMNS.index("tags")
+_SCHEMA_ASKED: Final = REQUEST_COLUMNS.index("schema_asked")
 _row_json = msgspec.json.Decoder(LedgerRow)
 
 
 def row_values(row: LedgerRow) -> list[Any]:
     """One value per column of `ledger_rows`, in the order of ROW_COLUMNS. Words of enums become plain text."""
     values = [_text(value) if isinstance(value, str) else value for value in _row_fields(row)]
-    values[-1] = tags_text(row.tags)
+    values[_ROW_TAGS] = tags_text(row.tags)
     return values
 
 
@@ -35,14 +39,16 @@ def row_from(values: Sequence[Any]) -> LedgerRow:
     fields = list(values)
     fields[_KIND] = RowKind(fields[_KIND])
     fields[_ESTIMATED] = bool(fields[_ESTIMATED])
-    fields[-1] = tags_from(fields[-1])
+    fields[_ROW_TAGS] = tags_from(fields[_ROW_TAGS])
+    if fields[_SCHEMA_RESULT] is not None:
+        fields[_SCHEMA_RESULT] = SchemaResult(fields[_SCHEMA_RESULT])
     return LedgerRow(*fields)
 
 
 def request_values(request: RequestRow) -> list[Any]:
     """One value per column of `requests`, in the order of REQUEST_COLUMNS."""
     values = [_text(value) if isinstance(value, str) else value for value in _request_fields(request)]
-    values[-1] = tags_text(request.tags)
+    values[_REQUEST_TAGS] = tags_text(request.tags)
     return values
 
 
@@ -50,7 +56,8 @@ def request_from(values: Sequence[Any]) -> RequestRow:
     """The summary that `request_values` wrote."""
     fields = list(values)
     fields[_STREAM] = bool(fields[_STREAM])
-    fields[-1] = tags_from(fields[-1])
+    fields[_REQUEST_TAGS] = tags_from(fields[_REQUEST_TAGS])
+    fields[_SCHEMA_ASKED] = bool(fields[_SCHEMA_ASKED])
     return RequestRow(*fields)
 
 

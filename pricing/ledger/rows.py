@@ -21,6 +21,14 @@ class RowKind(StrEnum):
     ADJUSTMENT = "adjustment"  # difference when container counts were learnt late
 
 
+class SchemaResult(StrEnum):
+    """Whether an answer kept to the JSON schema that was asked for."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    CUT = "cut"  # by the client's own `max_tokens`: nobody can tell
+
+
 class House(StrEnum):
     """Accounts that carry what no tenant caused. No tenant may take such a name."""
 
@@ -63,6 +71,7 @@ class LedgerRow(msgspec.Struct, frozen=True):
     completion_tokens: int | None = None
     estimated: bool = False
     tags: tuple[str, ...] = ()
+    schema_result: SchemaResult | None = None  # None: no schema was asked for, or there was no whole answer to judge
 
 
 class RequestRow(msgspec.Struct, frozen=True):
@@ -93,3 +102,4 @@ class RequestRow(msgspec.Struct, frozen=True):
     policy_version: str
     decisions_json: bytes
     tags: tuple[str, ...] = ()
+    schema_asked: bool = False  # the request came with a JSON schema; attempt rows say how it was kept

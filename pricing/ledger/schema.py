@@ -12,7 +12,7 @@ the column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants m
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, false
 
 metadata = MetaData()
 Big = BigInteger().with_variant(Integer, "sqlite")  # 64 bits on every database
@@ -45,6 +45,7 @@ ledger_rows = Table(
     Column("completion_tokens", Big),
     Column("estimated", Boolean, nullable=False),
     Column("tags", Text, nullable=False),
+    Column("schema_result", Text),
 )
 Index("ix_ledger_rows_request_id", ledger_rows.c.request_id, sqlite_where=ledger_rows.c.request_id.isnot(None))
 
@@ -73,6 +74,7 @@ requests = Table(
     Column("policy_version", Text, nullable=False),
     Column("decisions_json", LargeBinary, nullable=False),
     Column("tags", Text, nullable=False),
+    Column("schema_asked", Boolean, nullable=False, server_default=false()),
 )
 
 holds = Table(

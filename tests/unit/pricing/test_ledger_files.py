@@ -19,7 +19,7 @@ from pricing.ledger.codec import (
     row_values,
 )
 from pricing.ledger.read import find_request, recent_requests, recent_rows
-from pricing.ledger.rows import House
+from pricing.ledger.rows import House, SchemaResult
 from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
 from support.ledgers import write_small_ledger
@@ -78,6 +78,19 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
         ensure_current(path)
 
 
+def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
+    """A file from before schemas were counted keeps its rows; of their answers nothing is known."""
+    path = tmp_path / "ledger.sqlite"
+    write_small_ledger(path)
+    rows, requests = recent_rows(path, 100), recent_requests(path, 100)
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE ledger_rows DROP COLUMN schema_result")
+        connection.execute("ALTER TABLE requests DROP COLUMN schema_asked")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    ensure_current(path)
+    assert (recent_rows(path, 100), recent_requests(path, 100)) == (rows, requests)
+
+
 def test_an_interrupted_creation_leaves_an_empty_file(tmp_path: Path) -> None:
     """All tables come in one transaction: a file has every table or none."""
     path = tmp_path / "ledger.sqlite"
@@ -92,12 +105,21 @@ def test_an_interrupted_creation_leaves_an_empty_file(tmp_path: Path) -> None:
 
 def test_rows_survive_their_columns_and_their_json() -> None:
     """What is written is what is read, enums and tags included; plain text goes into the file."""
-    written = row("r:1", 5, House.FAILED, tenant="acme", tags=("a", 'b"c'), ttft_us=3, estimated=True)
+    written = row(
+        "r:1",
+        5,
+        House.FAILED,
+        tenant="acme",
+        tags=("a", 'b"c'),
+        ttft_us=3,
+        estimated=True,
+        schema_result=SchemaResult.CUT,
+    )
     values = row_values(written)
     assert all(type(value) in (str, int, bool, type(None)) for value in values)
     assert row_from(values) == written
     assert row_from_json(row_to_json(written)) == written
-    summary = request("r", tags=("x",), stream=True, error_code="budget_exceeded", pool=None)
+    summary = request("r", tags=("x",), stream=True, error_code="budget_exceeded", pool=None, schema_asked=True)
     assert request_from(request_values(summary)) == summary
 
 
