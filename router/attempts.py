@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from policies.ask import kv_tokens_free
 from policies.decide import decide
 from policies.decision import Candidate, Decision, Reason
 from policies.facts import PastAttempt
@@ -222,7 +223,6 @@ class Attempts:
         """The attempt failed. Raises ApiError when the chain ends with it."""
         rule = FALLBACK[failure.failure]
         name = attempt.pool.name
-        state = self.live.state(name)
         payer = chain.policy.failed_attempts.get(failure.failure, rule.payer)
         settlement = await self.accounting.close(attempt, str(failure.failure), payer)
         self._close(chain, attempt, settlement, str(failure.failure), failure.detail)
@@ -230,7 +230,8 @@ class Attempts:
         self.live.failed(name, failure, chain.requirements.total_tokens, chain.limits)
         if failure.failure is FailureClass.MISCONFIGURED:
             self.events.emit(PoolMisconfigured(name, failure.detail))
-        free = chain.policy.fits[name].kv_tokens * max(1, state.ready) - state.kv_tokens_in_flight
+        rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)
+        free = kv_tokens_free(rung, self.live.state(name))
         chain.past.append(PastAttempt(name, failure.failure, max(0, free), attempt.pool.max_model_len))
         seconds = (self.clock.mono_us() - attempt.dispatched_us) / US_PER_S
         chain.reports.append(
