@@ -17,6 +17,7 @@ from pricing.reports.spans import instant_text
 
 BASELINE: Final = "all on the premium pool of each request's class; boot and idle are in neither side"
 _AMOUNTS: Final = ("charged", "house", "busy", "baseline", "saving")
+_SCHEMAS: Final = ("schema_kept", "schema_broken", "schema_cut")
 
 
 def as_table(report: Report) -> RenderableType:
@@ -28,13 +29,14 @@ def as_table(report: Report) -> RenderableType:
     table = Table(title=f"Spent from {window}", title_justify="left", show_footer=False)
     for name in report.by:
         table.add_column(name)
-    for name in ("requests", "served", "tokens in", "tokens out", *_AMOUNTS):
+    schemas = "pool" in report.by or any(_schemas(report.total))
+    for name in ("requests", "served", "tokens in", "tokens out", *(["schemas kept"] if schemas else []), *_AMOUNTS):
         table.add_column(name, justify="right")
     for line in report.lines:
-        table.add_row(*line.key, *_cells(line))
+        table.add_row(*line.key, *_cells(line, schemas))
     if report.by:
         table.add_section()
-        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total), style="bold")
+        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total, schemas), style="bold")
     parts: list[RenderableType] = [table]
     if report.separate:
         parts.append(_house_table(report))
@@ -50,13 +52,17 @@ def as_csv(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     counts = ("requests", "served", "prompt_tokens", "completion_tokens")
-    writer.writerow([*report.by, "account", *counts, *(f"{name}_usd" for name in _AMOUNTS), "total_usd", "container_s"])
+    amounts_usd = [f"{name}_usd" for name in _AMOUNTS]
+    columns = [*counts, *amounts_usd, "total_usd", "container_s", *_SCHEMAS, "schema_compliance"]
+    writer.writerow([*report.by, "account", *columns])
     for line in report.lines:
         amounts = [_exact(amount) for amount in (*_amounts(line), line.busy_nusd)]
-        writer.writerow([*line.key, "", *_counts(line), *amounts, ""])
+        compliance = "" if line.schema_compliance is None else f"{line.schema_compliance:.6f}"
+        writer.writerow([*line.key, "", *_counts(line), *amounts, "", *_schemas(line), compliance])
     for house in report.separate:
         amounts = ["", _exact(house.amount_nusd), "", "", "", _exact(house.amount_nusd)]
-        writer.writerow([*house.key, house.account, "", "", "", "", *amounts, f"{house.duration_us / 1e6:.6f}"])
+        seconds = f"{house.duration_us / 1e6:.6f}"
+        writer.writerow([*house.key, house.account, "", "", "", "", *amounts, seconds, "", "", "", ""])
     return out.getvalue()
 
 
@@ -88,11 +94,25 @@ def _house_table(report: Report) -> Table:
     return table
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Line, schemas: bool) -> list[str]:
     amounts = ["-" if amount is None else format_usd(amount, 6) for amount in _amounts(line)]
     if line.saving_nusd is not None:
         amounts[-1] += f" ({100 * line.saving_nusd / line.baseline_nusd:.0f}%)"
-    return [*(f"{count:,}" for count in _counts(line)), *amounts]
+    kept = [_kept(line)] if schemas else []
+    return [*(f"{count:,}" for count in _counts(line)), *kept, *amounts]
+
+
+def _kept(line: Line) -> str:
+    """The share of judged answers that kept to their schema, of how many; answers that were cut stand beside it."""
+    cut = f" +{line.schema_cut:,} cut" if line.schema_cut else ""
+    judged = line.schema_kept + line.schema_broken
+    if not judged:
+        return cut.strip() or "-"
+    return f"{1000 * line.schema_kept // judged / 10:g}% of {judged:,}{cut}"  # rounded down: 100% is every one
+
+
+def _schemas(line: Line) -> tuple[int, int, int]:
+    return line.schema_kept, line.schema_broken, line.schema_cut
 
 
 def _counts(line: Line) -> tuple[int, int, int, int]:
@@ -115,6 +135,8 @@ def _line_json(by: Sequence[str], line: Line) -> dict[str, Any]:
         "served": line.served,
         "prompt_tokens": line.prompt_tokens,
         "completion_tokens": line.completion_tokens,
+        **dict(zip(_SCHEMAS, _schemas(line), strict=True)),
+        "schema_compliance": line.schema_compliance,
         **{f"{name}_nusd": amount for name, amount in amounts.items()},
         **{f"{name}_usd": None if amount is None else usd_number(amount) for name, amount in amounts.items()},
     }

@@ -7,6 +7,9 @@ is in exactly one line, so the lines add up to the ledger to the nano-dollar.
 
 The saving compares busy cost with the baseline: what each request that was served would have been expected to cost on
 the premium pool of its class. Boot and idle are in neither.
+
+How answers kept to the JSON schemas that were asked for is counted by attempt, so that an answer that broke its schema
+counts at the pool that gave it, also when another pool answered after it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pricing.ledger.read import reading
-from pricing.ledger.rows import House
+from pricing.ledger.rows import House, SchemaResult
 from pricing.yamlfile import nearest
 
 _LAST = "(SELECT {column} FROM ledger_rows a WHERE a.request_id = r.request_id ORDER BY a.attempt DESC, a.seq LIMIT 1)"
@@ -59,7 +62,7 @@ class Line:
     """One group. `key` has one value per grouping, "-" where there is none. Money in nano-dollars.
 
     `house_nusd` is what the house paid for the group's requests; `baseline_nusd` the premium pool's expected charge for
-    those served.
+    those served. `schema_kept`, `schema_broken` and `schema_cut` count answers to requests with a JSON schema.
     """
 
     key: tuple[str, ...]
@@ -70,6 +73,15 @@ class Line:
     charged_nusd: int = 0
     house_nusd: int = 0
     baseline_nusd: int = 0
+    schema_kept: int = 0
+    schema_broken: int = 0
+    schema_cut: int = 0
+
+    @property
+    def schema_compliance(self) -> float | None:
+        """Share of the answers that could be judged which kept to their schema; None where there was none."""
+        judged = self.schema_kept + self.schema_broken
+        return self.schema_kept / judged if judged else None
 
     @property
     def busy_nusd(self) -> int:
@@ -168,10 +180,19 @@ class _Query:
         sums = [
             f"sum(CASE WHEN {paid_by_house} THEN 0 ELSE l.amount_nusd END)",
             f"sum(CASE WHEN {paid_by_house} THEN l.amount_nusd ELSE 0 END)",
+            *(f"coalesce(sum(l.schema_result = '{result}'), 0)" for result in SchemaResult),
         ]
         source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
-        for key, (charged, house) in self._rows("l", by, sums, source, f"l.account NOT IN ({_words(_NO_REQUEST)})"):
-            yield Line(key, charged_nusd=charged, house_nusd=house)
+        where = f"l.account NOT IN ({_words(_NO_REQUEST)})"
+        for key, (charged, house, kept, broken, cut) in self._rows("l", by, sums, source, where):
+            yield Line(
+                key,
+                charged_nusd=charged,
+                house_nusd=house,
+                schema_kept=kept,
+                schema_broken=broken,
+                schema_cut=cut,
+            )
 
     def requests(self) -> Iterable[Line]:
         by = [dimension.request for dimension in self._dimensions]

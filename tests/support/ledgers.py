@@ -1,7 +1,8 @@
 """A small ledger whose sums a test can do by hand.
 
-Day 1, 2026-01-01: acme asks three times on l4 (one falls back to a10 after a failure that the house pays), globex once;
-one request of acme is refused. Day 2: acme once more, cut with an overrun. Pools boot and idle on both days.
+Day 1, 2026-01-01: acme asks three times on l4 (one falls back to a10 after a bad answer that the house pays), globex
+once; one request of acme is refused. Three of these requests have a JSON schema, which the bad answer broke. Day 2:
+acme once more, cut with an overrun. Pools boot and idle on both days.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Settlement
 from pricing.clock import ManualClock
-from pricing.ledger.rows import House, LedgerRow, RowKind
+from pricing.ledger.rows import House, LedgerRow, RowKind, SchemaResult
 from support.money import GLOBEX, POOL, UTC, cap, caps, house_row, request, row, wish
 from support.values import replace
 
@@ -29,14 +30,18 @@ def write_small_ledger(path: Path) -> None:
 async def _write(path: Path) -> None:
     store = SqliteStore(path, ManualClock(DAY_1), caps(cap(10**12), cap(10**12, scope="pool:l4"), zone=UTC))
     await _serve(store, "a", row("a:1", 1_000, at_us=DAY_1))
-    await _serve(store, "b", row("b:1", 2_000, at_us=DAY_1, tags=("batch",)))
-    failed = row("c:1", 300, House.FAILED, tenant="acme", outcome="unavailable", at_us=DAY_1)
+    await _serve(store, "b", row("b:1", 2_000, at_us=DAY_1, tags=("batch",), schema_result=SchemaResult.KEPT))
+    failed = row("c:1", 300, House.FAILED, tenant="acme", outcome="bad_output", at_us=DAY_1)
+    failed = replace(failed, schema_result=SchemaResult.BROKEN)
     answered = row("c:2", 4_000, at_us=DAY_1, pool="a10", gpu="A10", model="qwen3-8b", tier="premium")
+    answered = replace(answered, schema_result=SchemaResult.KEPT)
     await store.open(wish("c:1", 300))
     await store.settle_and_open(Settlement("c:1", 0, (failed,)), wish("c:2", 4_000))
     summary = request("c", at_us=DAY_1, pool="a10", tier_served="premium", attempts=2, baseline_nusd=6_000)
     await store.settle(Settlement("c:2", 4_000, (answered,), summary))
-    await _serve(store, "g", row("g:1", 500, "globex", at_us=DAY_1, key_id="k9"), tenant="globex")
+    await _serve(
+        store, "g", row("g:1", 500, "globex", at_us=DAY_1, key_id="k9", schema_result=SchemaResult.CUT), tenant="globex"
+    )
     refused = request("d", at_us=DAY_1, pool=None, tier_served=None, outcome="refused", status=429, attempts=0)
     await store.record(replace(refused, prompt_tokens=None, completion_tokens=None, baseline_nusd=None))
     await store.open(wish("e:1", 900))

@@ -24,6 +24,7 @@ from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
 from support.ledgers import write_small_ledger
 from support.money import request, row
+from support.values import replace
 
 
 def test_the_columns_of_the_code_are_those_of_the_tables() -> None:
@@ -88,7 +89,8 @@ def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
         connection.execute("ALTER TABLE requests DROP COLUMN schema_asked")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     ensure_current(path)
-    assert (recent_rows(path, 100), recent_requests(path, 100)) == (rows, requests)
+    assert recent_rows(path, 100) == [replace(each, schema_result=None) for each in rows]
+    assert recent_requests(path, 100) == requests
 
 
 def test_an_interrupted_creation_leaves_an_empty_file(tmp_path: Path) -> None:

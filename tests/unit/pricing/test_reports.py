@@ -61,6 +61,38 @@ def test_the_saving_compares_busy_cost_with_the_premium_pools(ledger: Path) -> N
     assert {line.key[0]: line.saving_nusd for line in whole(ledger, "outcome").lines}["broken"] is None
 
 
+def test_answers_to_schemas_count_at_the_pool_that_gave_them(ledger: Path) -> None:
+    """One answer of l4 kept to its schema, one broke it and a10 answered in its stead, one was cut: none judges it."""
+    lines = {line.key[0]: line for line in whole(ledger, "pool").lines}
+    assert [(line.schema_kept, line.schema_broken, line.schema_cut) for line in (lines["l4"], lines["a10"])] == [
+        (1, 1, 1),
+        (1, 0, 0),
+    ]
+    assert (lines["l4"].schema_compliance, lines["a10"].schema_compliance) == (0.5, 1.0)
+    assert lines["-"].schema_compliance is None
+    text = drawn(whole(ledger, "pool"))
+    assert "50% of 2 +1 cut" in text
+    assert "66.6% of 3 +1 cut" in text
+
+
+@pytest.mark.parametrize("by", ["pool", "day", "tenant"])
+def test_compliance_is_in_every_form(ledger: Path, by: str) -> None:
+    """CSV and JSON have the counts and the share, however one groups."""
+    rows = list(csv.DictReader(io.StringIO(as_csv(whole(ledger, by)))))
+    assert sum(int(line["schema_kept"] or 0) for line in rows) == 2
+    document = as_json(whole(ledger, by))
+    assert (document["total"]["schema_broken"], document["total"]["schema_cut"]) == (1, 1)
+    assert document["total"]["schema_compliance"] == pytest.approx(2 / 3)
+
+
+def test_the_column_shows_where_it_says_something(ledger: Path) -> None:
+    """By pool, or when a schema was asked for; a window without any has none."""
+    assert "schemas kept" in drawn(whole(ledger, "tenant"))
+    day_2 = report(ledger, ["tenant"], DAY_2, DAY_2 + 1, None)
+    assert "schemas kept" not in drawn(day_2)
+    assert "schemas kept" in drawn(report(ledger, ["pool"], DAY_2, DAY_2 + 1, None))
+
+
 @given(st.lists(st.sampled_from(sorted(DIMENSIONS)), unique=True, max_size=4))
 def test_every_grouping_adds_up_to_the_ledger(ledger: Path, by: list[str]) -> None:
     """However one groups, lines and house lines are all of the money, and all of the requests."""
