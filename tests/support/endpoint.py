@@ -103,6 +103,7 @@ class Endpoint:
     """A running endpoint and a client. `pools` is set before simulated pools, `upstream` before scripted ones."""
 
     service: Service
+    server: Server
     url: str
     files: Path
     session: aiohttp.ClientSession
@@ -210,7 +211,7 @@ async def serving(
         running = asyncio.create_task(server.serve())
         await listens
         async with aiohttp.ClientSession() as session:
-            yield Endpoint(service, listens.result(), place, session)
+            yield Endpoint(service, server, listens.result(), place, session)
         server.should_exit = True
         await running
     finally:
