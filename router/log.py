@@ -48,8 +48,9 @@ class LogSink:
     Bypasses `logging`, which costs more than the rest of a request's bookkeeping together; the level is the same.
     """
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """`stream` None is what standard error is now."""
+        self._stream = sys.stderr if stream is None else stream
         self._lines: list[bytes] = []
         atexit.register(self.flush)
 

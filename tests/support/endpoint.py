@@ -224,12 +224,16 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def before_scripts(
-    folder: Path, scripts: Mapping[str, Script], files: Policy | None = None, **more: Any
+    folder: Path, scripts: Mapping[str, Script], files: Policy | None = None, *, secret: str | None = None, **more: Any
 ) -> AsyncIterator[Endpoint]:
-    """An endpoint before servers that answer byte by byte, one for each pool named; the clock is real."""
+    """An endpoint before servers that answer byte by byte, one for each pool named; the clock is real.
+
+    `secret` names the variable of `environ` that the pools' key is read from.
+    """
     async with contextlib.AsyncExitStack() as stack:
         upstream = {name: await stack.enter_async_context(scripted(script)) for name, script in scripts.items()}
-        endpoints = {name: {"url": server.url, "always_on": 1} for name, server in upstream.items()}
+        key = {"api_key": f"${{{secret}}}"} if secret else {}
+        endpoints = {name: {"url": server.url, "always_on": 1, **key} for name, server in upstream.items()}
         text = {**(files or policy()), "endpoints": endpoints}
         endpoint = await stack.enter_async_context(serving(folder, text, **{"clock": ScaledClock(), **more}))
         endpoint.upstream = upstream
