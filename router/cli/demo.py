@@ -57,8 +57,7 @@ def _rows(trace: Path | None) -> list[TraceRow]:
     if trace is None:
         return shipped_trace()
     classes = dict.fromkeys(habit.request_class for profile in PROFILES for habit in profile.habits)
-    names = Names(tenants=[profile.name for profile in PROFILES], classes=list(classes), tiers=list(Tier))
-    return read_trace(trace, names)
+    return read_trace(trace, Names(classes=list(classes), tiers=list(Tier)))
 
 
 @contextmanager

@@ -74,13 +74,16 @@ class PlannedRequest:
 
 
 def plan(rows: Sequence[TraceRow], seed: int) -> list[PlannedRequest]:
-    """One request for each row, the same for the same seed; what a row states is kept."""
+    """One request for each row, the same for the same seed; what a row states is kept.
+
+    A tenant that only the trace knows has the habits of all the others.
+    """
     rng = random.Random(f"{seed}/plan")
     return [_planned(number, row, rng) for number, row in enumerate(rows, 1)]
 
 
 def _planned(number: int, row: TraceRow, rng: random.Random) -> PlannedRequest:
-    known = [one for one in PROFILES if row.tenant in (None, one.name)]
+    known = [one for one in PROFILES if row.tenant == one.name] or PROFILES
     profiles = [one for one in known if _habits(one, row)] or known
     profile = _draw(rng, profiles, [one.weight for one in profiles])
     habits = _habits(profile, row) or profile.habits
@@ -90,7 +93,7 @@ def _planned(number: int, row: TraceRow, rng: random.Random) -> PlannedRequest:
     return PlannedRequest(
         number=number,
         at_s=row.at_s,
-        tenant=profile.name,
+        tenant=row.tenant or profile.name,
         request_class=row.request_class or habit.request_class,
         tier=row.tier or habit.tier,
         input_tokens=row.input_tokens,

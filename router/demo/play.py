@@ -25,7 +25,6 @@ from router.demo.processes import DemoFailed
 from router.demo.progress import Traffic
 from router.demo.stage import Stage, stage
 from router.demo.summary import Summary
-from router.demo.tenants import trial_budget_nusd
 from router.demo.trace import TraceRow
 
 LOOK_EVERY_S: Final = 2.0  # simulated seconds between two looks at what is still alive
@@ -46,7 +45,7 @@ async def play(rows: Sequence[TraceRow], setting: Setting, screen: Console) -> t
     began_s = time.monotonic()
     requests = plan(rows, setting.seed)
     screen.print("starting the simulated pools and the endpoint")
-    async with stage(setting.folder, setting.speedup, setting.seed, trial_budget_nusd(requests)) as on:
+    async with stage(setting.folder, setting.speedup, setting.seed, requests) as on:
         began_us = on.clock.mono_us()
         screen.print(f"{len(requests):,} requests through {on.target.url}/v1")
         mishaps = Mishaps(on.control, on.clock, len(requests))

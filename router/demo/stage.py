@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from pricing.clock import ScaledClock
 from router.cli.simulate import policy_part
 from router.demo.control import Control
 from router.demo.load import Target
+from router.demo.plan import PlannedRequest
 from router.demo.processes import Child
-from router.demo.tenants import new_keys, write_policy
+from router.demo.tenants import new_keys, trial_budget_nusd, write_policy
 
 ENDPOINTS: Final = "endpoints.yaml"
 LEDGER: Final = "ledger.sqlite"
@@ -37,13 +38,13 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, speedup: float, seed: int, trial_nusd: int) -> AsyncIterator[Stage]:
-    """Start everything inside a folder; both processes have ended afterwards. Raises DemoFailed."""
+async def stage(folder: Path, speedup: float, seed: int, requests: Sequence[PlannedRequest]) -> AsyncIterator[Stage]:
+    """Start everything inside a folder, for these requests; both processes have ended afterwards. Raises DemoFailed."""
     clock = ScaledClock(speedup)
     timing = ["--speedup", str(speedup), "--origin-us", str(clock.wall_us())]
-    keys = new_keys()
+    keys = new_keys(requests)
     files = folder / "policy"
-    write_policy(files, keys, trial_nusd)
+    write_policy(files, keys, trial_budget_nusd(requests))
     pools = await Child.start("simulate", ["--policy", str(files), "--port", "0", "--seed", str(seed), *timing], folder)
     try:
         policy = _point_at(files, pools.url)

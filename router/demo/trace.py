@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from pricing.yamlfile import nearest
 SHIPPED: Final = "azure_conv_5min.csv.gz"
 REQUIRED: Final = ("t_s", "input_tokens", "output_tokens")
 OPTIONAL: Final = ("tenant", "class", "tier")
+TENANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MOST_TOKENS: Final = 1_000_000
 PROBLEMS_NAMED: Final = 20
 COLUMNS: Final = f"the first line names the columns {','.join(REQUIRED)}, and optionally {','.join(OPTIONAL)}"
@@ -38,9 +40,8 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the optional columns may say."""
+    """What the columns `class` and `tier` may say. A tenant may have any name: the demo makes it a key."""
 
-    tenants: Collection[str]
     classes: Collection[str]
     tiers: Collection[str]
 
@@ -48,7 +49,7 @@ class Names:
 def shipped_trace() -> list[TraceRow]:
     """The first five minutes of Azure's conversation trace of 2023, see data/SOURCE.md."""
     packed = (resources.files("router.demo") / "data" / SHIPPED).read_bytes()
-    return parse_trace(gzip.decompress(packed).decode(), SHIPPED, Names((), (), ()))
+    return parse_trace(gzip.decompress(packed).decode(), SHIPPED, Names((), ()))
 
 
 def read_trace(path: Path, names: Names) -> list[TraceRow]:
@@ -103,7 +104,7 @@ def _row(fields: Mapping[str, str | None], names: Names) -> TraceRow:
         at_s=_seconds(fields["t_s"]),
         input_tokens=_tokens(fields, "input_tokens"),
         output_tokens=_tokens(fields, "output_tokens"),
-        tenant=_name(fields, "tenant", names.tenants),
+        tenant=_tenant(fields),
         request_class=_name(fields, "class", names.classes),
         tier=_name(fields, "tier", names.tiers),
     )
@@ -124,6 +125,13 @@ def _tokens(fields: Mapping[str, str | None], column: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_TOKENS:
         raise ValueError(f"{column} is a whole number from 1 to {MOST_TOKENS:,}, not '{text}'")
     return int(text)
+
+
+def _tenant(fields: Mapping[str, str | None]) -> str | None:
+    name = (fields.get("tenant") or "").strip()
+    if name and not TENANT.fullmatch(name):
+        raise ValueError(f"tenant is up to 64 letters, digits, '.', '_' and '-', not '{name}'")
+    return name or None
 
 
 def _name(fields: Mapping[str, str | None], column: str, known: Collection[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import struct
 import zlib
@@ -117,3 +118,16 @@ def test_keys_are_new_for_each_run_and_stand_in_no_file(files: Path) -> None:
     assert set(new_keys().values()).isdisjoint(KEYS.values())
     written = "".join(path.read_text(encoding="utf-8") for path in files.iterdir())
     assert not any(key in written for key in KEYS.values())
+
+
+def test_a_tenant_of_the_trace_alone_gets_a_key_and_no_cap(tmp_path: Path) -> None:
+    """It asks as the row says, in its own name, and the policy knows it beside the demo's own tenants."""
+    rows = [TraceRow(0.0, 10, 20, "acme", "vision", "standard"), TraceRow(1.0, 10, 20, "acme")]
+    requests = plan(rows, 0)
+    assert [one.tenant for one in requests] == ["acme", "acme"]
+    assert (requests[0].request_class, requests[0].tier) == ("vision", "standard")
+    keys = new_keys(requests)
+    write_policy(tmp_path / "policy", keys, trial_nusd=1_500_000)
+    known = load_policy([tmp_path / "policy"], environ={}, now_us=1_790_000_000_000_000, assume_deployed=True)
+    assert set(known.tenants) == set(keys)
+    assert known.keys[hashlib.sha256(keys["acme"].encode()).hexdigest()].tenant == "acme"
