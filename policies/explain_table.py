@@ -61,7 +61,9 @@ def _gpu(candidate: Json) -> str:
 
 def _candidates_table(candidates: Sequence[Json]) -> Table:
     table = _table()
-    for heading in ("", "candidate", "GPU", "tier"):
+    table.add_column("", no_wrap=True)
+    table.add_column("candidate", overflow="fold")  # gives way on a narrow terminal, so that no number is cut
+    for heading in ("GPU", "tier"):
         table.add_column(heading, no_wrap=True)
     for heading in ("bill $", "charge $", "boot s", "total s"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -8,13 +8,13 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-WIDTH: Final = 160  # columns where there is no terminal
+WIDTH: Final = 160  # columns, where a terminal has fewer or there is none
 DEFAULT_LEDGER: Final = Path("sluice.sqlite")
 LedgerOption = Annotated[Path, typer.Option("--ledger", envvar="SLUICE_LEDGER", help="The ledger file.")]
 
 
 def wide_console() -> Console:
-    """A terminal's own width; where there is none, wide enough that no amount is cut."""
+    """Wide enough that no amount is cut: a narrow terminal breaks the lines, which loses nothing."""
     screen = Console(highlight=False)
-    screen.width = screen.width if screen.is_terminal else WIDTH
+    screen.width = max(screen.width, WIDTH) if screen.is_terminal else WIDTH
     return screen

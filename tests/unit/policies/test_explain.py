@@ -42,6 +42,7 @@ EXAMPLES = [
     (Reason.BREAKER, {"retry_s": 12.5, "cause": "timeouts"}, "(timeouts)"),
     (Reason.SHAPE, {"up_to_tokens": 16_384, "retry_s": 200.0}, "up to 16,384 tokens"),
     (Reason.SATURATED, {"in_flight": 64, "max_concurrency": 32, "containers": 2}, "2 × 32"),
+    (Reason.QUEUED, {"waiting": 3}, "3 requests wait for room there"),
     (Reason.DRAINED, {"in_flight": 3}, "3 requests"),
     (Reason.NOT_DEPLOYED, {"endpoints": 0}, "endpoints:"),
     (Reason.DEADLINE, {"wait_s": 100.0, "ttft_s": 1.5, "deadline_s": 30.0}, "after 101.5 s"),
@@ -122,6 +123,15 @@ def test_the_table_fits_100_columns_and_needs_no_terminal() -> None:
     assert "\x1b" not in text
     for word in (T4, L4, A10, "breaker", "5 failures in 30 s", "→ " + A10, "policy test", "modal-2026-10"):
         assert word in text
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    """At 80 columns a long pool name is folded; rank, money and seconds stay whole."""
+    decision = decide(facts(VISION, states=STATES))
+    text = drawn(render(decision), width=80)
+    assert "…" not in text
+    for one in decision.candidates:
+        assert f"{one.expected_bill_nusd / 1e9:.6f}" in text
 
 
 def test_the_table_says_when_a_pool_must_be_woken_or_none_can_serve() -> None:
