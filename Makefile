@@ -8,14 +8,16 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
+VLLM_READY := $(VLLM)/.ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help demo serve test bench lint format types examples lock clean
+.PHONY: help demo serve test test-vllm bench lint format types examples lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## simulated pools, the endpoint and real traffic: a cost report in under two minutes
 	@$(BIN)/sluice demo $(ARGS)
@@ -25,6 +27,9 @@ serve: $(READY) ## the endpoint in front of simulated pools; stays up until Ctrl
 
 test: $(READY) ## every test, on all cores
 	@$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+
+test-vllm: $(READY) $(VLLM_READY) ## the endpoint in front of real vLLM servers on CPU; 2.4 GB the first time
+	@$(BIN)/pytest tests/vllm $(ARGS)
 
 bench: $(READY) ## time what the README promises; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py $(ARGS)
@@ -47,10 +52,15 @@ examples: $(READY) ## write anew what the commands in the docs print
 lock: $(READY) ## compile requirements/*.in to hashed requirements/*.txt; ARGS=--upgrade takes new versions
 	@cd requirements && ../$(LOCK) $(ARGS) --output-file runtime.txt runtime.in
 	@cd requirements && ../$(LOCK) $(ARGS) --constraint runtime.txt --output-file dev.txt dev.in
+	@cd requirements && ../$(LOCK) $(ARGS) --excludes vllm.without --output-file vllm.txt vllm.in
 
 clean: ## remove what these words made
-	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) $(VLLM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(READY): requirements/dev.txt requirements/runtime.in requirements/install pyproject.toml
 	@sh requirements/install $(VENV) $(PYTHON)
+	@touch $@
+
+$(VLLM_READY): requirements/vllm.txt requirements/install-vllm | $(READY)
+	@sh requirements/install-vllm $(VLLM) $(BIN)/python
 	@touch $@

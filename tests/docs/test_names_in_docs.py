@@ -51,12 +51,12 @@ def test_pages_that_the_product_names_exist() -> None:
 
 def test_make_words_exist() -> None:
     """Every `make word` in the docs is a target of the Makefile."""
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [
         (command.place, word)
         for page in pages()
         for command in commands(page)
-        for word in re.findall(r"^make (?:[A-Z]+=\S+ )*(\w+)", command.text)
+        for word in re.findall(r"^make (?:[A-Z]+=\S+ )*([\w-]+)", command.text)
     ]
     assert named
     assert [f"{place}: make {word}" for place, word in named if word not in targets] == []

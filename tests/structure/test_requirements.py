@@ -9,7 +9,8 @@ import pytest
 
 from support.repository import ROOT
 
-COMPILED = [ROOT / "requirements" / "runtime.txt", ROOT / "requirements" / "dev.txt"]
+RUNTIME, DEV, VLLM = (ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "vllm"))
+COMPILED = [RUNTIME, DEV, VLLM]
 
 
 def canonical(name: str) -> str:
@@ -52,5 +53,5 @@ def test_compiled_files_have_what_their_sources_ask_for(path: Path) -> None:
 
 def test_development_runs_on_the_versions_that_are_shipped() -> None:
     """Each package of runtime.txt has the same versions in dev.txt, so that what is tested is what runs."""
-    runtime, dev = (pinned(path) for path in COMPILED)
+    runtime, dev = pinned(RUNTIME), pinned(DEV)
     assert {name: versions for name, versions in runtime.items() if dev.get(name) != versions} == {}
