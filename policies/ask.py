@@ -9,6 +9,7 @@ import msgspec
 from policies.facts import Facts, PastAttempt
 from policies.policy import Rung
 from policies.requirements import Requirements, Tier
+from pools.spec import KvCache
 from pools.state import PoolState, shape_bucket
 from pricing.budgets.store import Room
 
@@ -17,8 +18,9 @@ class Ask(msgspec.Struct, frozen=True):
     """Tokens, seconds and nano-dollars as in `Requirements` and `Facts`.
 
     `context_tokens` is prompt + output bound of the longest sequence, which a pool's context and the memory of one
-    container must be able to hold; `total_tokens` that of all sequences together; `predicted_tokens` is prompt +
-    expected output, which counts beside what is running. `tier` is the tier in force.
+    container must be able to hold; `total_tokens` that of all sequences together. `predicted_tokens` is what counts
+    beside others that run, `cautious_tokens` the same where running out of memory costs more than a wait
+    (`Requirements.kv_tokens`). `tier` is the tier in force, `ahead` as in `Facts`.
     """
 
     requirements: Requirements
@@ -27,12 +29,14 @@ class Ask(msgspec.Struct, frozen=True):
     total_tokens: int
     context_tokens: int
     predicted_tokens: int
+    cautious_tokens: int
     shape: int
     room: Room
     pool_rooms: Mapping[str, Room]
     chain_left_nusd: int | None
     past: tuple[PastAttempt, ...]
     ladder: tuple[Rung, ...]
+    ahead: Mapping[str, int]
 
 
 def ask_of(facts: Facts) -> Ask:
@@ -48,13 +52,15 @@ def ask_of(facts: Facts) -> Ask:
         tier.rank,
         total,
         needs.context_tokens,
-        needs.prompt_tokens + min(needs.expected_output_tokens, needs.output_bound),
+        needs.kv_tokens(KvCache.PAGED),
+        needs.kv_tokens(KvCache.CONTIGUOUS),
         shape_bucket(total),
         facts.room,
         facts.pool_rooms,
         facts.chain_left_nusd,
         facts.past,
         facts.request_class.ladder,
+        facts.ahead,
     )
 
 
@@ -63,9 +69,17 @@ def containers(state: PoolState) -> int:
     return state.ready or 1
 
 
+def kv_tokens_held(rung: Rung, state: PoolState) -> int:
+    """KV tokens of a pool's containers: what the catalogue has, or what running out of memory has taught since."""
+    held = rung.fit.kv_tokens
+    if state.kv_ceiling is not None and state.kv_ceiling < held:
+        held = state.kv_ceiling
+    return held * containers(state)
+
+
 def kv_tokens_free(rung: Rung, state: PoolState) -> int:
     """KV tokens of a pool that no request in flight is predicted to take; a cold pool has one container's."""
-    return rung.fit.kv_tokens * containers(state) - state.kv_tokens_in_flight - rung.sequence_tokens * state.in_flight
+    return kv_tokens_held(rung, state) - state.kv_tokens_in_flight - rung.sequence_tokens * state.in_flight
 
 
 def holds_kv(rung: Rung) -> bool:

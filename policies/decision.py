@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -30,12 +31,18 @@ class Reason(StrEnum):
     BREAKER = "breaker"
     SHAPE = "shape"  # this shape ran out of memory there
     SATURATED = "saturated"  # at max_concurrency × containers
+    QUEUED = "queued"  # others wait for room there and came first
     DRAINED = "drained"
     NOT_DEPLOYED = "not_deployed"
     DEADLINE = "deadline"  # the first token cannot come in time
     BUDGET = "budget"
     CHAIN_COST = "chain_cost"
     ALREADY_FAILED = "already_failed"
+    TOKENIZER = "tokenizer"  # cannot go on where another pool's stream broke
+
+
+FOR_ROOM: Final = frozenset({Reason.MEMORY, Reason.SATURATED, Reason.QUEUED})
+"""Reasons that end when a request that runs there ends."""
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):

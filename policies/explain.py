@@ -59,6 +59,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.SATURATED: lambda n: (
         f"{n['in_flight']} requests in flight; {n['containers']} × {n['max_concurrency']} are allowed"
     ),
+    Reason.QUEUED: lambda n: f"{n['waiting']} requests wait for room there and came first",
     Reason.DRAINED: lambda n: f"was taken out by operators; {n['in_flight']} requests still in flight",
     Reason.NOT_DEPLOYED: lambda n: "has no endpoint; add it under endpoints: or deploy it",
     Reason.DEADLINE: lambda n: (
@@ -71,6 +72,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
         f"{_usd(n['left_nusd'])} left of the request's limit"
     ),
     Reason.ALREADY_FAILED: _already_failed,
+    Reason.TOKENIZER: lambda n: f"cannot go on with tokens of {n['needed_tokenizer']}; its own are {n['tokenizer']}",
 }
 
 

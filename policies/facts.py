@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -11,6 +13,8 @@ from policies.requirements import Requirements
 from pools.failures import FailureClass
 from pools.state import PoolState
 from pricing.budgets.store import Room
+
+NOBODY: Final[Mapping[str, int]] = MappingProxyType({})  # nobody waits for any pool
 
 
 class PastAttempt(msgspec.Struct, frozen=True):
@@ -27,7 +31,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `states` has every configured pool, those of other classes too: each ends up in one list of the decision. `room` is
     what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what the
-    chain's cost limit leaves. `past` are the attempts already made for this request.
+    chain's cost limit leaves. `past` are the attempts already made for this request. `ahead` names the pools that
+    others wait for who came before it, and how many they are.
     """
 
     requirements: Requirements
@@ -40,3 +45,4 @@ class Facts(msgspec.Struct, frozen=True):
     price_books: tuple[str, ...]
     now_us: int
     past: tuple[PastAttempt, ...] = ()
+    ahead: Mapping[str, int] = NOBODY

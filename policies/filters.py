@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from policies.ask import Ask, containers, holds_kv, kv_tokens_free
+from policies.ask import Ask, holds_kv, kv_tokens_free, kv_tokens_held
 from policies.decision import Candidate, Numbers, Reason
 from policies.failed_before import FailedBefore
 from policies.policy import Rung
+from policies.requirements import shares_tokens
+from pools.spec import KvCache
 from pools.state import BreakerState, PoolState
 from pricing.budgets.store import Room
 
@@ -174,7 +176,8 @@ class ShapeOpen:
 class MemoryShort:
     """The request does not fit the pool's KV cache, alone in one container or beside what is running.
 
-    Example: 12,500 tokens, and 38,000 − 30,000 free.
+    Example: 12,500 tokens, and 38,000 − 30,000 free. A pool that nothing runs on takes what fits alone by the
+    catalogue, also where less is believed of it since it ran out of memory.
     """
 
     reason = Reason.MEMORY
@@ -187,13 +190,14 @@ class MemoryShort:
         alone = ask.context_tokens + rung.sequence_tokens
         if alone > fit.kv_tokens:
             return {"needed_kv_tokens": alone, "kv_tokens": fit.kv_tokens} if holds_kv(rung) else None
-        needed = ask.predicted_tokens + rung.sequence_tokens
+        paged = rung.pool.kv_cache is KvCache.PAGED
+        needed = (ask.predicted_tokens if paged else ask.cautious_tokens) + rung.sequence_tokens
         if not state.in_flight or needed <= (free := kv_tokens_free(rung, state)):
             return None
         return {
             "needed_kv_tokens": needed,
             "free_kv_tokens": free,
-            "kv_tokens": fit.kv_tokens * containers(state),
+            "kv_tokens": kv_tokens_held(rung, state),
             "in_flight": state.in_flight,
         }
 
@@ -214,6 +218,22 @@ class Saturated:
         if state.in_flight < rung.pool.max_concurrency * count:
             return None
         return {"in_flight": state.in_flight, "max_concurrency": rung.pool.max_concurrency, "containers": count}
+
+
+class Queued:
+    """Others wait for room in the pool and came first: to go ahead would let small requests starve large ones.
+
+    Example: a request of 200 tokens, 900 free, and one of 1,500 that has waited for 3 s.
+    """
+
+    reason = Reason.QUEUED
+
+    def applies(self, ask: Ask) -> bool:
+        return bool(ask.ahead)
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        waiting = ask.ahead.get(rung.pool.name)
+        return None if waiting is None else {"waiting": waiting}
 
 
 class OverBudget:
@@ -283,6 +303,26 @@ class TooLate:
         }
 
 
+class OtherTokenizer:
+    """A stream broke that can go on by token ids only, and the pool's model has other tokens.
+
+    Example: `model: chat`, a body with `continue_final_message`, a stream that broke on a Qwen3 pool, and a Qwen2.5
+    pool.
+    """
+
+    reason = Reason.TOKENIZER
+
+    def applies(self, ask: Ask) -> bool:
+        continues = ask.requirements.continues
+        return continues is not None and not continues.by_text
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        continues = ask.requirements.continues
+        if continues is None or shares_tokens(continues, rung.pool):
+            return None
+        return {"tokenizer": rung.pool.model.tokenizer, "needed_tokenizer": str(continues.tokenizer)}
+
+
 POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
     NotPinned(),
     BelowTier(),
@@ -290,10 +330,12 @@ POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
     NotDeployed(),
     LacksFeature(),
     ContextTooShort(),
+    OtherTokenizer(),
     FailedBefore(),
     BreakerOpen(),
     ShapeOpen(),
     MemoryShort(),
     Saturated(),
+    Queued(),
 )
 PRICED_FILTERS: Final[tuple[PricedFilter, ...]] = (OverBudget(), ChainCost(), TooLate())

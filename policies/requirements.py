@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import ceil
+from typing import Final
 
 import msgspec
+
+from pools.spec import KvCache, PoolSpec
+
+TAKES_TOKEN_IDS: Final = "vllm"  # the engine whose `/v1/completions` goes on behind token ids, and that names its own
 
 
 class Tier(StrEnum):
@@ -29,16 +34,32 @@ class Tier(StrEnum):
         return list(Tier)[self.rank - 1] if self.rank else None
 
 
+class Continues(msgspec.Struct, frozen=True):
+    """How a stream that broke can go on: exactly, on pools whose model shares `tokenizer`, since what was said is known
+    in its token ids (None: it is not); or, on other pools, from its text where `by_text`.
+    """
+
+    tokenizer: str | None
+    by_text: bool
+
+
+def shares_tokens(continues: Continues, pool: PoolSpec) -> bool:
+    """Whether the pool can go on by token ids: the same tokenizer, and an engine that takes them."""
+    return continues.tokenizer == pool.model.tokenizer and pool.engine == TAKES_TOKEN_IDS
+
+
 class Requirements(msgspec.Struct, frozen=True):
     """What `decide` must satisfy. Token counts are tokens of the class's models.
 
     `output_bound` is the client's `max_tokens`, or the class's default where the client gave none (`bounded` False);
-    `expected_output_tokens` is what is likely, and sizes time and money. `pinned_pool` is set when the client named a
-    pool: nothing else may serve it and it is never lowered. `deadline_s` is what is left until the first token must
-    be there. `media_items` counts images or clips for media classes (then token counts are 0).
+    `expected_output_tokens` is what is likely, and sizes time and money; `long_output_tokens` is what few answers
+    exceed (None where too few were seen: then the bound counts). `pinned_pool` is set when the client named a pool:
+    nothing else may serve it and it is never lowered. `deadline_s` is what is left until the first token must be there.
+    `media_items` counts images or clips for media classes (then token counts are 0).
 
     A request may be for several `sequences`, `n` answers to each of its prompts. Prompt and output are those of all
-    together, `longest_share` is the part of the prompt's tokens that its longest prompt has.
+    together, `longest_share` is the part of the prompt's tokens that its longest prompt has. `continues` is set for
+    the rest of an answer whose stream broke; the tokens it has so far are part of the prompt.
     """
 
     request_class: str
@@ -56,6 +77,8 @@ class Requirements(msgspec.Struct, frozen=True):
     media_items: int = 1
     sequences: int = 1
     longest_share: float = 1.0
+    long_output_tokens: int | None = None
+    continues: Continues | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -67,3 +90,10 @@ class Requirements(msgspec.Struct, frozen=True):
         if self.sequences == 1:
             return self.prompt_tokens + self.output_bound
         return ceil(self.prompt_tokens * self.longest_share) + self.output_bound // self.sequences
+
+    def kv_tokens(self, cache: KvCache) -> int:
+        """What the request counts for beside others in a pool's memory. An engine with a paged cache evens out what
+        was predicted too short; where one too long costs the whole batch, a long answer is counted.
+        """
+        output = self.expected_output_tokens if cache is KvCache.PAGED else self.long_output_tokens
+        return self.prompt_tokens + (self.output_bound if output is None else min(output, self.output_bound))

@@ -32,6 +32,7 @@ class StateShape(Shape):
     booting: Count = 0
     in_flight: Count = 0
     kv_tokens_in_flight: Count = 0
+    kv_ceiling: Count | None = None
     boot_left_s: Wait | None = None
     idle_s: Wait | None = None
     breaker: BreakerState = BreakerState.CLOSED

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from pools.spec import Feature, ModelKind
+from pools.spec import Feature, KvCache, ModelKind
 from pricing.errors import UnknownGpu
 from pricing.gpus import canonical_gpu
 
@@ -133,6 +133,8 @@ class PoolRow(Shape):
     region: str | None = None
     served_model_name: str | None = None
     weights_off_gpu_gib: NotNegative = 0.0
+    kv_cache: KvCache = KvCache.PAGED
+    kv_tokens: Count | None = None
     source: str = ""
 
 

@@ -6,18 +6,22 @@ since they hold times that pass by themselves.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from pools.containers import Containers, OnChange, OnMissed
 from pools.failures import AttemptFailed
 from pools.live_pool import SNAPSHOT_S, FailureLimits, LivePool, LiveSettings, Sized
 from pools.platform import ContainerInfo
 from pools.state import PoolState
+from pools.waiting_lines import Ticket, WaitingLines
 from pricing.clock import US_PER_S, Clock
 
 __all__ = ["LivePools", "LiveSettings"]
+
+LOOK_AGAIN_S: Final = 1.0  # how long one who waits for room may miss what nobody tells of; 500 cost 2% of a core
 
 
 class LivePools:
@@ -34,7 +38,7 @@ class LivePools:
         self._pools: dict[str, LivePool] = {}
         self._states: dict[str, PoolState] = {}
         self._fresh_until_us = 0
-        self._room = asyncio.Event()
+        self.lines = WaitingLines()
 
     def configure(self, settings: Mapping[str, LiveSettings]) -> None:
         """Take the pools of the files, and keep what is known of those that stay.
@@ -68,16 +72,15 @@ class LivePools:
 
     # -- requests --------------------------------------------------------------------------------------------------
 
-    def claim(self, pool: str, member: str) -> None:
-        """Right after the decision: a half-open pool's one probe is this request."""
-        self._pools[pool].claim(member)
-
     def enter(self, pool: str, member: str, needs: Sized) -> None:
+        """Right after the decision, before anything is waited for: whoever decides next must see what this one takes,
+        and that a half-open pool's one probe is out.
+        """
         self._pools[pool].enter(member, needs)
 
     def leave(self, pool: str, member: str) -> None:
         self._pools[pool].leave(member)
-        self._wake_those_who_wait_for_room()
+        self.lines.wake(pool)
 
     def answering(self, pool: str, ttft_s: float) -> None:
         self._pools[pool].answering(ttft_s)
@@ -85,20 +88,24 @@ class LivePools:
     def answered(self, pool: str) -> None:
         self._pools[pool].answered()
 
-    def failed(self, pool: str, failure: AttemptFailed, total_tokens: int, limits: FailureLimits) -> None:
-        self._pools[pool].failed(failure, total_tokens, limits)
+    def failed(
+        self, pool: str, failure: AttemptFailed, needs: Sized, dispatched_us: int, limits: FailureLimits
+    ) -> None:
+        self._pools[pool].failed(failure, needs, dispatched_us, limits)
 
     def in_flight(self, pools: Iterable[str]) -> int:
         """Requests running in these pools together."""
         return sum(self._pools[name].in_flight for name in pools if name in self._pools)
 
-    async def wait_for_room(self, timeout_s: float) -> bool:
-        """True once a request has left some pool or a container has come; False after `timeout_s`."""
-        try:
-            async with self._clock.timeout(timeout_s):
-                return await self._room.wait()
-        except TimeoutError:
-            return False
+    async def wait_for_room(self, ticket: Ticket, pools: Iterable[str], timeout_s: float) -> None:
+        """Wait in the lines of these pools until it is this request's turn to look for room, or there is another
+        reason to: a breaker or a shape's cooldown ends without anybody leaving. Its places stay until `lines.leave`.
+        """
+        self.lines.join(ticket, pools)
+        with suppress(TimeoutError):
+            async with self._clock.timeout(min(timeout_s, LOOK_AGAIN_S)):
+                await ticket.woken.wait()
+        ticket.woken.clear()
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -109,11 +116,7 @@ class LivePools:
         for name, pool in self._pools.items():
             if name in listed or not pool.settings.always_on:
                 pool.observe(now_us, listed.get(name, ()))
-        self._wake_those_who_wait_for_room()
-
-    def _wake_those_who_wait_for_room(self) -> None:
-        self._room.set()  # wakes all who wait now ...
-        self._room.clear()  # ... and none of those who come later
+        self.lines.wake_all_first()
 
     def _touched(self) -> None:
         self._fresh_until_us = 0

@@ -14,7 +14,9 @@ from typing import Final, Protocol
 from pools.breaker import BreakerLimits, PoolBreaker, ShapeBreaker
 from pools.containers import Containers
 from pools.failures import AttemptFailed, FailureClass
+from pools.kv_ceiling import KvCeiling
 from pools.platform import ContainerInfo
+from pools.spec import KvCache
 from pools.state import BreakerState, PoolState, shape_bucket
 from pricing.clock import US_PER_S, Clock
 
@@ -28,16 +30,14 @@ _ANSWERED: Final = frozenset({FailureClass.CONTEXT_OVERFLOW, FailureClass.BAD_OU
 
 
 class Sized(Protocol):
-    """What is asked of a request's needs, in tokens. `total_tokens` is prompt + output bound."""
-
-    @property
-    def prompt_tokens(self) -> int: ...
-
-    @property
-    def expected_output_tokens(self) -> int: ...
+    """What is asked of a request's needs, in tokens. `total_tokens` is prompt + output bound, `kv_tokens` what it is
+    predicted to take of a cache of that kind.
+    """
 
     @property
     def total_tokens(self) -> int: ...
+
+    def kv_tokens(self, cache: KvCache) -> int: ...
 
 
 class FailureLimits(Protocol):
@@ -60,6 +60,7 @@ class LiveSettings:
     always_on: int = 0
     deployed: bool = True
     drained: bool = False
+    kv_cache: KvCache = KvCache.PAGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class LivePool:
         self._changed = changed
         self._breaker = PoolBreaker()
         self._shapes = ShapeBreaker()
+        self._ceiling = KvCeiling()
         self._members: dict[str, _Member] = {}
         self._probe: str | None = None
         self._kv_tokens = 0
@@ -103,23 +105,18 @@ class LivePool:
 
     # -- requests --------------------------------------------------------------------------------------------------
 
-    def claim(self, member: str) -> None:
-        """Between a decision and `enter`: in a breaker's half-open state this request is the one probe."""
+    def enter(self, member: str, needs: Sized) -> None:
+        """A request was given to this pool. In a breaker's half-open state it is the one probe."""
         if self._probe is None and self._breaker.state(self._clock.mono_us()) is BreakerState.HALF_OPEN:
             self._probe = member
             self._breaker.probe_began()
-            self._touch()
-
-    def enter(self, member: str, needs: Sized) -> None:
-        """A request is dispatched to this pool."""
-        self.claim(member)
-        kv_tokens = needs.prompt_tokens + needs.expected_output_tokens
+        kv_tokens = needs.kv_tokens(self.settings.kv_cache)
         self._members[member] = _Member(kv_tokens, shape_bucket(needs.total_tokens))
         self._kv_tokens += kv_tokens
         self._touch()
 
     def leave(self, member: str) -> None:
-        """It is over, or never came to be dispatched after `claim`. What it says of the pool is told after this."""
+        """It is over, or never came to be dispatched. What it says of the pool is told after this."""
         left = self._members.pop(member, None)
         if left is not None:
             self._kv_tokens -= left.kv_tokens
@@ -143,16 +140,16 @@ class LivePool:
         self._breaker.success(self._clock.mono_us())
         self._awake()
 
-    def failed(self, failure: AttemptFailed, total_tokens: int, limits: FailureLimits) -> None:
-        """A request of that many tokens (prompt + output bound) failed here, and has left."""
+    def failed(self, failure: AttemptFailed, needs: Sized, dispatched_us: int, limits: FailureLimits) -> None:
+        """A request with these needs, dispatched at that monotonic instant, failed here, and has left."""
         now_us = self._clock.mono_us()
         match failure.failure:
             case FailureClass.UNAVAILABLE:
-                self._unavailable(failure, total_tokens, limits, now_us)
+                self._unavailable(failure, needs.total_tokens, limits, now_us)
             case FailureClass.TIMEOUT if not failure.by_client_deadline:
                 self._breaker.failure(now_us, failure.detail, limits.breaker)
             case FailureClass.OUT_OF_MEMORY:
-                self._shapes.out_of_memory(shape_bucket(total_tokens), now_us, limits.shape_cooldown_s)
+                self._out_of_memory(needs, dispatched_us, limits.shape_cooldown_s, now_us)
             case FailureClass.OVERLOADED:
                 self._breaker.overloaded(now_us, failure.retry_after_s)
             case FailureClass.COLD:
@@ -173,6 +170,16 @@ class LivePool:
             self._shapes.engine_died(largest, now_us, limits.shape_cooldown_s)
         elif failure.status == 503 and not self.settings.always_on:  # bare: an awake pool has lost its container
             self.containers.gone(self._clock.wall_us())
+
+    def _out_of_memory(self, needs: Sized, dispatched_us: int, cooldown_s: float, now_us: int) -> None:
+        """A paged cache holds what it says it holds, so it is this request's shape that was too much. In a contiguous
+        one all that ran together was, and any of them may be the one that says so.
+        """
+        if self.settings.kv_cache is KvCache.PAGED:
+            self._shapes.out_of_memory(shape_bucket(needs.total_tokens), now_us, cooldown_s)
+            return
+        in_flight = self._kv_tokens + needs.kv_tokens(self.settings.kv_cache)
+        self._ceiling.out_of_memory(in_flight // max(1, self.containers.ready), dispatched_us, now_us, cooldown_s)
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -217,6 +224,7 @@ class LivePool:
         self._breaker.reloaded()
         self._boot_too_slow = False
         self._features_off = frozenset()
+        self._ceiling.forget()
         if settings.deployed and not self.containers.listed:
             self.containers.always(self._clock.wall_us(), self._kept)
         self._awake()
@@ -249,6 +257,7 @@ class LivePool:
             breaker=self._breaker.state(now_us),
             breaker_retry_s=self._breaker.retry_s(now_us),
             breaker_reason=self._breaker.reason(now_us),
+            kv_ceiling=self._ceiling.tokens(now_us),
             shapes_open=self._shapes.open_shapes(now_us),
             shapes_retry_s=self._shapes.retry_s(now_us),
             features_off=self._features_off,

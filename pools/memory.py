@@ -9,6 +9,9 @@ engine's settings. Only layers with full attention keep KV; linear-attention lay
 KV heads are replicated where tensor parallelism exceeds them, weights where data parallelism repeats them. The formula
 gives the 62.00 GiB that vLLM itself asks for at 262,144 tokens of Qwen3-Coder-480B.
 
+That is what an engine with a paged cache holds. One that keeps a batch's cache in one piece (`kv_cache: contiguous`)
+holds `CONTIGUOUS_SHARE` of it. A row's own `kv_tokens`, which engines log at start, counts before any arithmetic.
+
 Media models keep no KV: weights and peak activations must fit, less what the row keeps in host memory.
 """
 
@@ -18,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pools.compatibility import obstacles, remarks
-from pools.spec import GpuSpec, ModelSpec, PoolSpec
+from pools.spec import GpuSpec, KvCache, ModelSpec, PoolSpec
 
 GIB = 2**30
 """Bytes in a GiB: weights and KV are counted in GiB."""
@@ -27,6 +30,11 @@ OVERHEAD_ONE_GPU_GIB = 1.5
 OVERHEAD_PER_GPU_GIB = 2.0
 KV_BYTES_PER_VALUE = 2
 """16-bit KV cache, vLLM's default at every weight format."""
+
+CONTIGUOUS_SHARE = 1 / 3
+"""Of the memory beside the weights, what a cache in one piece can use: it is copied whenever a batch grows, so that the
+old and the new one stand side by side, and padded to its longest sequence. Engines fitted to LLM-Pilot's measured
+failures (tests/data/llm_pilot, TGIS) held 0.34 to 0.57 of the arithmetic above."""
 
 GPU_COUNTS = (1, 2, 4, 8)
 """How many GPUs of one kind a remedy may propose."""
@@ -105,7 +113,7 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
     left = max(0.0, budget - weights - overhead - model.activation_gib)
     per_token = kv_bytes_per_token(pool)
     ranks = max(1, count // pool.tensor_parallel)
-    kv_gib = left if per_token else 0.0
+    kv_gib = _kv_gib(pool, left, per_token)
     state_bytes = model.state_mib_per_sequence * 2**20
     longest = max(0, int((kv_gib / ranks * GIB - state_bytes) // per_token)) if per_token else 0
     return MemoryFit(
@@ -121,6 +129,15 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
         activation_gib=model.activation_gib,
         ranks=ranks,
     )
+
+
+def _kv_gib(pool: PoolSpec, left_gib: float, per_token: int) -> float:
+    """Memory of KV cache: what was measured, or what is left beside the weights, as far as the engine can use it."""
+    if pool.kv_tokens is not None:
+        return pool.kv_tokens * per_token / GIB
+    if not per_token:
+        return 0.0
+    return left_gib if pool.kv_cache is KvCache.PAGED else left_gib * CONTIGUOUS_SHARE
 
 
 def _shortages(pool: PoolSpec, result: MemoryFit) -> Iterator[str]:

@@ -29,6 +29,13 @@ class Feature(StrEnum):
     LOGPROBS = "logprobs"
 
 
+class KvCache(StrEnum):
+    """What an engine does when its KV cache is full."""
+
+    PAGED = "paged"  # it makes requests wait, or computes them again later: vLLM and everything like it
+    CONTIGUOUS = "contiguous"  # it fails with out of memory, and all that ran with it: one tensor for a whole batch
+
+
 @dataclass(frozen=True, slots=True)
 class GpuSpec:
     """One GPU type. `id` is canonical (`A10`); `aliases` are other spellings (`A10G`)."""
@@ -109,6 +116,8 @@ class PoolSpec:
     weights_off_gpu_gib: float = 0.0  # weights kept in host memory (a text encoder on the CPU)
     source: str = ""
     place: str = ""  # "file:line" of the row, for messages
+    kv_cache: KvCache = KvCache.PAGED
+    kv_tokens: int | None = None  # of one container, as its engine logs it at start; None: the memory fit's arithmetic
 
 
 @dataclass(frozen=True, slots=True)

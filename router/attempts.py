@@ -5,24 +5,26 @@ What each failure means for the next candidate, the breaker and the bill is the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from policies.ask import kv_tokens_free
 from policies.decide import decide
-from policies.decision import Candidate, Decision, Reason
+from policies.decision import FOR_ROOM, Candidate, Decision, Reason
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
 from pools.backend import Backend, UpstreamRequest
 from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools
+from pools.waiting_lines import Ticket
 from pools.warmup import WarmUps
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, StoreUnavailable
+from pricing.ledger.rows import SchemaResult
 from pricing.money import cost_nusd, parse_usd
 from router.accounting import Accounting, Attempt, Spender
 from router.chain import AttemptReport, Chain
@@ -94,11 +96,9 @@ class Attempts:
         if chain.attempts >= chain.limits.max_attempts:
             raise chain_failed(chain, f"{chain.attempts} attempts failed, which is the policy's max_attempts")
         while True:
-            decision = decide(self.gatherer.of_chain(chain))
+            decision = await self._with_room(chain)
             candidate = decision.chosen
             if candidate is None:
-                if await self._room_comes(chain, decision):
-                    continue
                 self._note_decision(chain, decision)
                 raise self._refuse(chain, decision)
             if candidate.wait_s <= 0:
@@ -120,16 +120,28 @@ class Attempts:
         if chain.cost_limit_nusd is None and chosen is not None:
             chain.cost_limit_nusd = _cost_limit_nusd(chain, chosen)
 
-    async def _room_comes(self, chain: Chain, decision: Decision) -> bool:
-        """Wait for a running request to end where that is all that is missing; False when it is not, or time is up."""
-        if not any(one.reason in (Reason.SATURATED, Reason.MEMORY) for one in decision.rejected):
-            return False
-        left_s = chain.first_byte_left_s(self.clock.mono_us())
-        if left_s <= 0 or not self.live.in_flight(one.pool for one in decision.rejected):
-            return False
-        await self._settle_pending(chain)
-        with chain.interrupts.armed():
-            return await self.live.wait_for_room(left_s)
+    async def _with_room(self, chain: Chain) -> Decision:
+        """A decision with a candidate, or one that no waiting makes better. Where all that is missing is that running
+        requests end, the request waits in line for that, as long as it has time.
+        """
+        try:
+            while True:
+                decision = decide(self.gatherer.of_chain(chain))
+                full = [one.pool for one in decision.rejected if one.reason in FOR_ROOM]
+                left_s = chain.first_byte_left_s(self.clock.mono_us())
+                if decision.chosen is not None or left_s <= 0 or not self._room_may_come(full):
+                    return decision
+                await self._settle_pending(chain)
+                chain.ticket = chain.ticket or Ticket()
+                with chain.interrupts.armed():
+                    await self.live.wait_for_room(chain.ticket, full, left_s)
+        finally:
+            if chain.ticket is not None:
+                self.live.lines.leave(chain.ticket)
+
+    def _room_may_come(self, pools: Sequence[str]) -> bool:
+        """Somebody runs there who will leave, or waits who will run."""
+        return bool(self.live.in_flight(pools)) or self.live.lines.waiting(pools)
 
     async def _settle_pending(self, chain: Chain) -> None:
         """Before a wait: the hold of the attempt that failed would run out meanwhile, and its tenant pay for it."""
@@ -157,22 +169,24 @@ class Attempts:
         """Open the hold and enter the meter. Raises ApiError `budget_exceeded` or `store_unavailable`."""
         attempt = self._attempt(chain, candidate)
         previous, chain.pending = chain.pending, None
-        self.live.claim(candidate.pool.name, attempt.hold_id)
+        chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
+        self.live.enter(candidate.pool.name, attempt.hold_id, chain.requirements)
+        held = False
         try:
             await self.accounting.begin(attempt, previous)
+            held = True
         except BudgetExceeded as refused:
-            self.live.leave(candidate.pool.name, attempt.hold_id)
             raise budget_refusal(refused, self.clock.wall_us()) from None
         except StoreUnavailable as trouble:
             chain.pending = previous
-            self.live.leave(candidate.pool.name, attempt.hold_id)
             raise self._store_down(trouble) from None
+        finally:
+            if not held:
+                self.live.leave(candidate.pool.name, attempt.hold_id)
         chain.attempt, chain.attempts = attempt, attempt.number
-        chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
         chain.anchor_us = attempt.anchor_us
         chain.pool, chain.gpu, chain.tier_served = candidate.pool.name, candidate.pool.gpu.id, str(candidate.tier)
         self.accounting.dispatch(attempt)
-        self.live.enter(candidate.pool.name, attempt.hold_id, chain.requirements)
         return attempt
 
     def _store_down(self, trouble: StoreUnavailable) -> ApiError:
@@ -206,7 +220,7 @@ class Attempts:
 
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
         """A stream's first frame is there. An answer that comes whole says nothing about its first token."""
-        if chain.parsed.stream:
+        if chain.streams_up:
             chain.ttft_us = attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
             self.live.answering(attempt.pool.name, chain.ttft_us / US_PER_S)
 
@@ -224,10 +238,12 @@ class Attempts:
         rule = FALLBACK[failure.failure]
         name = attempt.pool.name
         payer = chain.policy.failed_attempts.get(failure.failure, rule.payer)
+        if failure.failure is FailureClass.BAD_OUTPUT and chain.parsed.json_schema is not None:
+            attempt.schema_result = SchemaResult.BROKEN
         settlement = await self.accounting.close(attempt, str(failure.failure), payer)
         self._close(chain, attempt, settlement, str(failure.failure), failure.detail)
         self.live.leave(name, attempt.hold_id)
-        self.live.failed(name, failure, chain.requirements.total_tokens, chain.limits)
+        self.live.failed(name, failure, chain.requirements, attempt.dispatched_us, chain.limits)
         if failure.failure is FailureClass.MISCONFIGURED:
             self.events.emit(PoolMisconfigured(name, failure.detail))
         rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)
@@ -262,6 +278,7 @@ class Attempts:
                 charge_nusd=attempt.charge_nusd,
                 duration_us=self.clock.mono_us() - attempt.dispatched_us,
                 ttft_us=attempt.ttft_us,
+                schema_result=attempt.schema_result,
             )
         )
 

@@ -9,6 +9,7 @@ from policies.decision import Decision
 from policies.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
+from pools.waiting_lines import Ticket
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S
 from router.accounting import Attempt
@@ -76,6 +77,7 @@ class Chain:
     pool: str | None = None
     gpu: str | None = None
     tier_served: str | None = None
+    ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -83,6 +85,16 @@ class Chain:
     @property
     def limits(self) -> Limits:
         return self.request_class.limits
+
+    @property
+    def buffered(self) -> bool:
+        """Streamed to the client, but held back until the whole answer is known to keep to its JSON schema."""
+        return self.limits.buffer and self.parsed.stream and self.parsed.json_schema is not None
+
+    @property
+    def streams_up(self) -> bool:
+        """Whether pools are asked to stream."""
+        return self.parsed.stream and not self.buffered
 
     def first_byte_left_s(self, now_us: int) -> float:
         """Until the first token must be there: nobody waits for it after the client's own deadline."""

@@ -41,10 +41,11 @@ from router.events import Fanout, RequestEnded, StoreTrouble
 from router.expectation import OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
-from router.output_check import problem_of
+from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.refusals import stop_error
 from router.streaming import DONE, Relay
+from router.whole_as_stream import frames_of
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -146,6 +147,7 @@ class Controller:
         self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, sequences: int
     ) -> Requirements:
         bound = max_tokens or request_class.limits.output_bound_default
+        long = self.expectation.long(caller.tenant, request_class.name)
         return Requirements(
             request_class=request_class.name,
             tier=resolved.tier or request_class.default_tier,
@@ -153,6 +155,7 @@ class Controller:
             output_bound=bound * sequences,
             expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * sequences,
             deadline_s=request_class.limits.first_byte_deadline_s,
+            long_output_tokens=None if long is None else long * sequences,
             bounded=max_tokens is not None,
             sequences=sequences,
             pinned_pool=resolved.pinned_pool,
@@ -172,12 +175,13 @@ class Controller:
     async def _try_complete(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Answer:
         answer = await backend.complete(request)
         try:
-            problem = problem_of(chain.parsed, answer.body)
+            found = checked(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise garbled("sent an answer that cannot be read") from None
-        if problem is not None:
-            raise AttemptFailed(FailureClass.BAD_OUTPUT, problem, status=answer.status, body=answer.body)
+        if found.problem is not None:
+            raise AttemptFailed(FailureClass.BAD_OUTPUT, found.problem, status=answer.status, body=answer.body)
+        attempt.schema_result = found.schema
         return answer
 
     # -- streamed --------------------------------------------------------------------------------------------------
@@ -187,6 +191,9 @@ class Controller:
 
         Raises ApiError while nothing has been sent; afterwards an error event ends the stream.
         """
+        if chain.buffered:
+            await self._stream_whole(chain, start, send)
+            return
         attempt, relay = await self.attempts.run(chain, lambda *given: self._try_stream(chain, *given))
         overtime = self._end_overtime(chain)
         started = False
@@ -206,6 +213,7 @@ class Controller:
             await self._stopped(chain, stop.cause, send)
         else:
             self._note_usage(chain, attempt)
+            attempt.schema_result = relay.schema_result()
             await self.attempts.answered(chain, attempt)
             self._learn(chain)
             await self.finish(chain, "served", 200, None)
@@ -213,6 +221,14 @@ class Controller:
         finally:
             overtime.cancel()
             await relay.aclose()
+
+    async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
+        """The class holds answers with a schema back until they are known to keep to it."""
+        body = await self.complete(chain)
+        await start()
+        for frame in frames_of(chain.parsed, body):
+            await send(frame)
+        await send(DONE)
 
     def _end_overtime(self, chain: Chain) -> asyncio.TimerHandle:
         """The pool's time ends at the chain's deadline. A client that has not read its answer a while later is gone:
@@ -309,6 +325,7 @@ class Controller:
             policy_version=chain.policy.version,
             decisions_json=msgspec.json.encode([as_record(decision) for decision in chain.decisions]),
             tags=chain.caller.tags,
+            schema_asked=chain.parsed.json_schema is not None,
         )
         pending, chain.pending = chain.pending, None
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from policies.facts import Facts, PastAttempt
+from policies.facts import NOBODY, Facts, PastAttempt
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.live import LivePools
@@ -39,6 +40,7 @@ class Gatherer:
             chain.endpoint,
             None if chain.cost_limit_nusd is None else max(0, chain.cost_limit_nusd - chain.spent_nusd),
             tuple(chain.past),
+            self.live.lines.ahead_of(chain.ticket),
         )
 
     def facts(
@@ -50,6 +52,7 @@ class Gatherer:
         endpoint: str,
         chain_left_nusd: int | None = None,
         past: tuple[PastAttempt, ...] = (),
+        ahead: Mapping[str, int] = NOBODY,
     ) -> Facts:
         return Facts(
             requirements=requirements,
@@ -62,6 +65,7 @@ class Gatherer:
             price_books=(policy.price_book,),
             now_us=self.clock.wall_us(),
             past=past,
+            ahead=ahead,
         )
 
     def _pool_rooms(self, policy: Policy) -> dict[str, Room]:

@@ -283,4 +283,5 @@ def _live_settings(policy: Policy, name: str) -> LiveSettings:
         always_on=endpoint.always_on if endpoint else 0,
         deployed=endpoint is not None,
         drained=name in policy.drained,
+        kv_cache=spec.kv_cache,
     )

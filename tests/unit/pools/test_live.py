@@ -13,7 +13,9 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools, LiveSettings
 from pools.live_pool import SNAPSHOT_S
 from pools.platform import ContainerInfo
+from pools.spec import KvCache
 from pools.state import BreakerState, shape_bucket
+from pools.waiting_lines import Ticket
 from pricing.clock import ManualClock, ScaledClock
 
 
@@ -26,6 +28,9 @@ class Needs:
     @property
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.output_bound
+
+    def kv_tokens(self, cache: KvCache) -> int:
+        return self.prompt_tokens + self.expected_output_tokens
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,9 @@ class World:
         )
         self.live.configure({"p": SETTINGS})
 
-    def fail(self, failure: FailureClass, times: int = 1, **more: object) -> None:
+    def fail(self, failure: FailureClass, times: int = 1, dispatched_us: int = 0, **more: object) -> None:
         for _ in range(times):
-            self.live.failed("p", AttemptFailed(failure, "detail", **more), NEEDS.total_tokens, LIMITS)  # type: ignore[arg-type]
+            self.live.failed("p", AttemptFailed(failure, "detail", **more), NEEDS, dispatched_us, LIMITS)  # type: ignore[arg-type]
 
     def list(self, *infos: ContainerInfo) -> None:
         self.live.observe_containers(self.clock.wall_us(), {"p": infos})
@@ -179,14 +184,13 @@ def test_the_platforms_list_is_the_truth(world: World) -> None:
 
 
 def test_five_failures_open_the_breaker_and_one_probe_tries(world: World) -> None:
-    """After 15 s the request that claims first is the probe; all others see an open breaker until it ends well."""
+    """After 15 s the request that enters first is the probe; all others see an open breaker until it ends well."""
     world.fail(FailureClass.UNAVAILABLE, times=5)
     assert world.live.state("p").breaker is BreakerState.OPEN
     world.clock.advance(15)
     assert world.live.state("p").breaker is BreakerState.HALF_OPEN
-    world.live.claim("p", "probe")
-    assert world.live.state("p").breaker is BreakerState.OPEN
     world.live.enter("p", "probe", NEEDS)
+    assert world.live.state("p").breaker is BreakerState.OPEN
     world.live.enter("p", "other", NEEDS)
     world.live.leave("p", "other")
     assert world.live.state("p").breaker is BreakerState.OPEN
@@ -196,10 +200,10 @@ def test_five_failures_open_the_breaker_and_one_probe_tries(world: World) -> Non
 
 
 def test_a_probe_whose_client_left_makes_room_for_another(world: World) -> None:
-    """Even one that was claimed and never dispatched."""
+    """Even one that entered and was never dispatched."""
     world.fail(FailureClass.TIMEOUT, times=5)
     world.clock.advance(15)
-    world.live.claim("p", "probe")
+    world.live.enter("p", "probe", NEEDS)
     world.live.leave("p", "probe")
     assert world.live.state("p").breaker is BreakerState.HALF_OPEN
 
@@ -331,19 +335,37 @@ def test_a_minimum_of_containers_is_there_only_where_it_is_deployed(world: World
 
 
 @pytest.mark.parametrize("event", ["leave", "list"])
-async def test_those_who_wait_for_room_are_woken(event: str) -> None:
-    """By a request that leaves, or by a new list of containers."""
+async def test_the_first_in_line_is_woken(event: str) -> None:
+    """By a request that leaves, or by a new list of containers; those behind it are not."""
     world = World()
     world.live.enter("p", "a", NEEDS)
     assert world.live.in_flight(["p", "unknown"]) == 1
-    waiting = [asyncio.create_task(world.live.wait_for_room(60)) for _ in range(3)]
+    first, second = Ticket(), Ticket()
+    waiting = [asyncio.create_task(world.live.wait_for_room(each, ["p"], 60)) for each in (first, second)]
     await asyncio.sleep(0)
     wake: dict[str, Callable[[], None]] = {"leave": lambda: world.live.leave("p", "a"), "list": world.list}
     wake[event]()
-    assert await asyncio.gather(*waiting) == [True] * 3
+    await waiting[0]
+    assert (world.live.lines.ahead_of(first), world.live.lines.ahead_of(second)) == ({}, {"p": 2})
+    assert not waiting[1].done()
+    world.live.lines.leave(first)
+    await waiting[1]
 
 
-async def test_waiting_for_room_ends() -> None:
-    """Nobody leaves: False after the time, in seconds of the clock."""
+async def test_who_waits_for_room_looks_again_in_any_case() -> None:
+    """Nobody leaves: a breaker or a cooldown may have ended all the same, so a wait ends after `LOOK_AGAIN_S`."""
     live = LivePools(ScaledClock(1000), on_change=lambda *_: None, on_missed=lambda *_: None)
-    assert not await live.wait_for_room(5)
+    await live.wait_for_room(Ticket(), ["p"], 5_000)
+
+
+def test_a_contiguous_cache_lowers_its_ceiling_and_closes_no_shape(world: World) -> None:
+    """Of a batch that ran out of memory all requests say so, and it was none of their sizes."""
+    world.live.configure({"p": LiveSettings(40, 60, kv_cache=KvCache.CONTIGUOUS)})
+    for name in "abc":
+        world.live.enter("p", name, NEEDS)
+    world.clock.advance(1)
+    for name in "abc":
+        world.live.leave("p", name)
+        world.fail(FailureClass.OUT_OF_MEMORY)
+    state = world.live.state("p")
+    assert (state.kv_ceiling, state.shapes_open) == (round(0.9 * 3 * 1200), frozenset())
