@@ -63,6 +63,7 @@ class Limits:
     output_bound_default: int = 1024
     waiting_usd_per_hour: float = 1.0
     meter_weight: str = "request"  # or "tokens"
+    buffer: bool = False  # hold a streamed answer back until it is known to keep to its JSON schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,9 @@ class LimitKeys(Shape):
         default=None, description="what `balanced` takes an hour of waiting for; default 1.00"
     )
     meter_weight: Literal["request", "tokens"] | None = Field(default=None, description="default request")
+    buffer: bool | None = Field(
+        default=None, description="hold a streamed answer back until it keeps to its JSON schema; default false"
+    )
 
 
 class DefaultKeys(LimitKeys):

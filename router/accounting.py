@@ -17,7 +17,7 @@ from pricing.budgets.caps import Scope
 from pricing.budgets.store import BudgetStore, OpenHold, Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, StoreUnavailable
-from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.meter import PoolMeter
 from pricing.money import US_PER_HOUR, ceil_nusd
 from pricing.rates import ContainerRate
@@ -62,6 +62,7 @@ class Attempt:
     completion_tokens: int | None = None
     charge_nusd: int = 0
     metered: bool = field(default=False)
+    schema_result: SchemaResult | None = None
 
     @property
     def hold_id(self) -> str:
@@ -262,6 +263,7 @@ class Accounting:
             completion_tokens=attempt.completion_tokens,
             estimated=estimated,
             tags=attempt.spender.tags,
+            schema_result=attempt.schema_result if kind is RowKind.ATTEMPT else None,
         )
 
     # -- the tick --------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from pricing.ledger.rows import SchemaResult
+
 
 class AttemptEnded(msgspec.Struct, frozen=True):
     """One attempt is over. `attempt` starts at 1; `outcome` is `answered`, `cut` or a failure class."""
@@ -24,6 +26,7 @@ class AttemptEnded(msgspec.Struct, frozen=True):
     charge_nusd: int
     duration_us: int
     ttft_us: int | None
+    schema_result: SchemaResult | None = None  # None: no JSON schema was asked for, or no answer could be judged
 
 
 class RequestEnded(msgspec.Struct, frozen=True):

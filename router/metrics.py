@@ -61,6 +61,9 @@ class MetricsSink:
         tokens = Counter("gen_ai_client_token_usage", "Tokens.", ["class", "type"], **make)
         charged = Counter("sluice_charged_usd", "Charged to tenants.", ["pool"], **make)
         attempts = Counter("sluice_attempts", "Attempts ended.", ["pool", "outcome"], **make)
+        schemas = Counter(
+            "sluice_schema_answers", "Answers to requests with a JSON schema.", ["pool", "result"], **make
+        )
         # One bound child per label set ever seen; label values are classes, tiers, pools and codes, all from files.
         self._requests = cache(requests.labels)
         self._duration = cache(duration.labels)
@@ -68,6 +71,7 @@ class MetricsSink:
         self._tokens = cache(tokens.labels)
         self._charged = cache(charged.labels)
         self._attempts = cache(attempts.labels)
+        self._schemas = cache(schemas.labels)
         self._reloads = Counter("sluice_config_reloads", "Changed files taken or refused.", ["result"], **make)
         self._policy = Gauge("sluice_config_info", "1 for the policy in force.", ["version"], **make)
         self._misconfigured = Counter(
@@ -102,6 +106,8 @@ class MetricsSink:
         self._attempts(event.pool, event.outcome).inc()
         if event.ttft_us is not None:
             self._ttft(event.pool).observe(event.ttft_us / US_PER_S)
+        if event.schema_result is not None:
+            self._schemas(event.pool, event.schema_result).inc()
 
     def _request(self, event: RequestEnded) -> None:
         self._requests(event.request_class, event.tier, event.outcome, event.error_code or "").inc()

@@ -14,10 +14,11 @@ from pools.backend import Frame, FrameKind, FrameStream
 from pools.failures import AttemptFailed, FailureClass
 from pools.splice import without_fields
 from pools.sse import FramePeek, peek
+from pricing.ledger.rows import SchemaResult
 from router.accounting import Attempt
 from router.answers import with_cost
 from router.inbound import Parsed
-from router.output_check import EMPTY
+from router.output_check import EMPTY, StreamedText
 
 # What routing asks of the engine beyond what the client did.
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
@@ -37,6 +38,7 @@ class Relay:
         self._attempt = attempt
         self._started: list[tuple[Frame, FramePeek]] = []
         self.bytes_sent = False
+        self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
 
     async def first_content(self) -> None:
         """Read up to the first frame that says something. Raises AttemptFailed while moving on is still free, which
@@ -68,6 +70,8 @@ class Relay:
 
     def _shape(self, frame: Frame, seen: FramePeek, leave_meter: Callable[[], int]) -> bytes | None:
         """One frame as the client gets it; None for one it did not ask for."""
+        if self._text is not None:
+            self._text.feed(frame.data)
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
@@ -81,6 +85,10 @@ class Relay:
         if self._parsed.wants_continuous_usage:
             return frame.raw
         return b"data: " + without_fields(frame.data, ("usage",)) + b"\n\n"
+
+    def schema_result(self) -> SchemaResult | None:
+        """How the complete answer kept to the schema that was asked for; None where none was."""
+        return None if self._text is None else self._text.result()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -8,7 +8,7 @@ import msgspec
 
 from policies.decision import Candidate
 from pools.backend import UpstreamRequest
-from pools.splice import replace_fields
+from pools.splice import replace_fields, without_fields
 from pricing.clock import US_PER_S, Clock
 from router.chain import Chain
 from router.streaming import STREAM_OPTIONS
@@ -27,7 +27,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
     limits = chain.limits
     total_s = chain.total_left_s(now_us)
     patience_s = _patience_s(chain, candidate)
-    first_s = min(patience_s, chain.first_byte_left_s(now_us) if chain.parsed.stream else total_s)
+    first_s = min(patience_s, chain.first_byte_left_s(now_us) if chain.streams_up else total_s)
     by_client = False
     if chain.client_deadline_us is not None:
         client_s = (chain.client_deadline_us - now_us) / US_PER_S
@@ -37,7 +37,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         path=chain.parsed.path,
         body=_body(chain, candidate),
         request_id=f"{chain.request_id}-{chain.attempts}",
-        stream=chain.parsed.stream,
+        stream=chain.streams_up,
         connect_timeout_s=limits.connect_timeout_s,
         first_token_timeout_s=max(0.0, first_s),
         stall_timeout_s=limits.stall_timeout_s,
@@ -50,7 +50,7 @@ def _patience_s(chain: Chain, candidate: Candidate) -> float:
     """Seconds until the first token must be there, or, not streamed, the whole answer."""
     stated = chain.limits.first_token_timeout_s
     first_s = max(FIRST_TOKEN_AT_LEAST_S, P95_TIMES * candidate.ttft_p95_s) if stated is None else stated
-    if chain.parsed.stream:
+    if chain.streams_up:
         return first_s
     needs = chain.requirements
     tokens = max(1, needs.expected_output_tokens)
@@ -61,6 +61,9 @@ def _patience_s(chain: Chain, candidate: Candidate) -> float:
 
 def _body(chain: Chain, candidate: Candidate) -> bytes:
     fields = {"model": msgspec.json.encode(candidate.pool.served_model_name)}
+    if chain.buffered:
+        # An engine refuses options of a stream that is none.
+        return without_fields(replace_fields(chain.parsed.body, {**fields, "stream": b"false"}), ("stream_options",))
     if chain.parsed.stream:
         fields["stream_options"] = STREAM_OPTIONS
     return replace_fields(chain.parsed.body, fields)

@@ -57,6 +57,7 @@ def test_the_defaults_on_the_page_are_those_of_the_code() -> None:
         "breaker": f"{breaker.failures}, {breaker.window_s:g}, {breaker.half_open_after_s:g}",
         "retry_budget": f"{Limits().retry_budget:.0%}",
         "waiting_usd_per_hour": f"{Limits().waiting_usd_per_hour:.2f}",
+        "buffer": "`false`",
     }
     for one in fields(Limits):
         default = getattr(Limits(), one.name)
