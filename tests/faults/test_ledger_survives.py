@@ -2,12 +2,9 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from pricing.clock import ManualClock, SystemClock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import recent_rows
 from pricing.ledger.verify import verify
+from support.full_disk import files_at_most
 from support.money import ACME, cap, caps, paid, request, wish
 from support.spender import LEASE_S, TABLE
 
@@ -74,17 +72,6 @@ async def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> N
     assert verify(ledger, 0).agrees  # reading beside it is fine
     kill_after(owner, 1)
     await SqliteStore(ledger, SystemClock(), TABLE).aclose()
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes: writing more fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk_is_store_unavailable_and_nothing_is_half_done(tmp_path: Path) -> None:
