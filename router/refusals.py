@@ -45,14 +45,17 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
     if rungs and not able:
         missing = sorted(needs.features - frozenset().union(*(rung.pool.features for rung in rungs)))
         lacks = ", ".join(missing) or "this combination of features"
+        if needs.pinned_pool is not None:
+            return ApiError("feature_not_supported", f"pool '{needs.pinned_pool}' does not support {lacks}")
         return ApiError("feature_not_supported", f"no pool of '{chain.request_class.name}' supports {lacks}")
     largest = _largest_context(able)
     if able and needs.context_tokens > largest:
+        who = needs.pinned_pool or chain.request_class.name
         about = "" if needs.prompt_exact else "about "
         bound = needs.output_bound // needs.sequences
         return ApiError(
             "context_length_exceeded",
-            f"the largest context of '{chain.request_class.name}' is {largest} tokens; this request needs "
+            f"the largest context of '{who}' is {largest} tokens; this request needs "
             f"{about}{needs.context_tokens - bound} for the prompt and {bound} for the answer: "
             "shorten the prompt or lower max_tokens",
             param="messages",

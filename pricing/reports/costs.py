@@ -46,10 +46,12 @@ _LINE_ITEM: Final = f"""CASE account
 class PageQuery:
     """One page's question. `start_s` and `end_s` are seconds since the epoch; `end_s` None is now.
 
+    `start_s` None is where a page of the default length, or of `limit` buckets, ends with `end_s`: the latest page.
+
     `tenant` limits the answer to one tenant's own rows, whatever else is asked.
     """
 
-    start_s: int
+    start_s: int | None = None
     end_s: int | None = None
     bucket_width: str = "1d"
     group_by: tuple[str, ...] = ()
@@ -101,13 +103,19 @@ def _page(query: PageQuery, now_us: int, limits: Mapping[str, tuple[int, int]]) 
     if not 1 <= limit <= largest:
         raise ValueError(f"limit {limit} is not between 1 and {largest} for buckets of {query.bucket_width}")
     end_s = now_us // US_PER_S + 1 if query.end_s is None else query.end_s
-    if query.start_s < 0 or end_s <= query.start_s:
-        raise ValueError(f"end_time {end_s} must be after start_time {query.start_s}, both in seconds since 1970")
-    start_s = query.start_s if query.page is None else _cursor(query.page, query.start_s, end_s)
+    begin_s = _latest_s(end_s, limit, width_s) if query.start_s is None else query.start_s
+    if begin_s < 0 or end_s <= begin_s:
+        raise ValueError(f"end_time {end_s} must be after start_time {begin_s}, both in seconds since 1970")
+    start_s = begin_s if query.page is None else _cursor(query.page, begin_s, end_s)
     first_s = start_s - start_s % width_s
     after_s = min(first_s + limit * width_s, end_s)
     next_page = f"page_{after_s}" if after_s < end_s else None
     return _Page(range(first_s, after_s, width_s), width_s, start_s, after_s, next_page)
+
+
+def _latest_s(end_s: int, limit: int, width_s: int) -> int:
+    """The first second of the last `limit` buckets before `end_s`."""
+    return max(0, ((end_s - 1) // width_s - limit + 1) * width_s)
 
 
 def _cursor(page: str, start_s: int, end_s: int) -> int:

@@ -52,12 +52,13 @@ def budget(
 
 @app.command("set")
 def set_cap(
+    context: typer.Context,
     cap: CapArgument,
     amount: Annotated[str, typer.Argument(help="Dollars, 0, or unlimited.")],
     policy: PolicyOption = None,
 ) -> None:
     """Change a cap's amount in the file where it stands. A running endpoint takes it up within seconds."""
-    files = _files(policy)
+    files = _files(policy or _given_before(context))
     wanted = amount if amount == "unlimited" else _dollars(amount)
     try:
         changed = files.change(files.find(cap), set_amount(wanted))
@@ -68,13 +69,14 @@ def set_cap(
 
 @app.command("raise")
 def raise_cap(
+    context: typer.Context,
     cap: CapArgument,
     amount: Annotated[str, typer.Argument(help="Dollars, above the cap's own amount.")],
     until: Annotated[str, typer.Option(help="When it ends: 4h or 2d from now, 2026-11-01, or 2026-11-01T12:00Z.")],
     policy: PolicyOption = None,
 ) -> None:
     """Raise a cap for a while; afterwards its own amount is in force again, without another edit."""
-    files = _files(policy)
+    files = _files(policy or _given_before(context))
     try:
         found = files.find(cap)
         dollars, until_us = _dollars(amount), parse_end(until, files.now_us)
@@ -84,6 +86,12 @@ def raise_cap(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     typer.echo(f"{cap} is {amount} until {instant_text(until_us)} ({changed})")
+
+
+def _given_before(context: typer.Context) -> list[Path] | None:
+    """`--policy` where it stood before the word `set` or `raise`: ignoring it would edit another policy."""
+    given: list[Path] | None = context.parent.params["policy"] if context.parent else None
+    return given
 
 
 def _files(policy: list[Path] | None) -> PolicyFiles:

@@ -6,8 +6,9 @@ A verb is one file `router/cli/<verb>.py` that holds a typer app named `app`, an
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -48,8 +49,18 @@ class LazyVerbs(TyperGroup):
 app = typer.Typer(cls=LazyVerbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sluice {importlib.metadata.version('sluice')}")
+        raise typer.Exit
+
+
 @app.callback()
-def sluice() -> None:
+def sluice(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
     """Send each request to the cheapest GPU pool that can serve it, and account for every GPU-second."""
 
 

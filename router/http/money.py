@@ -25,7 +25,7 @@ PageOf = Callable[[Path, PageQuery, int], dict[str, Any]]
 def add_money_routes(app: FastAPI, service: Service) -> None:
     async def page(
         request: Request,
-        start_time: int,
+        start_time: int | None = None,
         end_time: int | None = None,
         bucket_width: str = "1d",
         group_by: Annotated[list[str] | None, Query()] = None,

@@ -184,7 +184,7 @@ WRONG: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/warmup", {}, 400, "invalid_value"),
     ("POST", "/warmup", {"modell": "chat"}, 400, "invalid_value"),
     ("POST", "/warmup", {"pool": "nope"}, 404, "model_not_found"),
-    ("GET", "/v1/costs", None, 400, "invalid_value"),
+    ("GET", "/v1/costs?end_time=0", None, 400, "invalid_value"),
     ("GET", "/v1/costs?start_time=x", None, 400, "invalid_value"),
     ("GET", "/v1/costs?start_time=1&bucket_width=9d", None, 400, "invalid_value"),
     ("GET", "/v1/costs?start_time=1&page=x", None, 400, "invalid_value"),

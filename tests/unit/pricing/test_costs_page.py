@@ -132,3 +132,13 @@ def test_usage_has_smaller_pages_for_small_buckets(ledger: Path) -> None:
     """The largest page depends on the width, as in OpenAI's usage."""
     with pytest.raises(ValueError, match="between 1 and 31 for buckets of 1d"):
         usage(ledger, PageQuery(MIDNIGHT_1, limit=32), NOW)
+
+
+def test_without_a_start_the_latest_page_is_answered(ledger: Path) -> None:
+    """Seven days of which today is the last; as many of the newest hours as asked for."""
+    days = costs(ledger, PageQuery(), NOW)
+    assert (len(days["data"]), days["has_more"]) == (7, False)
+    today = days["data"][-1]
+    assert today["start_time"] <= NOW // 1_000_000 < today["start_time"] + DAY_S
+    hours = costs(ledger, PageQuery(bucket_width="1h", limit=3), NOW)
+    assert (len(hours["data"]), hours["has_more"]) == (3, False)

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,15 @@ def test_budget_set_follows_a_link_and_keeps_it(policy: Path, tmp_path: Path) ->
     assert sluice("budget", "set", "acme/day", "9", "--policy", policy).exit_code == 0
     assert (policy / "tenants.yaml").is_symlink()
     assert "amount_usd: 9 " in real.read_text(encoding="utf-8")
+
+
+def test_budget_takes_the_policy_before_or_after_the_word(policy: Path, tmp_path: Path) -> None:
+    """`sluice budget --policy FILE set …` edits that file, not the one that would be taken without the option."""
+    assert sluice("budget", "--policy", policy, "set", "acme/day", "8").exit_code == 0
+    caps = json.loads(sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite", "--json").output)
+    assert {cap["cap"]: cap["amount_usd"] for cap in caps}["acme/day"] == 8
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """`sluice --version` says what is installed, and does nothing else."""
+    assert sluice("--version").output == f"sluice {version('sluice')}\n"
