@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any, Final
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ def as_table(report: Report) -> RenderableType:
     if report.empty:
         whose = f" for tenant {report.tenant}" if report.tenant else ""
         return Text(f"Nothing was spent and nothing was asked{whose} from {window}.")
-    table = Table(title=f"Spent from {window}", title_justify="left", show_footer=False)
+    table = _table(f"Spent from {window}")
     for name in report.by:
         table.add_column(name)
     schemas = "pool" in report.by or any(_schemas(report.total))
@@ -83,7 +84,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def _house_table(report: Report) -> Table:
-    table = Table(title="Container time that no request caused", title_justify="left")
+    table = _table("Container time that no request caused")
     table.add_column("account")
     for name in report.by:
         table.add_column(name)
@@ -92,6 +93,10 @@ def _house_table(report: Report) -> Table:
     for line in report.separate:
         table.add_row(line.account, *line.key, f"{line.duration_us / 1e6:,.1f}", format_usd(line.amount_nusd, 6))
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
 def _cells(line: Line, schemas: bool) -> list[str]:
