@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from policies.facts import Facts, PastAttempt
+from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Rung
 from policies.requirements import Requirements, Tier
 from pools.spec import KvCache
@@ -20,7 +20,7 @@ class Ask(msgspec.Struct, frozen=True):
     `context_tokens` is prompt + output bound of the longest sequence, which a pool's context and the memory of one
     container must be able to hold; `total_tokens` that of all sequences together. `predicted_tokens` is what counts
     beside others that run, `cautious_tokens` the same where running out of memory costs more than a wait
-    (`Requirements.kv_tokens`). `tier` is the tier in force, `ahead` as in `Facts`.
+    (`Requirements.kv_tokens`). `tier` is the tier in force, `ahead`, `cached` and `now_us` as in `Facts`.
     """
 
     requirements: Requirements
@@ -37,6 +37,8 @@ class Ask(msgspec.Struct, frozen=True):
     past: tuple[PastAttempt, ...]
     ladder: tuple[Rung, ...]
     ahead: Mapping[str, int]
+    cached: CachedPrefix | None
+    now_us: int
 
 
 def ask_of(facts: Facts) -> Ask:
@@ -61,6 +63,8 @@ def ask_of(facts: Facts) -> Ask:
         facts.past,
         facts.request_class.ladder,
         facts.ahead,
+        facts.cached,
+        facts.now_us,
     )
 
 

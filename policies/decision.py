@@ -52,6 +52,9 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     busy time; `wait_s` seconds until a container is ready (0 when warm); `cold` says that trying it buys a boot, which
     costs `boot_nusd`. `preference` is 0, or higher for pools that come last after a failed attempt: candidates are
     sorted by preference, then by score.
+
+    `cache_saves_s` and `cache_saves_nusd` are what the session's cache there is expected to save (`policies.affinity`).
+    The score has them taken off; all other numbers are as without a cache, since it may be gone.
     """
 
     pool: PoolSpec
@@ -67,6 +70,8 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     score: float  # what the objective sorted by
     boot_nusd: int = 0
     preference: int = 0
+    cache_saves_s: float = 0.0
+    cache_saves_nusd: int = 0
 
 
 class Rejection(msgspec.Struct, frozen=True):

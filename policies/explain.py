@@ -126,6 +126,8 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "wait_s": round(one.wait_s, 3),
         "ttft_s": round(one.ttft_s, 3),
         "cold": one.cold,
+        "cache_saves_s": round(one.cache_saves_s, 3),
+        "cache_saves_usd": usd_number(one.cache_saves_nusd),
     }
 
 

@@ -30,7 +30,7 @@ def render_json(decision: Json) -> RenderableType:
     asked = f"class {decision['class']} · tier {tier}{lowered}{_size(decision)} · objective {decision['objective']}"
     parts: list[RenderableType] = [Text(asked), _outcome(decision), Text()]
     if decision["candidates"]:
-        parts += [_candidates_table(decision["candidates"]), Text()]
+        parts += [*_cached(decision["candidates"]), _candidates_table(decision["candidates"]), Text()]
     off_ladder = decision.get("off_ladder", 0)
     if decision["rejected"] or off_ladder:
         parts += [_rejected_table(decision["rejected"], off_ladder), Text()]
@@ -52,6 +52,15 @@ def _outcome(decision: Json) -> Text:
         text = f"→ none in time; {warm['pool']} is the one to wake, ready in {warm['ready_in_s']:.0f} s"
         return Text(text, style="bold yellow")
     return Text("→ no pool can serve this request", style="bold red")
+
+
+def _cached(candidates: Sequence[Json]) -> list[Text]:
+    """One line where this session's cache counts for a pool; its candidate's own numbers are those without it."""
+    return [
+        Text(f"  {one['pool']}: this session's cache saves {one['cache_saves_s']:.2f} s, ${one['cache_saves_usd']:.6f}")
+        for one in candidates
+        if one.get("cache_saves_s")
+    ]
 
 
 def _gpu(candidate: Json) -> str:

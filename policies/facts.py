@@ -26,13 +26,26 @@ class PastAttempt(msgspec.Struct, frozen=True):
     max_model_len: int = 0
 
 
+class CachedPrefix(msgspec.Struct, frozen=True):
+    """Where the beginning of this request's prompt was processed before: an earlier turn of the same conversation.
+
+    `tokens` is that turn's prompt, which the request's prompt begins with; `used_us` the wall instant at which its
+    answer was complete.
+    """
+
+    pool: str
+    tokens: int
+    used_us: int
+
+
 class Facts(msgspec.Struct, frozen=True):
     """Gathered from memory; `decide` reads nothing else.
 
     `states` has every configured pool, those of other classes too: each ends up in one list of the decision. `room` is
     what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what the
     chain's cost limit leaves. `past` are the attempts already made for this request. `ahead` names the pools that
-    others wait for who came before it, and how many they are.
+    others wait for who came before it, and how many they are. `cached` is what its session left in a pool's prefix
+    cache, as far as is known.
     """
 
     requirements: Requirements
@@ -46,3 +59,4 @@ class Facts(msgspec.Struct, frozen=True):
     now_us: int
     past: tuple[PastAttempt, ...] = ()
     ahead: Mapping[str, int] = NOBODY
+    cached: CachedPrefix | None = None

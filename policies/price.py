@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from policies.affinity import cache_saves_s
 from policies.ask import Ask
 from policies.decision import Candidate
 from policies.objectives import Score, listed
@@ -29,17 +30,11 @@ def price(
     wait_s = 0.0 if ready else _boot_left_s(rung, state)
     rate = rung.rate.nusd_per_h
     boots = quote.boots_one(alive, in_flight, pool.target_concurrency, pool.max_containers)
-    added_s = quote.added_alive_s(
-        time.total_s,
-        pool.scaledown_window_s,
-        alive=alive,
-        in_flight=in_flight,
-        target_concurrency=pool.target_concurrency,
-        idle_s=state.idle_s,
-        min_containers=pool.min_containers,
-        max_containers=pool.max_containers,
-    )
-    bill = quote.expected_bill_nusd(rate, 1.0 if boots else 0.0, rung.boot_s, added_s)
+    bill = _bill_nusd(rung, state, boots, time.total_s)
+    saves_s, saves_nusd = 0.0, 0
+    if ask.cached is not None and ask.cached.pool == pool.name:
+        saves_s = cache_saves_s(ask, ask.cached, rung, state)
+        saves_nusd = bill - _bill_nusd(rung, state, boots, time.total_s - saves_s)
     share = quote.share_nusd_per_h(rate, ready, in_flight, pool.target_concurrency)
     seconds = wait_s + time.total_s
     return Candidate(
@@ -53,10 +48,28 @@ def price(
         wait_s,
         not ready,
         share,
-        score(rung.order, bill, seconds),
+        score(rung.order, bill - saves_nusd, seconds - saves_s),
         quote.cost_up_nusd(rate, rung.boot_s) if boots else 0,
         preference(rung, seconds) if preference is not None else 0,
+        saves_s,
+        saves_nusd,
     )
+
+
+def _bill_nusd(rung: Rung, state: PoolState, boots: bool, service_s: float) -> int:
+    """What the provider's bill grows by when this pool serves a request for that long."""
+    pool = rung.pool
+    added_s = quote.added_alive_s(
+        service_s,
+        pool.scaledown_window_s,
+        alive=state.ready + state.booting,
+        in_flight=state.in_flight,
+        target_concurrency=pool.target_concurrency,
+        idle_s=state.idle_s,
+        min_containers=pool.min_containers,
+        max_containers=pool.max_containers,
+    )
+    return quote.expected_bill_nusd(rung.rate.nusd_per_h, 1.0 if boots else 0.0, rung.boot_s, added_s)
 
 
 def _boot_left_s(rung: Rung, state: PoolState) -> float:

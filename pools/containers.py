@@ -49,6 +49,7 @@ class Containers:
         self.ready = 0
         self.booting = 0
         self.listed = False  # a platform lists them
+        self.serving_since_us: int | None = None  # of the ready container that has served longest; None without one
         self._pool = pool
         self._on_change = on_change
         self._on_missed = on_missed
@@ -106,6 +107,8 @@ class Containers:
         ready_now = sum(life.ready_us is not None for life in self._lives.values())
         self._boot_began_us = None
         self._tell(now_us, ready_now, len(self._lives) - ready_now)
+        serving = (life.ready_us for life in self._lives.values() if life.ready_us is not None)
+        self.serving_since_us = min(serving, default=None)
         self._correct(now_us)
         self._polled_us = now_us
 
@@ -143,6 +146,8 @@ class Containers:
         self._told = (self._told[0] + self.booting * dt_us, self._told[1] + self.ready * dt_us)
         self._told_us = max(now_us, self._told_us)
         if (ready, booting) != (self.ready, self.booting):
+            if ready == 0 or self.ready == 0:
+                self.serving_since_us = now_us if ready else None
             self.ready, self.booting = ready, booting
             self._on_change(self._pool, now_us, ready, booting)
 

@@ -264,6 +264,7 @@ class LivePool:
             drained=self.settings.drained,
             deployed=self.settings.deployed,
             ttft_s=self._ttft_s,
+            serving_since_us=containers.serving_since_us,
             as_of_us=wall_us,
         )
 

@@ -36,6 +36,7 @@ class PoolState(msgspec.Struct, frozen=True):
     drained: bool = False  # an operator took it out
     deployed: bool = True  # it has an endpoint
     ttft_s: float | None = None  # observed first-token time, moving average
+    serving_since_us: int | None = None  # wall instant since which its oldest ready container serves
     as_of_us: int = 0
 
     @property

@@ -127,6 +127,18 @@ class TimingModel:
         ttft_s = alone_s + queue_s
         return ServiceTime(ttft_s, serving_s + queue_s, ttft_s * TTFT_P95_FACTOR)
 
+    def cache_saves_s(self, prompt_tokens: int, cached_tokens: int) -> float:
+        """Prefill that the prompt's first tokens do not take where the engine's prefix cache has them, alone.
+
+        The others still attend to them, so what is saved is the prefill of the cached part by itself; a prefill never
+        takes less than one reading of all weights. `cached_tokens` is 0 to `prompt_tokens`.
+        """
+        if self.item_s is not None:
+            return 0.0
+        prefill_s = prompt_tokens * (self.prefill_token_s + prompt_tokens * self.prefill_token2_s)
+        cached_s = cached_tokens * (self.prefill_token_s + cached_tokens * self.prefill_token2_s)
+        return max(prefill_s, self.prefill_floor_s) - max(prefill_s - cached_s, self.prefill_floor_s)
+
 
 def timing_model(pool: PoolSpec) -> TimingModel:
     """The coefficients of one pool. Raises KeyError for a media model without `seconds_per_item` on the pool's GPU."""

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from policies.decide import decide
 from policies.decision import Candidate, Reason
 from policies.explain import as_json, sentence
-from policies.facts import Facts, PastAttempt
+from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Objective, Rung
 from policies.requirements import Requirements, Tier
 from pools.failures import FailureClass
 from pools.spec import Feature
 from pools.state import BreakerState, PoolState, shape_bucket
 from pricing.budgets.store import Room
-from support.choosing import facts, shipped
+from support.choosing import NOW_US, facts, shipped
 from support.values import replace
 
 CLASSES = sorted(shipped().classes)
@@ -36,6 +36,7 @@ states = st.builds(
     features_off=st.frozensets(st.sampled_from([str(one) for one in Feature]), max_size=1),
     drained=st.booleans() | st.just(False),
     deployed=st.booleans() | st.just(True),
+    serving_since_us=st.none() | st.integers(-300, 0).map(lambda s: NOW_US + s * 1_000_000),
 )
 
 
@@ -67,6 +68,12 @@ def all_facts(draw: st.DrawFn, failures: st.SearchStrategy[FailureClass] | None 
         free_kv_tokens=st.integers(0, 100_000),
         max_model_len=st.sampled_from([0, 16_384, 32_768, 153_520]),
     )
+    left = st.builds(
+        CachedPrefix,
+        pool=st.sampled_from(listed),
+        tokens=st.integers(0, 200_000),
+        used_us=st.integers(-400, 1).map(lambda s: NOW_US + s * 1_000_000),
+    )
     every = {name: draw(states) if name in listed else PoolState() for name in POOLS}
     return facts(
         wanted,
@@ -76,6 +83,7 @@ def all_facts(draw: st.DrawFn, failures: st.SearchStrategy[FailureClass] | None 
         pool_rooms=draw(st.dictionaries(st.sampled_from(listed), rooms, max_size=2)),
         chain_left_nusd=draw(amounts),
         past=draw(st.lists(past, max_size=3)),
+        cached=draw(st.none() | left),
     )
 
 
@@ -126,9 +134,41 @@ def test_candidates_are_capable_and_sorted(given_facts: Facts) -> None:
     assert keys == sorted(keys)
     if not given_facts.past:
         assert {one.preference for one in decision.candidates} <= {0}
-    bills = [one.expected_bill_nusd for one in decision.candidates]
+    bills = [one.expected_bill_nusd - one.cache_saves_nusd for one in decision.candidates]
     if given_facts.request_class.objective is Objective.CHEAPEST and not given_facts.past:
         assert bills == sorted(bills)
+
+
+@given(all_facts())
+@settings(max_examples=150)
+def test_a_cache_makes_no_pool_capable(given_facts: Facts) -> None:
+    """Who can serve, what is refused and every other number are as without it; only the order may differ."""
+    cached, without = decide(given_facts), decide(replace(given_facts, cached=None))
+    plain = [replace(one, score=0.0, cache_saves_s=0.0, cache_saves_nusd=0) for one in cached.candidates]
+    assert sorted(plain, key=by_name) == sorted((replace(one, score=0.0) for one in without.candidates), key=by_name)
+    assert (cached.rejected, cached.warm, cached.warm_s) == (without.rejected, without.warm, without.warm_s)
+
+
+def by_name(candidate: Candidate) -> str:
+    return candidate.pool.name
+
+
+@given(all_facts())
+@settings(max_examples=150)
+def test_a_cache_saves_no_more_than_its_prefill(given_facts: Facts) -> None:
+    """Only where it is, only where a container is warm, and in time and money at most the prefill of its tokens."""
+    cached = given_facts.cached
+    for one in decide(given_facts).candidates:
+        rung = next(each for each in given_facts.request_class.ladder if each.pool == one.pool)
+        if cached is None or cached.pool != one.pool.name or one.cold:
+            assert (one.cache_saves_s, one.cache_saves_nusd) == (0.0, 0)
+            continue
+        tokens = min(cached.tokens, given_facts.requirements.prompt_tokens)
+        prefill_s = rung.timing.estimate(tokens, 0, 0).ttft_s
+        assert 0 <= one.cache_saves_s <= prefill_s
+        assert one.cache_saves_s <= rung.timing.estimate(given_facts.requirements.prompt_tokens, 0, 0).ttft_s
+        assert 0 <= one.cache_saves_nusd <= rung.rate.nusd_per_h * one.cache_saves_s / 3_600 + 1_000
+        assert one.cache_saves_nusd <= one.expected_bill_nusd
 
 
 @given(all_facts())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from policies.facts import Facts, PastAttempt
+from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.fileset import SHIPPED_FOLDER
 from policies.load import load_policy
 from policies.policy import Limits, Objective, Policy, RequestClass, Rung
@@ -56,6 +56,7 @@ def facts(
     pool_rooms: Mapping[str, Room] | None = None,
     chain_left_nusd: int | None = None,
     past: Sequence[PastAttempt] = (),
+    cached: CachedPrefix | None = None,
 ) -> Facts:
     """Facts about the shipped policy's class of that name, unless another is given; unnamed pools are cold."""
     chosen = request_class or shipped().classes[requirements.request_class]
@@ -71,6 +72,7 @@ def facts(
         price_books=("modal-2026-10",),
         now_us=NOW_US,
         past=tuple(past),
+        cached=cached,
     )
 
 

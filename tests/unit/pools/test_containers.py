@@ -187,3 +187,29 @@ def test_the_meter_hears_of_every_second_whatever_it_was_told_between_polls(
 
 def listed(number: int, start: int, booted: int, end: int, at: int) -> ContainerInfo:
     return ready(str(number), start, booted) if booted <= at else booting(str(number), start)
+
+
+def test_without_a_list_it_serves_since_the_first_answer() -> None:
+    """Until it is gone: what comes after that is another container."""
+    containers, _ = watched()
+    assert containers.serving_since_us is None
+    for at_s, happens, since_s in (
+        (1, containers.boot_began, None),
+        (5, containers.answered, 5),
+        (9, containers.answered, 5),
+        (10, containers.gone, None),
+        (12, containers.answered, 12),
+    ):
+        happens(s(at_s))
+        assert containers.serving_since_us == (None if since_s is None else s(since_s))
+
+
+def test_a_list_says_since_when_the_oldest_of_them_serves() -> None:
+    """When it ends, the next oldest is what counts, although the pool served all the time."""
+    containers, _ = watched()
+    containers.observe(s(10), [ready("a", 1, 2), ready("b", 3, 8), booting("c", 9)], None)
+    assert containers.serving_since_us == s(2)
+    containers.observe(s(20), [ready("b", 3, 8)], None)
+    assert containers.serving_since_us == s(8)
+    containers.observe(s(30), [booting("d", 29)], None)
+    assert containers.serving_since_us is None

@@ -74,6 +74,19 @@ def test_requests_beside_it_slow_one_down() -> None:
     assert alone.ttft_s < beside.ttft_s
 
 
+@pytest.mark.parametrize("pool", ["qwen3-4b-fp16-t4", "qwen3-vl-8b-bf16-l40s", "qwen3-next-80b-fp8-h200"])
+def test_a_cached_prefix_saves_its_own_prefill(pool: str) -> None:
+    """All of it cached leaves one reading of the weights; half of it saves less than half, since the rest attends to
+    more; what is below one reading saves nothing.
+    """
+    timing = model(pool)
+    whole, half = timing.cache_saves_s(20_000, 20_000), timing.cache_saves_s(20_000, 10_000)
+    expected = timing.estimate(20_000, 1, 0).ttft_s - timing.estimate(0, 1, 0).ttft_s
+    assert whole == pytest.approx(expected, rel=0.02)
+    assert 0 < half < whole / 2
+    assert timing.cache_saves_s(8, 8) == timing.cache_saves_s(20_000, 0) == 0
+
+
 def test_media_take_their_seconds_one_by_one() -> None:
     """Two images behind one that is running take three times the seconds of one; there is no earlier first token."""
     time = model("flux-dev-bf16-l40s").estimate(0, 0, 1, items=2)
