@@ -67,7 +67,8 @@ def _unknown(policy: Policy, model: str) -> UnknownModel:
         return UnknownModel(model, (), text)
     close = tuple(closest(model, names(policy)))
     shown = model if len(model) <= 80 else model[:80] + "…"
-    hint = f"; the nearest names are {', '.join(close)}" if close else f"; classes are {', '.join(policy.classes)}"
+    nearest = f"; the nearest name{'s are' if len(close) > 1 else ' is'} {', '.join(close)}"
+    hint = nearest if close else f"; classes are {', '.join(policy.classes)}"
     return UnknownModel(model, close, f"there is no model '{shown}'{hint}; GET /v1/models lists all")
 
 

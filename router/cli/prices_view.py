@@ -134,7 +134,7 @@ def comparison(one: PriceBook, other: PriceBook, pairs: tuple[Pair, ...]) -> Ren
     for name, unit in (("cpu", "core"), ("memory", "GiB")):
         table.add_row(name, *(resource(getattr(book, name), unit) for book in (one, other)), "")
     head = [
-        Text(f"{place:<6} {book.id} ({book.title}, as of {book.as_of or 'undated'})")
+        Text(f"{place:<6} {book.id} ({book.title}, {f'as of {book.as_of}' if book.as_of else 'undated'})")
         for place, book in (("first", one), ("second", other))
     ]
     return Group(*head, table)

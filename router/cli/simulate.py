@@ -22,7 +22,7 @@ from pricing.errors import SluiceError
 from pricing.money import format_usd
 from pricing.yamlfile import nearest
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 class NothingToSimulate(SluiceError):
@@ -31,14 +31,14 @@ class NothingToSimulate(SluiceError):
 
 @app.command()
 def simulate(
-    policy: Annotated[list[Path] | None, typer.Option(help="policy file or folder; default: the shipped one")] = None,
-    pool: Annotated[list[str] | None, typer.Option(help="a pool to run; default: all that answer chat")] = None,
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port; 0 takes a free one")] = 8900,
-    speedup: Annotated[float, typer.Option(min=0.01, help="how much faster than life")] = 1.0,
-    seed: Annotated[int, typer.Option(help="of boots, deviations and faults by rate")] = 0,
+    policy: Annotated[list[Path] | None, typer.Option(help="Policy file or folder; else the shipped one.")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="A pool to run; else all that answer chat.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port, 0 for a free one.")] = 8900,
+    speedup: Annotated[float, typer.Option(min=0.01, help="How much faster than life.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of boots, deviations and faults by rate.")] = 0,
     origin_us: Annotated[
-        int | None, typer.Option(help="instant at which scaled and real time agree, shared by processes")
+        int | None, typer.Option(help="Instant at which scaled and real time agree, shared by processes.")
     ] = None,
 ) -> None:
     """Run simulated pools that answer like vLLM, until interrupted; then print what they billed."""
