@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from msgspec.structs import replace
 
 from policies.policy import RequestClass, Rung
@@ -12,6 +13,7 @@ from policies.requirements import Requirements
 from pools.backend import Backend
 from pools.live import LivePools
 from pools.spec import PoolSpec
+from pools.splice import replace_fields
 from pools.tokens import TokenEstimate, TokenRatios
 from router.inbound import Parsed
 
@@ -44,7 +46,9 @@ class PromptSizes:
         for rung in request_class.ladder:
             found = self._ratios.estimate(rung.pool.model, parsed.prompt)
             if _straddles(rung, found, bound) and not self._live.state(rung.pool.name).cold:
-                tokens = await self._backends[rung.pool.name].count_tokens(parsed.body, COUNT_WITHIN_S)
+                # An engine counts for no model but its own, and answers 404 to a class's name.
+                own = replace_fields(parsed.body, {"model": msgspec.json.encode(rung.pool.served_model_name)})
+                tokens = await self._backends[rung.pool.name].count_tokens(own, COUNT_WITHIN_S)
                 if tokens is not None:
                     return replace(needs, prompt_tokens=tokens, prompt_exact=True)
         return needs

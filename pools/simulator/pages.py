@@ -107,6 +107,9 @@ def metrics(pool: SimulatedPool, container: Container) -> web.Response:
 
 def tokenize_page(pool: SimulatedPool, body: Mapping[str, Any]) -> web.Response:
     """Exact prompt tokens of a text or of a conversation under the template. Raises EngineError."""
+    model = body.get("model")
+    if model is not None and model != pool.spec.served_model_name:
+        raise errors.unknown_model(str(model), pool.spec.served_model_name)
     if "messages" in body:
         if not isinstance(body["messages"], list):
             raise errors.wrong_type("messages", "list_type", "list", body["messages"])

@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from support.repository import ROOT
@@ -155,15 +156,19 @@ class RealVllm:
             text = answer.read().decode()
         return round(sum(float(value) for value in _REQUESTS.findall(text)))
 
-    async def until_busy(self, count: int, within_s: float = GAUGE_WITHIN_S) -> None:
-        """Until that many requests run or wait. Raises TimeoutError."""
-        await asyncio.to_thread(self._until_busy, count, within_s)
+    async def until_busy(self) -> None:
+        """Until a request runs. Raises TimeoutError."""
+        await asyncio.to_thread(self._until, lambda count: count > 0, "busy", GAUGE_WITHIN_S)
 
-    def _until_busy(self, count: int, within_s: float) -> None:
+    async def until_idle(self, within_s: float = GAUGE_WITHIN_S) -> None:
+        """Until no request runs or waits. Raises TimeoutError."""
+        await asyncio.to_thread(self._until, lambda count: count == 0, "idle", within_s)
+
+    def _until(self, holds: Callable[[int], bool], what: str, within_s: float) -> None:
         until = time.monotonic() + within_s
-        while (seen := self.busy()) != count:
+        while not holds(count := self.busy()):
             if time.monotonic() > until:
-                raise TimeoutError(f"{seen} requests run or wait after {within_s:g} s, not {count}")
+                raise TimeoutError(f"not {what} after {within_s:g} s: {count} requests run or wait")
             time.sleep(0.02)
 
 

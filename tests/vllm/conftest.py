@@ -12,14 +12,14 @@ from support.real_vllm import RealVllm
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RealVllm]]:
-    """`short` and `long` differ in context; `narrow` serves one request, refuses the next, and drains on SIGTERM."""
+    """`short` and `long` differ in context; `narrow` refuses what it would have to queue, and drains on SIGTERM."""
     # A SIGTERM, as CI sends at its time limit, must end the servers too: let it raise where the tests are.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = tmp_path_factory.mktemp("vllm")
     servers = {
         "short": RealVllm(folder / "short", 512, 4),
         "long": RealVllm(folder / "long", 2048, 8),
-        "narrow": RealVllm(folder / "narrow", 2048, 1, "--max-num-queued-reqs", "1", "--shutdown-timeout", "60"),
+        "narrow": RealVllm(folder / "narrow", 2048, 8, "--max-num-queued-reqs", "8", "--shutdown-timeout", "60"),
     }
     try:
         for server in servers.values():
