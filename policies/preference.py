@@ -12,22 +12,27 @@ from policies.facts import PastAttempt
 from policies.fallback import FALLBACK, Next
 from policies.policy import Rung
 from policies.price import ANY_SCORE, price
+from policies.requirements import shares_tokens
 from pools.state import COLD_AND_HEALTHY, PoolState
 
 Preference = Callable[[Rung, float], int]
 """(rung, seconds until its answer would be complete) -> 0 first, more later."""
 
 TRIED_BEFORE = 2  # comes after every pool that was not tried, slower ones included
+INEXACT = 4  # comes after every pool that goes on with a broken stream exactly, those that were tried included
 
 
 def preference_of(ask: Ask, states: Mapping[str, PoolState]) -> Preference:
-    """A function of the attempts made so far. Pools tried before come last; see `_after` for the rest."""
+    """A function of the attempts made so far. Pools tried before come last, but for those that could go on with a
+    broken stream only from its text; see `_after` for the rest."""
     tried = {past.pool for past in ask.past}
     rules = [_after(past, ask, states) for past in ask.past]
+    continues = ask.requirements.continues
 
     def preference(rung: Rung, seconds: float) -> int:
         again = TRIED_BEFORE if rung.pool.name in tried else 0
-        return again + max((rule(rung, seconds) for rule in rules), default=0)
+        inexact = INEXACT if continues is not None and not shares_tokens(continues, rung.pool) else 0
+        return again + inexact + max((rule(rung, seconds) for rule in rules), default=0)
 
     return preference
 

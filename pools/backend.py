@@ -6,7 +6,7 @@ the upstream connection at once, which is how an engine learns that nobody waits
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -80,6 +80,10 @@ class Backend(Protocol):
 
     async def count_tokens(self, body: bytes, timeout_s: float) -> int | None:
         """Exact prompt tokens by the engine's `/tokenize`; None where it cannot tell. Only for pools awake."""
+        ...
+
+    async def text_of(self, model: str, token_ids: Sequence[int], timeout_s: float) -> str | None:
+        """What token ids read, by the engine's `/detokenize`; None where it cannot tell. Only for pools awake."""
         ...
 
     async def aclose(self) -> None: ...

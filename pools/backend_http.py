@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -31,6 +31,8 @@ from pools.frames_http import HttpFrames
 from pools.sse import peek
 from pricing.clock import Clock
 
+T = TypeVar("T")
+
 ERROR_BODY_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 64 * 2**20
 # aiohttp writes a body of bytes in one piece and warns above this size; a file-like one is written in pieces.
@@ -44,6 +46,10 @@ REDIRECTS_AT_MOST: Final = 50
 
 class _Count(msgspec.Struct):
     count: int
+
+
+class _Text(msgspec.Struct):
+    prompt: str
 
 
 def make_session() -> aiohttp.ClientSession:
@@ -128,15 +134,25 @@ class HttpBackend:
 
     async def count_tokens(self, body: bytes, timeout_s: float) -> int | None:
         """Exact prompt tokens by the engine's `/tokenize`; None where it cannot tell. Only for pools awake."""
-        request = _small_request("/tokenize", body, timeout_s)
+        found = await self._answer_of("/tokenize", body, _Count, timeout_s)
+        return None if found is None else found.count
+
+    async def text_of(self, model: str, token_ids: Sequence[int], timeout_s: float) -> str | None:
+        """What token ids read, by the engine's `/detokenize`; None where it cannot tell. Only for pools awake."""
+        body = msgspec.json.encode({"model": model, "tokens": token_ids})
+        found = await self._answer_of("/detokenize", body, _Text, timeout_s)
+        return None if found is None else found.prompt
+
+    async def _answer_of(self, path: str, body: bytes, type: type[T], timeout_s: float) -> T | None:
+        """A small question to the engine; None where it does not answer it in time."""
         try:
             async with self._clock.timeout(timeout_s):
-                response = await self._send(request)
+                response = await self._send(_small_request(path, body, timeout_s))
                 try:
-                    return msgspec.json.decode(await self._good_body(response), type=_Count).count
+                    return msgspec.json.decode(await self._good_body(response), type=type)
                 finally:
                     response.close()
-        except (AttemptFailed, TimeoutError, msgspec.DecodeError, RecursionError):
+        except (AttemptFailed, TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     async def knock(self, timeout_s: float) -> bool:

@@ -221,8 +221,9 @@ class Attempts:
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
         """A stream's first frame is there. An answer that comes whole says nothing about its first token."""
         if chain.streams_up:
-            chain.ttft_us = attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
-            self.live.answering(attempt.pool.name, chain.ttft_us / US_PER_S)
+            attempt.ttft_us = self.clock.mono_us() - attempt.dispatched_us
+            chain.ttft_us = chain.ttft_us or attempt.ttft_us
+            self.live.answering(attempt.pool.name, attempt.ttft_us / US_PER_S)
 
     # -- endings ---------------------------------------------------------------------------------------------------
 

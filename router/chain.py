@@ -14,8 +14,10 @@ from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S
 from router.accounting import Attempt
 from router.callers import Caller
+from router.continuation import Broken
 from router.inbound import Parsed
 from router.interrupts import Interrupts
+from router.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Chain:
     pool: str | None = None
     gpu: str | None = None
     tier_served: str | None = None
+    transcript: Transcript | None = None  # of the stream that runs, where another pool could go on with it
+    broken: Broken | None = None  # set once its stream broke after it had begun
     ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
     prompt_tokens: int | None = None
@@ -96,11 +100,20 @@ class Chain:
         """Whether pools are asked to stream."""
         return self.parsed.stream and not self.buffered
 
+    def note_usage(self, attempt: Attempt) -> None:
+        """Take over the tokens of the attempt that ends; after a break, the prompt as it was, and all that was said."""
+        self.prompt_tokens, self.completion_tokens = attempt.prompt_tokens, attempt.completion_tokens
+        if self.broken is not None:
+            self.prompt_tokens = self.broken.prompt_tokens
+            self.completion_tokens = self.broken.completion_tokens + (attempt.completion_tokens or 0)
+
     def first_byte_left_s(self, now_us: int) -> float:
-        """Until the first token must be there: nobody waits for it after the client's own deadline."""
+        """Until the first token must be there: nobody waits for it after the client's own deadline. An answer that has
+        begun and broke may take all the time there is.
+        """
+        until_us = self.first_byte_deadline_us if self.broken is None else self.total_deadline_us
         client_us = self.client_deadline_us
-        until_us = self.first_byte_deadline_us if client_us is None else min(self.first_byte_deadline_us, client_us)
-        return (until_us - now_us) / US_PER_S
+        return ((until_us if client_us is None else min(until_us, client_us)) - now_us) / US_PER_S
 
     def total_left_s(self, now_us: int) -> float:
         return (self.total_deadline_us - now_us) / US_PER_S

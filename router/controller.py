@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -36,6 +35,7 @@ from router.baseline import baseline_nusd
 from router.bodies import RouteBody
 from router.callers import Caller
 from router.chain import Chain
+from router.continuing import Continuing
 from router.errors import ApiError
 from router.events import Fanout, RequestEnded, StoreTrouble
 from router.expectation import OutputExpectation
@@ -44,7 +44,8 @@ from router.interrupts import Cause, Interrupted, Interrupts
 from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.refusals import stop_error
-from router.streaming import DONE, Relay
+from router.streaming import DONE, AsItCame, Outgoing, Relay
+from router.transcript import Transcript
 from router.whole_as_stream import frames_of
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -57,6 +58,7 @@ class Controller:
     """Serves requests. Collaborators are made once by `router.app`."""
 
     attempts: Attempts
+    continuing: Continuing
     sizes: PromptSizes
     expectation: OutputExpectation
     events: Fanout
@@ -194,33 +196,54 @@ class Controller:
         if chain.buffered:
             await self._stream_whole(chain, start, send)
             return
-        attempt, relay = await self.attempts.run(chain, lambda *given: self._try_stream(chain, *given))
+        _, relay = await self.attempts.run(chain, lambda *given: self._try_stream(chain, *given))
+        rest: Outgoing | None = relay
         overtime = self._end_overtime(chain)
         started = False
         try:
             with chain.interrupts.armed():
                 await start()
                 started = True
-                async for frame in relay.frames(lambda: self.attempts.accounting.leave_meter(attempt)):
-                    await send(frame)
-        except AttemptFailed as failure:
-            await self._broke(chain, attempt, failure, send)
+            while rest is not None:
+                rest = await self._relay(chain, rest, send)
+        except ApiError as error:
+            await self._broke(chain, error, send)
         except Interrupted as stop:
-            self._note_usage(chain, attempt)
-            await self.attempts.interrupted(chain, attempt, stop.cause)
+            if chain.attempt is not None:
+                chain.note_usage(chain.attempt)
+                await self.attempts.interrupted(chain, chain.attempt, stop.cause)
             if not started:
                 raise
             await self._stopped(chain, stop.cause, send)
         else:
-            self._note_usage(chain, attempt)
-            attempt.schema_result = relay.schema_result()
-            await self.attempts.answered(chain, attempt)
+            if chain.attempt is not None:
+                chain.note_usage(chain.attempt)
+                await self.attempts.answered(chain, chain.attempt)
             self._learn(chain)
             await self.finish(chain, "served", 200, None)
             await send(DONE)
         finally:
             overtime.cancel()
-            await relay.aclose()
+
+    async def _relay(self, chain: Chain, rest: Outgoing, send: Send) -> Outgoing | None:
+        """Send what one pool says. Returns what the next one says after it broke, None at the end of the answer.
+
+        Raises ApiError where a broken stream cannot go on, and Interrupted.
+        """
+        try:
+            with chain.interrupts.armed():
+                async for frame in rest.frames(lambda: self._cost_so_far(chain)):
+                    await send(frame)
+            return None
+        except AttemptFailed as failure:
+            return await self.continuing.go_on(chain, failure)
+        finally:
+            await rest.aclose()
+
+    def _cost_so_far(self, chain: Chain) -> int:
+        """What the tenant pays, the attempt that runs included, whose cost is fixed with this."""
+        running = 0 if chain.attempt is None else self.attempts.accounting.leave_meter(chain.attempt)
+        return chain.charged_nusd + running
 
     async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
         """The class holds answers with a schema back until they are known to keep to it."""
@@ -239,21 +262,21 @@ class Controller:
         return loop.call_later(left_s / self.clock.speedup, chain.interrupts.interrupt, Cause.CLIENT_GONE)
 
     async def _try_stream(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Relay:
-        relay = Relay(await backend.stream(request), chain.parsed, attempt)
+        transcript = Transcript(attempt.pool.model.tokenizer) if chain.parsed.one_text else None
+        relay = Relay(await backend.stream(request), AsItCame(chain.parsed, attempt, transcript))
         try:
             await relay.first_content()
         except AttemptFailed:
             await relay.aclose()
             raise
+        chain.transcript = transcript
         return relay
 
-    async def _broke(self, chain: Chain, attempt: Attempt, failure: AttemptFailed, send: Send) -> None:
-        """The pool failed after bytes had gone out: what was generated stands, and the stream ends with an error."""
-        self._note_usage(chain, attempt)
-        with suppress(ApiError):  # a class of failure that ends the chain; so does the broken stream
-            await self.attempts.failed(chain, attempt, failure)
+    async def _broke(self, chain: Chain, why: ApiError, send: Send) -> None:
+        """The pool failed after bytes had gone out, and no other went on: the stream ends with an error."""
         reports = [report.as_json() for report in chain.reports]
-        text = f"the stream broke after it had begun: {failure.failure}; send the request again"
+        broke = chain.reports[-1].failure
+        text = f"the stream broke after it had begun: {broke}; {why.message}; send the request again"
         error = ApiError("stream_broken", text, metadata={"attempts": reports})
         await self.finish(chain, "broken", 200, error.code)
         await send(error.event())
@@ -274,18 +297,15 @@ class Controller:
         usage = usage_of(body) or {}
         attempt.prompt_tokens = usage.get("prompt_tokens")
         attempt.completion_tokens = usage.get("completion_tokens")
-        self._note_usage(chain, attempt)
-
-    def _note_usage(self, chain: Chain, attempt: Attempt) -> None:
-        chain.prompt_tokens = attempt.prompt_tokens
-        chain.completion_tokens = attempt.completion_tokens
+        chain.note_usage(attempt)
 
     def _learn(self, chain: Chain) -> None:
-        """A complete answer teaches how long answers are and how many bytes a token has."""
+        """A complete answer teaches how long answers are and how many bytes a token has, unless models shared it."""
         if chain.completion_tokens is not None:
             tokens = chain.completion_tokens // chain.requirements.sequences
             self.expectation.observe(chain.caller.tenant, chain.request_class.name, tokens)
-        if chain.prompt_tokens is not None and chain.pool is not None:
+        shared = chain.broken is not None and chain.broken.by_text > 0
+        if chain.prompt_tokens is not None and chain.pool is not None and not shared:
             self.sizes.observe(chain.parsed, chain.policy.pools[chain.pool], chain.prompt_tokens)
 
     async def abandon(self, chain: Chain) -> None:

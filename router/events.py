@@ -51,6 +51,15 @@ class RequestEnded(msgspec.Struct, frozen=True):
     completion_tokens: int | None
 
 
+class StreamContinued(msgspec.Struct, frozen=True):
+    """A stream that broke goes on at `pool`. `how` is `tokens`, which is exact, or `text`."""
+
+    request_id: str
+    request_class: str
+    pool: str
+    how: str
+
+
 class PolicyReloaded(msgspec.Struct, frozen=True):
     """A changed set of files was taken (`problems` empty) or refused."""
 
@@ -81,7 +90,7 @@ class CapWarned(msgspec.Struct, frozen=True):
     amount_nusd: int
 
 
-Event = AttemptEnded | RequestEnded | PolicyReloaded | PoolMisconfigured | StoreTrouble | CapWarned
+Event = AttemptEnded | RequestEnded | StreamContinued | PolicyReloaded | PoolMisconfigured | StoreTrouble | CapWarned
 
 
 class Sink(Protocol):

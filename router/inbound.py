@@ -19,6 +19,7 @@ COMPLETIONS_PATH: Final = "/v1/completions"
 
 
 _ABSENT: Final = msgspec.Raw(b"")
+_OFF: Final = frozenset({b"", b"null", b"false"})
 
 
 class _StreamOptions(msgspec.Struct):
@@ -46,6 +47,7 @@ class _Common(msgspec.Struct):
     n: int | None = None
     user: str | None = None
     response_format: _ResponseFormat | None = None
+    return_token_ids: msgspec.Raw = _ABSENT
 
 
 class _ChatBody(_Common, kw_only=True):
@@ -62,6 +64,9 @@ class _CompletionBody(_Common, kw_only=True):
 
 _CHAT: Final = msgspec.json.Decoder(_ChatBody)
 _COMPLETION: Final = msgspec.json.Decoder(_CompletionBody)
+
+
+_PLAIN: Final = frozenset({Feature.VISION})
 
 
 @dataclass(slots=True)
@@ -87,6 +92,12 @@ class Parsed:
     longest_share: float
     prompt_token_count: int | None
     user: str | None
+    wants_token_ids: bool = False
+
+    @property
+    def one_text(self) -> bool:
+        """Whether the answer is one plain text: then another pool may go on with it if its stream breaks."""
+        return self.choices == 1 and self.prompts == 1 and self.features <= _PLAIN
 
 
 def parse(path: str, body: bytes) -> Parsed:
@@ -120,6 +131,7 @@ def parse(path: str, body: bytes) -> Parsed:
         longest_share=max(prompts) / (sum(prompts) or 1),
         prompt_token_count=sum(prompts) if _has_token_ids(fields) else None,
         user=fields.user,
+        wants_token_ids=bytes(fields.return_token_ids) not in _OFF,
     )
 
 

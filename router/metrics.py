@@ -17,7 +17,16 @@ from prometheus_client.registry import Collector
 from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
-from router.events import AttemptEnded, CapWarned, Event, PolicyReloaded, PoolMisconfigured, RequestEnded, StoreTrouble
+from router.events import (
+    AttemptEnded,
+    CapWarned,
+    Event,
+    PolicyReloaded,
+    PoolMisconfigured,
+    RequestEnded,
+    StoreTrouble,
+    StreamContinued,
+)
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
 _BREAKER: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -72,6 +81,7 @@ class MetricsSink:
         self._charged = cache(charged.labels)
         self._attempts = cache(attempts.labels)
         self._schemas = cache(schemas.labels)
+        self._continued = Counter("sluice_streams_continued", "Broken streams that went on.", ["how"], **make)
         self._reloads = Counter("sluice_config_reloads", "Changed files taken or refused.", ["result"], **make)
         self._policy = Gauge("sluice_config_info", "1 for the policy in force.", ["version"], **make)
         self._misconfigured = Counter(
@@ -87,6 +97,8 @@ class MetricsSink:
                 self._attempt(event)
             case RequestEnded():
                 self._request(event)
+            case StreamContinued(how=how):
+                self._continued.labels(how).inc()
             case PolicyReloaded(version=version, problems=problems):
                 self._reloads.labels("refused" if problems else "taken").inc()
                 if not problems:

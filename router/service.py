@@ -25,6 +25,7 @@ from router.accounting import Accounting
 from router.attempts import Attempts
 from router.bodies import RouteBody
 from router.callers import Caller
+from router.continuing import Continuing
 from router.controller import Controller
 from router.errors import ApiError
 from router.events import CapWarned, Fanout, PolicyReloaded, StoreTrouble
@@ -87,7 +88,9 @@ class Service:
             clock=self.clock,
         )
         sizes = PromptSizes(self.backends, self.live)
-        return Controller(attempts, sizes, OutputExpectation(), self.events, self.clock)
+        return Controller(
+            attempts, Continuing(attempts, self.events), sizes, OutputExpectation(), self.events, self.clock
+        )
 
     @property
     def policy(self) -> Policy:

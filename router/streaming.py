@@ -8,21 +8,58 @@ frame, or `[DONE]`) leaves the meter, which fixes the cost.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from pools.backend import Frame, FrameKind, FrameStream
+from pools.chunk import chunk_of
 from pools.failures import AttemptFailed, FailureClass
 from pools.splice import without_fields
 from pools.sse import FramePeek, peek
-from pricing.ledger.rows import SchemaResult
 from router.accounting import Attempt
 from router.answers import with_cost
 from router.inbound import Parsed
 from router.output_check import EMPTY, StreamedText
+from router.transcript import Transcript
 
 # What routing asks of the engine beyond what the client did.
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
 DONE: Final = b"data: [DONE]\n\n"
+
+_NOTHING_SEEN: Final = FramePeek()
+LeaveMeter = Callable[[], int]
+"""Fixes what the request costs, once the engine has nothing left to do for it: nano-dollars."""
+
+
+class Shape(Protocol):
+    """What a stream's frames become on their way down.
+
+    `may_be_empty`: the stream may end by itself without having said anything. `complete`: the answer is whole, and
+    whatever the engine still sends is not wanted.
+    """
+
+    @property
+    def may_be_empty(self) -> bool: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
+        """One frame as the client gets it; None for one it did not ask for."""
+        ...
+
+    def ended(self) -> None:
+        """The stream came to a good end."""
+        ...
+
+
+class Outgoing(Protocol):
+    """What is left of an answer, as frames for the client."""
+
+    def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
+        """Without `[DONE]`, which goes out once the money is written. Raises AttemptFailed when the stream breaks."""
+        ...
+
+    async def aclose(self) -> None: ...
 
 
 class Relay:
@@ -31,64 +68,85 @@ class Relay:
     Until then nothing has been sent, and a failure may still be answered by another pool.
     """
 
-    def __init__(self, stream: FrameStream, parsed: Parsed, attempt: Attempt) -> None:
+    def __init__(self, stream: FrameStream, shape: Shape) -> None:
         self._stream = stream
         self._frames = aiter(stream)
-        self._parsed = parsed
-        self._attempt = attempt
+        self._shape = shape
         self._started: list[tuple[Frame, FramePeek]] = []
-        self.bytes_sent = False
-        self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
 
     async def first_content(self) -> None:
         """Read up to the first frame that says something. Raises AttemptFailed while moving on is still free, which
         includes an answer that ends without having said anything.
         """
         async for frame in self._frames:
-            seen = peek(frame.data) if frame.kind is FrameKind.DATA else FramePeek()
+            seen = _look(frame)
             self._started.append((frame, seen))
-            if self._is_empty(seen):
+            if not seen.has_content and seen.finish_reasons == ((0, "stop"),) and not self._shape.may_be_empty:
                 raise AttemptFailed(FailureClass.BAD_OUTPUT, EMPTY)
             if seen.has_content or seen.finished or frame.kind is FrameKind.DONE:
                 return
 
-    def _is_empty(self, seen: FramePeek) -> bool:
-        """The only answer ends by itself, and nothing was said before."""
-        return not seen.has_content and self._parsed.choices == 1 and seen.finish_reasons == ((0, "stop"),)
-
-    async def frames(self, leave_meter: Callable[[], int]) -> AsyncIterator[bytes]:
-        """The bytes for the client, without `[DONE]`, which goes out once the money is written.
-
-        Raises AttemptFailed when the stream breaks.
-        """
-        for frame, seen in self._started:
-            if frame.kind is FrameKind.DATA and (out := self._shape(frame, seen, leave_meter)):
+    async def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
+        """The bytes for the client, see `Outgoing`."""
+        shape = self._shape
+        async for frame, seen in self._seen():
+            if frame.kind is FrameKind.DATA and (out := shape.shape(frame, seen, leave_meter)):
                 yield out
+            if shape.complete:
+                break
+        shape.ended()
+
+    async def _seen(self) -> AsyncIterator[tuple[Frame, FramePeek]]:
+        for started in self._started:
+            yield started
         async for frame in self._frames:
-            if frame.kind is FrameKind.DATA and (out := self._shape(frame, peek(frame.data), leave_meter)):
-                yield out
+            yield frame, _look(frame)
 
-    def _shape(self, frame: Frame, seen: FramePeek, leave_meter: Callable[[], int]) -> bytes | None:
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class AsItCame:
+    """The shape of a stream from one pool: its own bytes, without what only the router asked for.
+
+    What it says is written into `transcript`, where another pool could go on with it.
+    """
+
+    complete = False
+
+    def __init__(self, parsed: Parsed, attempt: Attempt, transcript: Transcript | None) -> None:
+        self.may_be_empty = parsed.choices > 1
+        self._parsed = parsed
+        self._attempt = attempt
+        self._transcript = transcript
+        self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
+
+    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
         """One frame as the client gets it; None for one it did not ask for."""
         if self._text is not None:
             self._text.feed(frame.data)
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
-        if not seen.has_usage:
-            return frame.raw
-        if seen.choices_empty:
+        if seen.choices_empty and seen.has_usage:
             charge = leave_meter()
-            if not self._parsed.wants_usage:
-                return None
-            return b"data: " + with_cost(frame.data, charge) + b"\n\n"
-        if self._parsed.wants_continuous_usage:
-            return frame.raw
-        return b"data: " + without_fields(frame.data, ("usage",)) + b"\n\n"
+            return b"data: " + with_cost(frame.data, charge) + b"\n\n" if self._parsed.wants_usage else None
+        unasked = seen.has_usage and not self._parsed.wants_continuous_usage
+        data = frame.data
+        if self._transcript is not None:
+            chunk = chunk_of(data)
+            self._transcript.note(chunk, data)
+            data = data if self._parsed.wants_token_ids else chunk.without_ids(data)
+            data = chunk.without_usage(data) if unasked else data
+        elif unasked:
+            data = without_fields(data, ("usage",))
+        return frame.raw if data is frame.data else b"data: " + data + b"\n\n"
 
-    def schema_result(self) -> SchemaResult | None:
-        """How the complete answer kept to the schema that was asked for; None where none was."""
-        return None if self._text is None else self._text.result()
+    def ended(self) -> None:
+        """Note how the complete answer kept to the schema that was asked for."""
+        if self._text is not None:
+            self._attempt.schema_result = self._text.result()
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+
+def _look(frame: Frame) -> FramePeek:
+    return peek(frame.data) if frame.kind is FrameKind.DATA else _NOTHING_SEEN

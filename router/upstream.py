@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from policies.decision import Candidate
+from policies.requirements import TAKES_TOKEN_IDS
 from pools.backend import UpstreamRequest
 from pools.splice import replace_fields, without_fields
 from pricing.clock import US_PER_S, Clock
@@ -66,4 +67,6 @@ def _body(chain: Chain, candidate: Candidate) -> bytes:
         return without_fields(replace_fields(chain.parsed.body, {**fields, "stream": b"false"}), ("stream_options",))
     if chain.parsed.stream:
         fields["stream_options"] = STREAM_OPTIONS
+        if chain.parsed.one_text and candidate.pool.engine == TAKES_TOKEN_IDS and not chain.parsed.prompt.images:
+            fields["return_token_ids"] = b"true"  # with them another pool can go on if this stream breaks
     return replace_fields(chain.parsed.body, fields)

@@ -62,12 +62,13 @@ async def test_a_body_goes_up_as_it_came_but_for_the_model(tmp_path: Path) -> No
     assert reply.status == 200
 
 
-async def test_a_stream_goes_up_with_usage_asked_and_nothing_else(tmp_path: Path) -> None:
-    """Of a streamed request `stream_options` is set too; everything else stays."""
+async def test_a_stream_goes_up_with_usage_and_token_ids_asked_and_nothing_else(tmp_path: Path) -> None:
+    """Of a streamed request `stream_options` and `return_token_ids` are set too; everything else stays."""
     body = UP.replace(b" }", b', "stream": true, "stream_options": {"include_usage": false} }')
     received, _ = await sent_up(tmp_path, CHAT, body, streaming(ROLE, text_frame("hi", "stop"), USAGE, DONE))
     options = b'{"include_usage":true,"continuous_usage_stats":true}'
-    assert received == body.replace(b'"chat"', NAME, 1).replace(b'{"include_usage": false}', options)
+    up = body.replace(b'"chat"', NAME, 1).replace(b'{"include_usage": false}', options)
+    assert received == up.replace(b"{", b'{"return_token_ids":true,', 1)
 
 
 async def test_completions_go_up_to_their_own_path(tmp_path: Path) -> None:

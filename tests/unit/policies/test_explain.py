@@ -65,6 +65,7 @@ EXAMPLES = [
         {"failed_pool": "x", "failure": "bad_output", "pool_tier": "economy", "failed_tier": "standard"},
         "not above standard",
     ),
+    (Reason.TOKENIZER, {"tokenizer": "qwen2.5", "needed_tokenizer": "qwen3"}, "cannot go on with tokens of qwen3"),
 ]
 
 

@@ -1,0 +1,138 @@
+"""The rest of a continued answer, in the form in which its client got the beginning.
+
+Whatever the pool that goes on speaks (`/v1/completions` behind token ids, chat behind a text), its chunks come out with
+the id, time and model of the stream that broke: text, one finish, and a usage that counts the whole answer. Roles and
+what engines add of their own (reasoning of another model) are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from pools.backend import Frame
+from pools.chunk import Chunk, chunk_of, said
+from pools.classify import garbled
+from pools.sse import FramePeek
+from pricing.money import usd_number
+from router.accounting import Attempt
+from router.continuation import Broken, How
+from router.stops import Join
+from router.streaming import LeaveMeter
+from router.transcript import Transcript
+
+_HEAD: Final = ("id", "object", "created", "model")
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
+
+
+class Voice:
+    """Writes frames in the client's protocol, as the stream that broke did.
+
+    `inexact`: some pool went on from the text, and the usage says so.
+    """
+
+    def __init__(self, broken: Broken, *, inexact: bool) -> None:
+        parsed = broken.asked.parsed
+        self._chat = broken.asked.chat
+        self._wants_usage, self._wants_each = parsed.wants_usage, parsed.wants_continuous_usage
+        self._wants_ids = parsed.wants_token_ids
+        self._head = {name: value for name, value in _FIELDS.decode(broken.transcript.last).items() if name in _HEAD}
+        self._prompt_tokens, self._tokens_before = broken.prompt_tokens, broken.completion_tokens
+        self._mark = {"x_sluice": {"continued": How.TEXT}} if inexact else {}
+
+    def chunk(self, text: str, finish: str | None, stopped_by: Any, ids: bytes, seen: FramePeek) -> bytes:
+        """One frame of text; with `finish`, the last one."""
+        part = {"delta": {"content": text}} if self._chat else {"text": text}
+        choice: dict[str, Any] = {"index": 0, **part, "logprobs": None, "finish_reason": finish}
+        if finish is not None:
+            choice["stop_reason"] = stopped_by
+        if self._wants_ids:
+            choice["token_ids"] = msgspec.Raw(ids or b"[]")
+        more = {"usage": self._usage(seen.prompt_tokens, seen.completion_tokens)} if self._wants_each else {}
+        return _frame({**self._head, "choices": [choice], **more})
+
+    def usage(self, prompt_tokens: int | None, completion_tokens: int | None, charge_nusd: int) -> bytes:
+        """The frame after the last one, for a client that asked for it; empty for others. Tokens are those of the
+        attempt that ran last, None where none did.
+        """
+        if not self._wants_usage:
+            return b""
+        usage = {"cost": usd_number(charge_nusd), **self._usage(prompt_tokens, completion_tokens)}
+        return _frame({**self._head, "choices": [], "usage": usage, **self._mark})
+
+    def _usage(self, prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int]:
+        """The original prompt, and what all attempts generated."""
+        prompt = (prompt_tokens or 0) if self._prompt_tokens is None else self._prompt_tokens
+        completion = self._tokens_before + (completion_tokens or 0)
+        return {"prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion}
+
+
+class Ended:
+    """The rest of an answer that has nothing left to say: it had all its tokens when its stream broke."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+
+    async def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
+        yield self._voice.chunk("", "length", None, b"", FramePeek())
+        if usage := self._voice.usage(None, None, leave_meter()):
+            yield usage
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class Reshaped:
+    """The shape of a stream that goes on with a broken one. `complete` once a stop string across the cut ended it."""
+
+    may_be_empty = True
+
+    def __init__(self, voice: Voice, attempt: Attempt, transcript: Transcript, join: Join) -> None:
+        self._voice = voice
+        self._attempt = attempt
+        self._transcript = transcript
+        self._join = join
+        self.complete = False
+
+    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
+        """One frame as the client gets it; None for one that says nothing to it."""
+        if seen.prompt_tokens is not None:
+            self._attempt.prompt_tokens = seen.prompt_tokens
+            self._attempt.completion_tokens = seen.completion_tokens
+        if seen.choices_empty:
+            return self._usage(leave_meter) if seen.has_usage else None
+        chunk = chunk_of(frame.data)
+        text, finish, stopped_by = self._joined(chunk, seen)
+        self._transcript.add(chunk, msgspec.json.encode(text)[1:-1])
+        if not text and finish is None:
+            return None
+        out = self._voice.chunk(text, finish, stopped_by, chunk.token_ids, seen)
+        return out + self._usage(leave_meter) if self.complete else out
+
+    def _usage(self, leave_meter: LeaveMeter) -> bytes:
+        attempt = self._attempt
+        return self._voice.usage(attempt.prompt_tokens, attempt.completion_tokens, leave_meter())
+
+    def ended(self) -> None:
+        """Nothing to look at in the end."""
+
+    def _joined(self, chunk: Chunk, seen: FramePeek) -> tuple[str, str | None, Any]:
+        """Text that may go out, how the answer ends with it, and by which stop string or token."""
+        try:
+            text = self._join.feed(_TEXT.decode(b'"%b"' % chunk.text))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise garbled("sent half a character") from None
+        if self._join.stopped_by is not None:
+            self.complete = True
+            return text, "stop", self._join.stopped_by
+        if not seen.finish_reasons:
+            return text, None, None
+        stop_reason = said(chunk.choices[0].stop_reason) if chunk.choices else b""
+        return text + self._join.flush(), seen.finish_reasons[0][1], msgspec.Raw(stop_reason or b"null")
+
+
+def _frame(chunk: Mapping[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"

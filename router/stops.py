@@ -1,0 +1,65 @@
+"""Stop strings that begin in what one pool said and end in what the next one says.
+
+An engine looks for them in the text that it generates itself, so the pool that goes on never sees one that spans the
+cut. The text ends before the string, or after it where the client asked to have it included, as vLLM does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Join:
+    """Watches the text at the cut and holds back what may turn out to belong to a stop string, and no more.
+
+    `said` is what went out before the cut, `unsent` what was generated and has not: an engine keeps back as many
+    characters as its longest stop string could still take away.
+    """
+
+    def __init__(self, stops: Sequence[str], said: str, unsent: str = "", *, included: bool = False) -> None:
+        self._stops = tuple(stops)
+        self._included = included
+        reach = max(map(len, self._stops), default=1) - 1
+        before = said[len(said) - min(reach, len(said)) :]
+        self._text = before + unsent  # around the cut, from where a string could begin
+        self._cut = len(self._text)
+        self._sent = len(before)
+        self.stopped_by: str | None = None
+
+    def feed(self, text: str) -> str:
+        """Text that comes after the cut; returns what may go out. Sets `stopped_by` when a string is complete."""
+        if self._sent > self._cut:  # no string can begin before the cut any more
+            return text
+        self._text += text
+        found = min(self._completed(), default=None)
+        if found is None:
+            return self._release(self._undecided())
+        end, _, stop = found
+        self.stopped_by = stop
+        return self._release(end if self._included else end - len(stop))
+
+    def flush(self) -> str:
+        """The answer ends: nothing can complete a string any more."""
+        return self._release(len(self._text))
+
+    def _completed(self) -> list[tuple[int, int, str]]:
+        """Every stop string across the cut as (its end, its place in the client's list, it)."""
+        found = []
+        for place, stop in enumerate(self._stops):
+            at = self._text.find(stop, max(0, self._cut - len(stop) + 1), self._cut - 1 + len(stop))
+            if at >= 0:
+                found.append((at + len(stop), place, stop))
+        return found
+
+    def _undecided(self) -> int:
+        """Where the earliest string that is still possible begins; the end of the text where none is."""
+        for at in range(self._cut):
+            rest = self._text[at:]
+            if any(len(rest) < len(stop) and stop.startswith(rest) for stop in self._stops):
+                return at
+        return len(self._text)
+
+    def _release(self, end: int) -> str:
+        out = self._text[self._sent : end]
+        self._sent = max(self._sent, end)
+        return out
