@@ -5,8 +5,8 @@ what its tenants were charged, and what the house paid for it (failed attempts, 
 busy time. Boot, idle and adjustments were caused by no request and stand in lines of their own. Everything in a window
 is in exactly one line, so the lines add up to the ledger to the nano-dollar.
 
-The saving compares busy cost with the baseline: what each request that was served would have been expected to cost on
-the premium pool of its class. Boot and idle are in neither.
+The saving compares busy cost with the baseline: what the tokens of each request, also of one that was cut or broke,
+would have been expected to cost on the premium pool of its class. Boot and idle are in neither.
 
 How answers kept to the JSON schemas that were asked for is counted by attempt, so that an answer that broke its schema
 counts at the pool that gave it, also when another pool answered after it.
@@ -201,7 +201,7 @@ class _Query:
             "sum(r.outcome = 'served')",
             "coalesce(sum(r.prompt_tokens), 0)",
             "coalesce(sum(r.completion_tokens), 0)",
-            "coalesce(sum(CASE r.outcome WHEN 'served' THEN r.baseline_nusd END), 0)",
+            "coalesce(sum(r.baseline_nusd), 0)",
         ]
         for key, (count, served, prompt, completion, baseline) in self._rows("r", by, sums, "requests r", "1"):
             yield Line(key, count, served, prompt, completion, baseline_nusd=baseline)

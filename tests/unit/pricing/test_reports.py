@@ -54,11 +54,12 @@ def test_boot_idle_and_adjustments_stand_apart(ledger: Path) -> None:
 
 
 def test_the_saving_compares_busy_cost_with_the_premium_pools(ledger: Path) -> None:
-    """Four requests were served, with baselines of 5000, 5000, 6000 and 5000; a broken one has none."""
+    """Four requests were served, with baselines of 5000, 5000, 6000 and 5000; the one that was cut has 5000 too."""
     total = whole(ledger).total
-    assert total.baseline_nusd == 21_000
-    assert total.saving_nusd == 21_000 - total.busy_nusd
-    assert {line.key[0]: line.saving_nusd for line in whole(ledger, "outcome").lines}["broken"] is None
+    assert total.baseline_nusd == 26_000
+    assert total.saving_nusd == 26_000 - total.busy_nusd
+    broken = {line.key[0]: line for line in whole(ledger, "outcome").lines}["broken"]
+    assert broken.saving_nusd == 5_000 - broken.busy_nusd
 
 
 def test_answers_to_schemas_count_at_the_pool_that_gave_them(ledger: Path) -> None:
