@@ -55,7 +55,8 @@ class Requirements(msgspec.Struct, frozen=True):
     `expected_output_tokens` is what is likely, and sizes time and money; `long_output_tokens` is what few answers
     exceed (None where too few were seen: then the bound counts). `pinned_pool` is set when the client named a pool:
     nothing else may serve it and it is never lowered. `deadline_s` is what is left until the first token must be there.
-    `media_items` counts images or clips for media classes (then token counts are 0).
+    `media_items` counts images or clips for media classes (then token counts are 0). `session_id` names the client's
+    session without telling its name.
 
     A request may be for several `sequences`, `n` answers to each of its prompts. Prompt and output are those of all
     together, `longest_share` is the part of the prompt's tokens that its longest prompt has. `continues` is set for

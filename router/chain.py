@@ -17,6 +17,7 @@ from router.callers import Caller
 from router.continuation import Broken
 from router.inbound import Parsed
 from router.interrupts import Interrupts
+from router.sessions import Turn
 from router.transcript import Transcript
 
 
@@ -81,6 +82,7 @@ class Chain:
     tier_served: str | None = None
     transcript: Transcript | None = None  # of the stream that runs, where another pool could go on with it
     broken: Broken | None = None  # set once its stream broke after it had begun
+    turn: Turn | None = None  # of the session that the client named
     ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
     prompt_tokens: int | None = None

@@ -44,6 +44,7 @@ from router.interrupts import Cause, Interrupted, Interrupts
 from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.refusals import stop_error
+from router.sessions import Sessions, Turn
 from router.streaming import DONE, AsItCame, Outgoing, Relay
 from router.transcript import Transcript
 from router.whole_as_stream import frames_of
@@ -63,15 +64,24 @@ class Controller:
     expectation: OutputExpectation
     events: Fanout
     clock: Clock
+    sessions: Sessions = field(default_factory=Sessions)
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
     async def open(
-        self, request_id: str, parsed: Parsed, caller: Caller, policy: Policy, timeout_s: float | None, endpoint: str
+        self,
+        request_id: str,
+        parsed: Parsed,
+        caller: Caller,
+        policy: Policy,
+        timeout_s: float | None,
+        endpoint: str,
+        session: str | None = None,
     ) -> Chain:
         """Requirements and deadlines of one request. Raises ApiError `model_not_found` or `permission_denied`."""
         started_us = self.clock.mono_us()
-        request_class, requirements = self.requirements(parsed, caller, policy)
+        turn = self.sessions.turn(caller.tenant, session, parsed)
+        request_class, requirements = self.requirements(parsed, caller, policy, turn)
         limits = request_class.limits
         total_us = started_us + round(limits.max_total_s * US_PER_S)
         return Chain(
@@ -89,12 +99,15 @@ class Controller:
             client_deadline_us=None if timeout_s is None else min(total_us, started_us + round(timeout_s * US_PER_S)),
             endpoint=endpoint,
             cost_limit_nusd=stated_cost_limit_nusd(limits),
+            turn=turn,
         )
 
-    def plan(self, asked: Parsed | RouteBody, caller: Caller, policy: Policy) -> Decision:
+    def plan(self, asked: Parsed | RouteBody, caller: Caller, policy: Policy, session: str | None = None) -> Decision:
         """What would be decided for a request now, without running it. Raises ApiError as `open` does."""
+        turn = None
         if isinstance(asked, Parsed):
-            request_class, requirements = self.requirements(asked, caller, policy)
+            turn = self.sessions.turn(caller.tenant, session, asked)
+            request_class, requirements = self.requirements(asked, caller, policy, turn)
             endpoint = asked.path
         else:
             request_class, resolved = self._class_of(asked.model, caller, policy)
@@ -109,9 +122,13 @@ class Controller:
             )
             endpoint = CHAT_PATH
         limit = stated_cost_limit_nusd(request_class.limits)
-        return decide(self.attempts.gatherer.facts(requirements, request_class, caller, policy, endpoint, limit))
+        cached = turn.cached if turn else None
+        gatherer = self.attempts.gatherer
+        return decide(gatherer.facts(requirements, request_class, caller, policy, endpoint, limit, cached=cached))
 
-    def requirements(self, parsed: Parsed, caller: Caller, policy: Policy) -> tuple[RequestClass, Requirements]:
+    def requirements(
+        self, parsed: Parsed, caller: Caller, policy: Policy, turn: Turn | None
+    ) -> tuple[RequestClass, Requirements]:
         """What a request needs, with its prompt's size estimated from its bytes."""
         request_class, resolved = self._class_of(parsed.model, caller, policy)
         kinds = {rung.pool.model.kind for rung in request_class.ladder}
@@ -130,7 +147,7 @@ class Controller:
             prompt_exact=exact,
             features=parsed.features,
             stream=parsed.stream,
-            session_id=parsed.user,
+            session_id=turn.key if turn else None,
             longest_share=parsed.longest_share,
         )
 
@@ -304,6 +321,8 @@ class Controller:
         if chain.completion_tokens is not None:
             tokens = chain.completion_tokens // chain.requirements.sequences
             self.expectation.observe(chain.caller.tenant, chain.request_class.name, tokens)
+        if chain.turn is not None and chain.prompt_tokens is not None and chain.pool is not None:
+            self.sessions.answered(chain.turn, chain.pool, chain.prompt_tokens, self.clock.wall_us())
         shared = chain.broken is not None and chain.broken.by_text > 0
         if chain.prompt_tokens is not None and chain.pool is not None and not shared:
             self.sizes.observe(chain.parsed, chain.policy.pools[chain.pool], chain.prompt_tokens)

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from policies.facts import NOBODY, Facts, PastAttempt
+from policies.facts import NOBODY, CachedPrefix, Facts, PastAttempt
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.live import LivePools
@@ -41,6 +41,7 @@ class Gatherer:
             None if chain.cost_limit_nusd is None else max(0, chain.cost_limit_nusd - chain.spent_nusd),
             tuple(chain.past),
             self.live.lines.ahead_of(chain.ticket),
+            None if chain.turn is None else chain.turn.cached,
         )
 
     def facts(
@@ -53,6 +54,7 @@ class Gatherer:
         chain_left_nusd: int | None = None,
         past: tuple[PastAttempt, ...] = (),
         ahead: Mapping[str, int] = NOBODY,
+        cached: CachedPrefix | None = None,
     ) -> Facts:
         return Facts(
             requirements=requirements,
@@ -66,6 +68,7 @@ class Gatherer:
             now_us=self.clock.wall_us(),
             past=past,
             ahead=ahead,
+            cached=cached,
         )
 
     def _pool_rooms(self, policy: Policy) -> dict[str, Room]:

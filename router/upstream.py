@@ -12,6 +12,7 @@ from pools.backend import UpstreamRequest
 from pools.splice import replace_fields, without_fields
 from pricing.clock import US_PER_S, Clock
 from router.chain import Chain
+from router.sessions import SESSION_HEADER
 from router.streaming import STREAM_OPTIONS
 
 P95_TIMES: Final = 5  # first token: five times the predicted 95th percentile ...
@@ -34,6 +35,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         client_s = (chain.client_deadline_us - now_us) / US_PER_S
         by_client = client_s <= first_s
         first_s, total_s = min(first_s, client_s), min(total_s, client_s)
+    session = chain.requirements.session_id
     return UpstreamRequest(
         path=chain.parsed.path,
         body=_body(chain, candidate),
@@ -44,6 +46,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         stall_timeout_s=limits.stall_timeout_s,
         total_timeout_s=max(0.0, total_s),
         client_deadline=by_client,
+        headers=() if session is None else ((SESSION_HEADER, session),),
     )
 
 

@@ -33,6 +33,7 @@ from router.http.simple import generate_answer, generate_body
 from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
 from router.interrupts import Cause, Interrupted, Ongoing
 from router.refusals import stop_error
+from router.sessions import session_asked
 
 # Ids must be unique, not secret: whose request an id is, is checked by key. Reading the system's randomness for each
 # would cost 70 µs; 96 bits from a generator seeded by it once do not collide.
@@ -78,7 +79,8 @@ class Inference:
         body = await read_body(scope, receive, self.max_body_bytes)
         path = scope["path"]
         parsed = parse(CHAT_PATH, generate_body(body)) if path == GENERATE_PATH else parse(path, body)
-        return await self.controller.open(request_id, parsed, caller, policy, timeout_s, path)
+        session = session_asked(scope["headers"])
+        return await self.controller.open(request_id, parsed, caller, policy, timeout_s, path, session)
 
     async def _run(self, chain: Chain, path: str, send: Send) -> None:
         try:

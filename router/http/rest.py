@@ -21,6 +21,7 @@ from router.http.money import add_money_routes
 from router.http.replies import body_of, caller_of, reply, viewer_of
 from router.past import past_json
 from router.service import Service
+from router.sessions import session_asked
 
 
 def build_rest(service: Service) -> FastAPI:
@@ -139,7 +140,8 @@ def _add_routing(app: FastAPI, service: Service) -> None:
         """The decision that a request would get now, without running it."""
         caller = caller_of(service, request)
         asked = route_request(await body_of(service, request))
-        return reply(as_json(service.controller.plan(asked, caller, service.policy)))
+        session = session_asked(request.scope["headers"])
+        return reply(as_json(service.controller.plan(asked, caller, service.policy, session)))
 
     @app.get("/v1/decisions/{request_id}")
     async def decision(request_id: str, request: Request) -> Response:
