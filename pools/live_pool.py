@@ -170,6 +170,7 @@ class LivePool:
             self._shapes.engine_died(largest, now_us, limits.shape_cooldown_s)
         elif failure.status == 503 and not self.settings.always_on:  # bare: an awake pool has lost its container
             self.containers.gone(self._clock.wall_us())
+            self._awake()
 
     def _out_of_memory(self, needs: Sized, dispatched_us: int, cooldown_s: float, now_us: int) -> None:
         """A paged cache holds what it says it holds, so it is this request's shape that was too much. In a contiguous

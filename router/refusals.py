@@ -102,7 +102,7 @@ def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None)
         return ApiError(
             "context_length_exceeded", f"{text}; the largest context is {largest} tokens", metadata=metadata
         )
-    if last == FailureClass.BAD_OUTPUT:
+    if last == FailureClass.BAD_OUTPUT and chain.parsed.json_schema is not None:
         return ApiError("schema_violation", f"{text}; simplify the schema or raise max_tokens", metadata=metadata)
     if failures and set(failures) == {FailureClass.OVERLOADED}:
         return ApiError("no_capable_pool", text, retry_after_s=RETRY_SOON_S, metadata=metadata)

@@ -383,6 +383,28 @@ async def test_a_sleeping_pool_is_woken_once_for_all_who_wait(tmp_path: Path) ->
     assert len(containers) == 1
 
 
+async def test_a_pool_that_lost_its_container_is_woken_again(tmp_path: Path) -> None:
+    """Without a platform's list a bare 503 is how it shows: the request waits for a new container, and is served."""
+    lost = True
+
+    async def loses(exchange: Exchange) -> None:
+        nonlocal lost
+        if exchange.request.method == "GET":
+            await exchange.answer("200 OK", b"{}")
+        elif lost:
+            lost = False
+            await exchange.answer("503 Service Unavailable", b"", "text/plain")
+        else:
+            await good(exchange)
+
+    async with before_scripts(tmp_path, {"small": loses}, one_pool(), asleep=("small",)) as endpoint:
+        await endpoint.wake("small")
+        reply = await endpoint.chat(max_tokens=2)
+        asked = [received.method for received in endpoint.upstream["small"].received]
+    assert (reply.status, reply.headers["x-sluice-attempts"]) == (200, "2")
+    assert asked == ["GET", "POST", "GET", "POST"]
+
+
 async def test_a_boot_longer_than_the_deadline_is_answered_at_once(tmp_path: Path) -> None:
     """503 `model_warming` with the boot's length in Retry-After, while the pool is woken; then it serves."""
     files = one_pool(defaults={"first_byte_deadline_s": 20})

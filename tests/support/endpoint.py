@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,16 +224,25 @@ async def serving(
 
 @contextlib.asynccontextmanager
 async def before_scripts(
-    folder: Path, scripts: Mapping[str, Script], files: Policy | None = None, *, secret: str | None = None, **more: Any
+    folder: Path,
+    scripts: Mapping[str, Script],
+    files: Policy | None = None,
+    *,
+    secret: str | None = None,
+    asleep: Collection[str] = (),
+    **more: Any,
 ) -> AsyncIterator[Endpoint]:
     """An endpoint before servers that answer byte by byte, one for each pool named; the clock is real.
 
-    `secret` names the variable of `environ` that the pools' key is read from.
+    `secret` names the variable of `environ` that the pools' key is read from. Pools are always on, but for those that
+    are `asleep`, which a knock wakes.
     """
     async with contextlib.AsyncExitStack() as stack:
         upstream = {name: await stack.enter_async_context(scripted(script)) for name, script in scripts.items()}
         key = {"api_key": f"${{{secret}}}"} if secret else {}
-        endpoints = {name: {"url": server.url, "always_on": 1, **key} for name, server in upstream.items()}
+        endpoints = {
+            name: {"url": server.url, "always_on": int(name not in asleep), **key} for name, server in upstream.items()
+        }
         text = {**(files or policy()), "endpoints": endpoints}
         endpoint = await stack.enter_async_context(serving(folder, text, **{"clock": ScaledClock(), **more}))
         endpoint.upstream = upstream
