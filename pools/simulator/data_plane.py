@@ -15,7 +15,7 @@ from pools.simulator.engine import Sequence
 from pools.simulator.errors import EngineError
 from pools.simulator.faults import Fault, FaultKind, spoil
 from pools.simulator.live import LivePools
-from pools.simulator.pages import JSON_HEADERS, PAGES, VERSION, not_found, tokenize_page, wrong_method
+from pools.simulator.pages import JSON_HEADERS, PAGES, VERSION, detokenize_page, not_found, tokenize_page, wrong_method
 from pools.simulator.pool import Container, Ending, Job, Refusal, SimulatedPool
 from pools.simulator.request import EngineRequest, parse_chat, parse_completion, read_body
 from pools.spec import PoolSpec
@@ -26,6 +26,7 @@ PARSERS: Final[Mapping[str, Callable[[PoolSpec, Mapping[str, Any]], EngineReques
     "/v1/completions": parse_completion,
 }
 TOKENIZE: Final = "/tokenize"
+DETOKENIZE: Final = "/detokenize"
 PLATFORM_HEADERS: Final = {"content-type": "text/plain; charset=utf-8"}
 REFUSALS: Final = {
     Refusal.COLD: (503, b"no container is ready; one is starting\n"),
@@ -54,12 +55,14 @@ class DataPlane:
             return web.Response(body=text, status=status, headers=PLATFORM_HEADERS)
         if path in PAGES:
             return PAGES[path](pool, container) if request.method == "GET" else wrong_method("GET")
-        if path not in PARSERS and path != TOKENIZE:
+        if path not in PARSERS and path not in (TOKENIZE, DETOKENIZE):
             return not_found()
         if request.method != "POST":
             return wrong_method("POST")
         try:
             body = read_body(request.headers.get("content-type", ""), raw)
+            if path == DETOKENIZE:
+                return detokenize_page(body)
             if path == TOKENIZE:
                 return tokenize_page(pool, body)
             parsed = PARSERS[path](pool.spec, body)

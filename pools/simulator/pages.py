@@ -11,7 +11,7 @@ from aiohttp import web
 from pools.simulator import errors
 from pools.simulator.pool import Container, SimulatedPool
 from pools.simulator.prompt import chat_prompt, completion_prompts
-from pools.simulator.text import tokenize
+from pools.simulator.text import is_word, text_of, tokenize
 from pricing.clock import US_PER_S
 
 VERSION: Final = "0.32.0"
@@ -121,6 +121,14 @@ def tokenize_page(pool: SimulatedPool, body: Mapping[str, Any]) -> web.Response:
             raise errors.missing("prompt", len(body))
         ids = list(completion_prompts(body["prompt"])[0][0])
     return answer({"count": len(ids), "max_model_len": pool.spec.max_model_len, "tokens": ids, "token_strs": None})
+
+
+def detokenize_page(body: Mapping[str, Any]) -> web.Response:
+    """The text of generated token ids. Raises EngineError."""
+    ids = body.get("tokens")
+    if not isinstance(ids, list) or not all(isinstance(one, int) and is_word(one) for one in ids):
+        raise errors.wrong_type("tokens", "list_type", "list", "<not token ids>")
+    return answer({"prompt": text_of(ids)})
 
 
 PAGES: Final[Mapping[str, Callable[[SimulatedPool, Container], web.Response]]] = {

@@ -9,15 +9,17 @@ from typing import Any
 
 from pools.simulator import errors
 from pools.simulator.errors import EngineError
-from pools.simulator.text import END_OF_TEXT, tokenize, tokenize_opening, tokenize_turn
+from pools.simulator.text import END_OF_TEXT, TURN_CLOSES, tokenize, tokenize_opening, tokenize_turn
 from pools.spec import Feature, PoolSpec
 
 IMAGE_TOKENS_UNSEEN = 1024  # an image whose size the request does not tell
 _PNG_HEADER = 24  # bytes: signature, IHDR length and name, width, height
 
 
-def chat_prompt(spec: PoolSpec, messages: list[Any]) -> tuple[int, ...]:
-    """Token ids of a conversation under the chat template. Raises EngineError for an image to a text model."""
+def chat_prompt(spec: PoolSpec, messages: list[Any], *, goes_on: bool = False) -> tuple[int, ...]:
+    """Token ids of a conversation under the chat template; with `goes_on` its last message is left open, to be
+    finished. Raises EngineError for an image to a text model.
+    """
     ids: list[int] = []
     for place, message in enumerate(messages):
         if not isinstance(message, Mapping):
@@ -25,7 +27,7 @@ def chat_prompt(spec: PoolSpec, messages: list[Any]) -> tuple[int, ...]:
         text, images = _content(spec, message.get("content"))
         ids += [END_OF_TEXT] * images
         ids += tokenize_turn(str(message.get("role", "user")), text)
-    return (*ids, *tokenize_opening())
+    return tuple(ids[:-TURN_CLOSES]) if goes_on else (*ids, *tokenize_opening())
 
 
 def completion_prompts(prompt: object) -> tuple[tuple[tuple[int, ...], ...], bool]:

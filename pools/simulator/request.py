@@ -14,7 +14,7 @@ from pools.simulator import errors
 from pools.simulator.errors import EngineError
 from pools.simulator.prompt import chat_prompt, completion_prompts
 from pools.simulator.structured import Body, ToolCall, structured_text, tool_choice
-from pools.simulator.text import Output, generate, prompt_state, spell
+from pools.simulator.text import Output, generate, prompt_state, spell, tokens_said
 from pools.spec import PoolSpec
 
 MAX_LOGPROBS = 20
@@ -71,7 +71,8 @@ def parse_chat(spec: PoolSpec, body: Body) -> EngineRequest:
     if not messages:
         raise EngineError(400, "Cannot apply chat template to an empty conversation. Provide at least one message.")
     tool = tool_choice(spec, body, messages)
-    prompt = _truncated(spec, body, chat_prompt(spec, messages))
+    goes_on = body.get("continue_final_message") is True and body.get("add_generation_prompt") is False
+    prompt = _truncated(spec, body, chat_prompt(spec, messages, goes_on=goes_on))
     asked = _whole(body, "max_completion_tokens") or _whole(body, "max_tokens")
     limit = _output_limit(spec, len(prompt), asked, exact=False)
     wants = body.get("logprobs") is True
@@ -174,11 +175,24 @@ def _request(
     )
 
 
+def _answer_left(body: Body, prompt: tuple[int, ...]) -> int | None:
+    """Tokens that are left of an answer of a given length: what the prompt already holds of it counts."""
+    length = _whole(body, "sim_output_tokens")
+    return None if length is None else length - tokens_said(prompt)
+
+
 def _free_text(spec: PoolSpec, body: Body, prompt: tuple[int, ...], limit: int, choice: int) -> Output:
     seed = (_whole(body, "seed") or 0) + choice
-    exactly = limit if body.get("ignore_eos") is True else _whole(body, "sim_output_tokens")
+    exactly = limit if body.get("ignore_eos") is True else _answer_left(body, prompt)
     stop = body.get("stop")
     stops = tuple(text for text in (stop if isinstance(stop, list) else [stop]) if isinstance(text, str) and text)
     state = prompt_state(prompt, spec.model.id, seed)
     least = _whole(body, "min_tokens") or 0
-    return generate(state, limit, exactly=None if exactly is None else max(1, exactly), stops=stops, min_tokens=least)
+    return generate(
+        state,
+        limit,
+        exactly=None if exactly is None else max(1, exactly),
+        stops=stops,
+        stops_included=body.get("include_stop_str_in_output") is True,
+        min_tokens=least,
+    )

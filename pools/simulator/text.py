@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MEAN_OUTPUT_TOKENS = 200  # the end-of-text token comes with this mean (geometric) where the client sets no length
@@ -20,6 +20,7 @@ _CONSONANTS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", 
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ee", "ou")
 _FIRST_WORD_ID = 3  # 0 to 2 are the special tokens of the chat template
 END_OF_TEXT, TURN_BEGINS, TURN_ENDS = range(_FIRST_WORD_ID)
+TURN_CLOSES = 2  # tokens behind a turn's text: its end and a line break
 
 
 def _vocabulary() -> tuple[str, ...]:
@@ -50,6 +51,15 @@ def tokenize_opening() -> list[int]:
     return [TURN_BEGINS, *tokenize("assistant"), *tokenize("\n")]
 
 
+def tokens_said(prompt: Sequence[int]) -> int:
+    """How many tokens of an answer under way a prompt ends with: those behind the last opening."""
+    if TURN_BEGINS not in prompt:
+        return 0
+    opening = tokenize_opening()
+    said = list(prompt[-1 - prompt[::-1].index(TURN_BEGINS) :])
+    return len(said) - len(opening) if said[: len(opening)] == opening else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """One choice's answer: token ids, the text of each, and why it ended."""
@@ -61,6 +71,16 @@ class Output:
 
     def text(self, begin: int = 0, end: int | None = None) -> str:
         return "".join(self.pieces[begin:end])
+
+
+def is_word(token: int) -> bool:
+    """Whether a token has a text of its own."""
+    return _FIRST_WORD_ID <= token < _FIRST_WORD_ID + len(PIECES)
+
+
+def text_of(ids: Iterable[int]) -> str:
+    """What generated tokens read."""
+    return "".join(PIECES[token - _FIRST_WORD_ID] for token in ids)
 
 
 def _absorb(state: int, token: int) -> int:
@@ -76,7 +96,15 @@ def prompt_state(ids: Iterable[int], model: str, seed: int) -> int:
     return state
 
 
-def generate(state: int, limit: int, *, exactly: int | None, stops: tuple[str, ...], min_tokens: int = 0) -> Output:
+def generate(
+    state: int,
+    limit: int,
+    *,
+    exactly: int | None,
+    stops: tuple[str, ...],
+    stops_included: bool = False,
+    min_tokens: int = 0,
+) -> Output:
     """The answer after a prompt, at most `limit` (at least 1) tokens long.
 
     `exactly` asks for a length and is cut by `limit`; None draws the end of the text, token by token, so that a
@@ -95,7 +123,7 @@ def generate(state: int, limit: int, *, exactly: int | None, stops: tuple[str, .
     if exactly is not None and exactly < limit:
         finish_reason = "stop"
     output = Output(tuple(ids), tuple(PIECES[token - _FIRST_WORD_ID] for token in ids), finish_reason)
-    return cut_at_stop(output, stops) if stops else output
+    return cut_at_stop(output, stops, included=stops_included) if stops else output
 
 
 def spell(text: str, limit: int) -> Output:
@@ -105,18 +133,27 @@ def spell(text: str, limit: int) -> Output:
     return Output(tuple(tokenize(text)[:limit]), pieces[:limit], finish_reason)
 
 
-def cut_at_stop(output: Output, stops: tuple[str, ...]) -> Output:
-    """End an answer before the first stop string in it; the tokens that complete the string still count."""
+def cut_at_stop(output: Output, stops: tuple[str, ...], *, included: bool) -> Output:
+    """End an answer with the token that completes a stop string, its text before the string or, `included`, after it.
+
+    Where the string is to be cut off, the text comes later than its tokens: as many characters as the longest string
+    could still need are kept back until the end, as vLLM does it.
+    """
     text = output.text()
-    hits = [(text.index(stop), stop) for stop in stops if stop in text]
-    if not hits:
-        return output
-    at, stop = min(hits)
-    kept: list[str] = []
-    length = 0
+    hits = [(text.index(stop) + len(stop), stop) for stop in stops if stop in text]
+    end, stop = min(hits) if hits else (len(text), None)
+    shown = end - len(stop) if stop is not None and not included else end
+    kept_back = 0 if included else max(map(len, stops)) - 1
+    pieces: list[str] = []
+    length = sent = 0
     for piece in output.pieces:
-        kept.append(piece[: max(0, at - length)])
         length += len(piece)
-        if length >= at + len(stop):
+        until = max(sent, min(shown, length - kept_back))
+        pieces.append(text[sent:until])
+        sent = until
+        if stop is not None and length >= end:
             break
-    return Output(output.ids[: len(kept)], tuple(kept), "stop", stop)
+    if pieces:
+        pieces[-1] += text[sent:shown]
+    finish_reason = output.finish_reason if stop is None else "stop"
+    return Output(output.ids[: len(pieces)], tuple(pieces), finish_reason, stop)

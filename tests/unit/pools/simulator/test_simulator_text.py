@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.simulator.text import Output, cut_at_stop, generate, prompt_state, spell, tokenize
+from pools.simulator.text import (
+    Output,
+    cut_at_stop,
+    generate,
+    prompt_state,
+    spell,
+    tokenize,
+    tokenize_opening,
+    tokenize_turn,
+    tokens_said,
+)
 
 IDS = st.lists(st.integers(0, 2000), min_size=1, max_size=50)
 
@@ -54,15 +64,32 @@ def test_drawn_lengths_have_the_stated_mean() -> None:
     assert 170 < sum(lengths) / len(lengths) < 230
 
 
-@given(st.lists(st.sampled_from(["ab", "c", " de", "f"]), min_size=1, max_size=12), st.text("abcdef ", min_size=1))
-def test_a_stop_string_ends_the_text_before_it(pieces: list[str], stop: str) -> None:
-    """The text ends right before the first stop string; its tokens count, later ones don't exist."""
+@given(
+    st.lists(st.sampled_from(["ab", "c", " de", "f"]), min_size=1, max_size=12),
+    st.text("abcdef ", min_size=1),
+    st.booleans(),
+)
+def test_a_stop_string_ends_the_text(pieces: list[str], stop: str, included: bool) -> None:
+    """The text ends right before the first stop string, or behind it; its tokens count, later ones don't exist."""
     output = Output(tuple(range(len(pieces))), tuple(pieces), "length")
-    cut = cut_at_stop(output, (stop,))
+    cut = cut_at_stop(output, (stop,), included=included)
     before, found, _ = output.text().partition(stop)
-    if not found:
-        assert cut is output
-        return
-    assert (cut.text(), cut.finish_reason, cut.stop_reason) == (before, "stop", stop)
+    assert cut.text() == before + (stop if included and found else "")
+    assert (cut.finish_reason, cut.stop_reason) == (("stop", stop) if found else ("length", None))
     assert len(cut.ids) == len(cut.pieces)
-    assert len(output.text(0, len(cut.ids))) >= len(before + stop)
+    assert len(output.text(0, len(cut.ids))) >= len(before + found)
+
+
+def test_text_that_a_stop_string_could_take_away_comes_later() -> None:
+    """All but the last characters, as many as the longest string has less one; at the end, the rest."""
+    output = Output((1, 2, 3), ("abc", "def", "g"), "length")
+    assert cut_at_stop(output, ("x", "yyy"), included=False).pieces == ("a", "bcd", "efg")
+    assert cut_at_stop(output, ("x", "yyy"), included=True).pieces == ("abc", "def", "g")
+
+
+def test_an_answer_under_way_is_counted_from_its_opening() -> None:
+    """Behind a whole prompt nothing was said yet; what follows the template's opening was."""
+    prompt = [*tokenize_turn("assistant", "earlier words"), *tokenize_turn("user", "more"), *tokenize_opening()]
+    assert tokens_said(prompt) == 0
+    assert tokens_said([*prompt, 7, 8, 9]) == 3
+    assert tokens_said([7, 8, 9]) == 0
