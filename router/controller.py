@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from policies.decide import decide
 from policies.decision import Decision
 from policies.errors import UnknownModel
-from policies.explain import as_record
 from policies.names import Resolved, resolve
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
@@ -27,17 +26,15 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.spec import ModelKind
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable
-from pricing.ledger.rows import RequestRow
 from router.accounting import Attempt
 from router.answers import usage_of, with_cost
 from router.attempts import Attempts, stated_cost_limit_nusd
-from router.baseline import baseline_nusd
 from router.bodies import RouteBody
 from router.callers import Caller
 from router.chain import Chain
 from router.continuing import Continuing
 from router.errors import ApiError
-from router.events import Fanout, RequestEnded, StoreTrouble
+from router.events import Fanout, StoreTrouble
 from router.expectation import OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
@@ -46,6 +43,7 @@ from router.prompt_size import PromptSizes
 from router.refusals import stop_error
 from router.sessions import Sessions, Turn
 from router.streaming import DONE, AsItCame, Outgoing, Relay
+from router.summary import request_ended, request_row
 from router.transcript import Transcript
 from router.whole_as_stream import frames_of
 
@@ -340,55 +338,10 @@ class Controller:
         An answer that is there is not lost because the ledger cannot be written: the settlement follows later.
         """
         chain.ended = True
-        duration_us = self.clock.mono_us() - chain.started_us
-        row = RequestRow(
-            request_id=chain.request_id,
-            at_us=chain.wall_us,
-            tenant=chain.caller.tenant,
-            key_id=chain.caller.key_id,
-            endpoint=chain.endpoint,
-            model_asked=chain.parsed.model,
-            request_class=chain.request_class.name,
-            tier_asked=chain.requirements.tier,
-            tier_served=chain.tier_served,
-            pool=chain.pool,
-            outcome=outcome,
-            status=status,
-            error_code=error_code,
-            attempts=chain.attempts,
-            stream=chain.parsed.stream,
-            duration_us=duration_us,
-            prompt_tokens=chain.prompt_tokens,
-            completion_tokens=chain.completion_tokens,
-            baseline_nusd=baseline_nusd(chain),
-            policy_version=chain.policy.version,
-            decisions_json=msgspec.json.encode([as_record(decision) for decision in chain.decisions]),
-            tags=chain.caller.tags,
-            schema_asked=chain.parsed.json_schema is not None,
-        )
+        row = request_row(chain, outcome, status, error_code, self.clock.mono_us() - chain.started_us)
         pending, chain.pending = chain.pending, None
         try:
             await self.attempts.accounting.end(row, pending)
         except StoreUnavailable as trouble:
             self.events.emit(StoreTrouble("later", str(trouble)))
-        self.events.emit(
-            RequestEnded(
-                request_id=chain.request_id,
-                tenant=chain.caller.tenant,
-                key_id=chain.caller.key_id,
-                endpoint=chain.endpoint,
-                request_class=chain.request_class.name,
-                tier=chain.tier_served or chain.requirements.tier,
-                pool=chain.pool,
-                outcome=outcome,
-                status=status,
-                error_code=error_code,
-                attempts=chain.attempts,
-                stream=chain.parsed.stream,
-                duration_us=duration_us,
-                ttft_us=chain.ttft_us,
-                charge_nusd=chain.charged_nusd,
-                prompt_tokens=chain.prompt_tokens,
-                completion_tokens=chain.completion_tokens,
-            )
-        )
+        self.events.emit(request_ended(chain, row))

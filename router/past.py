@@ -33,6 +33,8 @@ def past_json(stored: StoredRequest) -> dict[str, Any]:
         "status": summary.status,
         "error_code": summary.error_code,
         "stream": summary.stream,
+        "continued": summary.continued,
+        "continued_by_text": summary.continued_by_text,
         "duration_s": summary.duration_us / US_PER_S,
         "prompt_tokens": summary.prompt_tokens,
         "completion_tokens": summary.completion_tokens,

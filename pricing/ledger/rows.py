@@ -103,3 +103,5 @@ class RequestRow(msgspec.Struct, frozen=True):
     decisions_json: bytes
     tags: tuple[str, ...] = ()
     schema_asked: bool = False  # the request came with a JSON schema; attempt rows say how it was kept
+    continued: int = 0  # how often its stream broke and went on at another pool ...
+    continued_by_text: int = 0  # ... of which from its text, which is not exact

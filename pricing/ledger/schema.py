@@ -75,6 +75,8 @@ requests = Table(
     Column("decisions_json", LargeBinary, nullable=False),
     Column("tags", Text, nullable=False),
     Column("schema_asked", Boolean, nullable=False, server_default=false()),
+    Column("continued", Integer, nullable=False, server_default="0"),
+    Column("continued_by_text", Integer, nullable=False, server_default="0"),
 )
 
 holds = Table(

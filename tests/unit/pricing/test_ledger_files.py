@@ -80,13 +80,14 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
-    """A file from before schemas were counted keeps its rows; of their answers nothing is known."""
+    """A file from before schemas and continued streams were counted keeps its rows; of their answers nothing is known."""
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     rows, requests = recent_rows(path, 100), recent_requests(path, 100)
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE ledger_rows DROP COLUMN schema_result")
-        connection.execute("ALTER TABLE requests DROP COLUMN schema_asked")
+        for column in ("schema_asked", "continued", "continued_by_text"):
+            connection.execute(f"ALTER TABLE requests DROP COLUMN {column}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     ensure_current(path)
     assert recent_rows(path, 100) == [replace(each, schema_result=None) for each in rows]
