@@ -141,6 +141,12 @@ class PoolMeter:
         self._advance(now_us)
         self._rate = rate_nusd_per_h
 
+    def set_target(self, now_us: int, target_concurrency: int) -> None:
+        """The files ask for another number of requests a container."""
+        self._advance(now_us)
+        self._target = target_concurrency
+        self._regroup()
+
     def enter(self, now_us: int, member: str, weight: int = 1) -> None:
         """A request was dispatched to this pool. Raises ValueError for a weight below 1 or a member that is running.
 

@@ -1,27 +1,26 @@
 """Where pools' meters and tenants' holds meet: what an attempt may spend, what it has spent, and whose money it was.
 
 An attempt opens a hold, enters its pool's meter when it is dispatched, is extended with all others once per tick, and
-leaves the meter when it ends; the charge that the meter says is then settled against the hold. Container time that no
-request caused (boot, idle) goes to the house in rows of its own, so that a pool's rows add up to its alive seconds.
+leaves the meter when it ends; the charge that the meter says is then settled against the hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from policies.policy import Limits, OnExhausted, Payer, Policy
+from policies.policy import Limits, OnExhausted, Payer
 from policies.requirements import Tier
 from pools.spec import PoolSpec
-from pricing.budgets.caps import Scope
+from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.store import BudgetStore, OpenHold, Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
-from pricing.meter import PoolMeter
 from pricing.money import US_PER_HOUR, ceil_nusd
 from pricing.rates import ContainerRate
 from router.interrupts import Cause, Interrupts
+from router.meters import Meters
 
 TICKS_AHEAD = 2  # a hold covers what accrued plus two ticks ...
 SHARE_MARGIN = 2  # ... at twice the predicted share, since neighbours may leave and the share grow
@@ -70,57 +69,19 @@ class Attempt:
 
 
 class Accounting:
-    """Owns the meters and the running attempts; all its money goes through one `BudgetStore`."""
+    """Owns the running attempts; all their money goes through one `BudgetStore`."""
 
-    def __init__(self, store: BudgetStore, clock: Clock) -> None:
+    def __init__(self, store: BudgetStore, meters: Meters, clock: Clock) -> None:
         self._store = store
+        self._meters = meters
         self._clock = clock
-        self._meters: dict[str, PoolMeter] = {}
-        self._rates: dict[str, ContainerRate] = {}
-        self._specs: dict[str, PoolSpec] = {}
         self._running: dict[str, Attempt] = {}
         self._unwritten: list[Settlement] = []
-        self._pending_rates: list[tuple[int, Mapping[str, ContainerRate]]] = []
-        self._version = ""
+        self._unposted: list[LedgerRow] = []
 
-    # -- policy ----------------------------------------------------------------------------------------------------
-
-    def apply(self, policy: Policy) -> None:
-        """Take a policy's pools, rates and caps into force now."""
-        now_us = self._clock.wall_us()
-        self._version = policy.version
-        self._pending_rates = sorted((change.at_us, change.rates) for change in policy.rate_changes)
-        self._specs.update(policy.pools)
-        self._set_rates(policy.rates, now_us)
-        self._store.replace_caps(policy.caps)
-
-    def _set_rates(self, rates: Mapping[str, ContainerRate], now_us: int) -> None:
-        for pool, rate in rates.items():
-            meter = self._meters.get(pool)
-            if meter is None:
-                concurrency = self._specs[pool].target_concurrency
-                self._meters[pool] = PoolMeter(pool, rate.nusd_per_h, concurrency, now_us)
-            elif rate.nusd_per_h != self._rates[pool].nusd_per_h:
-                meter.set_rate(now_us, rate.nusd_per_h)
-            self._rates[pool] = rate
-
-    def rate(self, pool: str) -> ContainerRate:
-        """The rate in force now, which a later price book may have changed since the policy was loaded."""
-        return self._rates[pool]
-
-    # -- containers ------------------------------------------------------------------------------------------------
-
-    def containers_changed(self, pool: str, at_us: int, ready: int, booting: int) -> None:
-        """The pool has other containers than before, since `at_us` of wall time."""
-        meter = self._meters.get(pool)
-        if meter is not None:
-            meter.set_containers(at_us, ready, booting)
-
-    def container_time_missed(self, pool: str, phase: str, duration_us: int) -> None:
-        """Container time that was learnt of only now; it becomes an adjustment or a boot row."""
-        meter = self._meters.get(pool)
-        if meter is not None:
-            meter.missed(phase, duration_us)
+    def replace_caps(self, caps: CapTable) -> None:
+        """Put another table of caps in force, from the next step on."""
+        self._store.replace_caps(caps)
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
@@ -274,7 +235,7 @@ class Accounting:
         Raises StoreUnavailable; attempts then end when their holds are spent, since no more can be set aside.
         """
         now_us = self._clock.wall_us()
-        self._apply_due_rates(now_us)
+        self._meters.apply_due_rates(now_us)
         attempts = list(self._running.values())
         try:
             await self.write_unwritten()
@@ -315,43 +276,14 @@ class Accounting:
         if accrued + next_tick > attempt.hold_nusd:
             attempt.interrupts.interrupt(cause)
 
-    def _apply_due_rates(self, now_us: int) -> None:
-        while self._pending_rates and self._pending_rates[0][0] <= now_us:
-            at_us, rates = self._pending_rates.pop(0)
-            self._set_rates(rates, at_us)
-
     # -- the house -------------------------------------------------------------------------------------------------
 
     async def flush_house(self) -> None:
-        """Write what boots and idle containers have cost since the last time."""
-        now_us = self._clock.wall_us()
-        rows = [row for pool, meter in self._meters.items() for row in self._house_rows(pool, meter, now_us)]
-        if rows:
-            await self._store.post(rows)
-
-    def _house_rows(self, pool: str, meter: PoolMeter, now_us: int) -> Iterable[LedgerRow]:
-        cost = meter.drain(now_us)
-        for kind, account, amount, duration_us in (
-            (RowKind.BOOT, House.BOOT, cost.boot_nusd, cost.boot_us),
-            (RowKind.IDLE, House.IDLE, cost.idle_nusd, cost.idle_us),
-            (RowKind.ADJUSTMENT, House.ADJUSTMENT, cost.adjustment_nusd, cost.adjustment_us),
-        ):
-            if amount or duration_us:
-                spec = self._specs[pool]
-                yield LedgerRow(
-                    row_id=f"{pool}@{now_us}:0:{kind}",
-                    at_us=now_us,
-                    kind=kind,
-                    account=account,
-                    amount_nusd=amount,
-                    metered_nusd=amount,
-                    pool=pool,
-                    gpu=spec.gpu.id,
-                    model=spec.model.id,
-                    policy_version=self._version,
-                    price_books=self._rates[pool].book,
-                    duration_us=duration_us,
-                )
+        """Write what boots and idle containers have cost. Raises StoreUnavailable; the rows then wait."""
+        self._unposted += self._meters.house_rows()
+        if self._unposted:
+            await self._store.post(self._unposted)
+            self._unposted = []
 
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:

@@ -32,6 +32,7 @@ from router.errors import ApiError
 from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
 from router.gather import Gatherer
 from router.interrupts import Cause, Interrupted
+from router.meters import Meters
 from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
 from router.retry_budget import RetryBudget
 from router.upstream import upstream_request
@@ -51,6 +52,7 @@ class Attempts:
     live: LivePools
     warmups: WarmUps
     accounting: Accounting
+    meters: Meters
     backends: Mapping[str, Backend]
     retry_budget: RetryBudget
     events: Fanout
@@ -201,7 +203,7 @@ class Attempts:
             request_id=chain.request_id,
             number=chain.attempts + 1,
             pool=candidate.pool,
-            rate=self.accounting.rate(candidate.pool.name),
+            rate=self.meters.rate(candidate.pool.name),
             request_class=needs.request_class,
             tier=chain.decisions[-1].tier,
             spender=Spender(chain.caller.tenant, chain.caller.key_id, chain.caller.tags, scopes),

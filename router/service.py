@@ -33,6 +33,7 @@ from router.expectation import OutputExpectation
 from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
+from router.meters import Meters
 from router.metrics import MetricsSink
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
@@ -60,9 +61,10 @@ class Service:
             on_refused=self._refused,
         )
         self.store = SqliteStore(settings.ledger, clock, self.policy.caps, on_warn=self._warned)
-        self.accounting = Accounting(self.store, clock)
+        self.meters = Meters(clock)
+        self.accounting = Accounting(self.store, self.meters, clock)
         self.live = LivePools(
-            clock, on_change=self.accounting.containers_changed, on_missed=self.accounting.container_time_missed
+            clock, on_change=self.meters.containers_changed, on_missed=self.meters.container_time_missed
         )
         self.metrics = MetricsSink(self.live.states)
         self._log = LogSink()
@@ -82,6 +84,7 @@ class Service:
             live=self.live,
             warmups=self.warmups,
             accounting=self.accounting,
+            meters=self.meters,
             backends=self.backends,
             retry_budget=RetryBudget(),
             events=self.events,
@@ -160,7 +163,8 @@ class Service:
     # -- policy ------------------------------------------------------------------------------------------------------
 
     def _apply(self, policy: Policy) -> None:
-        self.accounting.apply(policy)
+        self.meters.apply(policy)
+        self.accounting.replace_caps(policy.caps)
         self.live.configure({name: _live_settings(policy, name) for name in policy.pools})
         for name, endpoint in policy.endpoints.items():
             self.backends[name] = HttpBackend(
