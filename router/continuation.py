@@ -37,7 +37,9 @@ _CHAT_ONLY: Final = (
     "continue_final_message",
     "add_special_tokens",
     "documents",
+    "media_io_kwargs",
     "mm_processor_kwargs",
+    "return_prompt_text",
     "reasoning_effort",
     "include_reasoning",
     "response_format",
@@ -132,18 +134,27 @@ class Broken:
         """How many tokens the answer may still have; None for as many as fit."""
         return None if self.asked.bound is None else max(0, self.asked.bound - self.completion_tokens)
 
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The strings that may end the answer where it was cut; none while it has fewer tokens than it must."""
+        return () if self.completion_tokens < self.asked.min_tokens else self.asked.stops
+
 
 def asked(parsed: Parsed) -> Asked | None:
-    """None where the answer is more than one plain text, or its limits are written as no engine reads them."""
+    """None where the answer is more than one plain text, or not all of it is shown, or its limits are written as no
+    engine reads them.
+    """
     fields = _FIELDS.decode(parsed.body)
-    if not parsed.one_text or any(name in fields and bytes(fields[name]) not in _OFF for name in _TYING):
+    tied = any(name in fields and bytes(fields[name]) not in _OFF for name in _TYING)
+    hidden = "include_reasoning" in fields and bytes(fields["include_reasoning"]) == b"false"
+    if not parsed.one_text or tied or hidden:
         return None
     try:
         limits = _LIMITS.decode(parsed.body)
     except msgspec.DecodeError:
         return None
     bound = parsed.max_tokens
-    if bound is None and parsed.path == COMPLETIONS_PATH and "max_tokens" not in fields:
+    if bound is None and parsed.path == COMPLETIONS_PATH:
         bound = COMPLETION_DEFAULT_TOKENS
     stops = (limits.stop,) if isinstance(limits.stop, str) else tuple(limits.stop or ())
     return Asked(

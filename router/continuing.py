@@ -65,7 +65,7 @@ class Continuing:
         else:
             how, path, body = How.TEXT, chain.parsed.path, by_text(broken, pool)
         stream = await backend.stream(replace(request, path=path, body=body))
-        join = Join(wanted.stops, transcript.said or "", unsent or "", included=wanted.stops_included)
+        join = Join(broken.stops, transcript.said or "", unsent or "", included=wanted.stops_included)
         voice = Voice(broken, inexact=how is How.TEXT or broken.by_text > 0)
         relay = Relay(stream, Reshaped(voice, attempt, transcript, join))
         try:

@@ -48,6 +48,7 @@ class _Common(msgspec.Struct):
     user: str | None = None
     response_format: _ResponseFormat | None = None
     return_token_ids: msgspec.Raw = _ABSENT
+    return_prompt_text: msgspec.Raw = _ABSENT
 
 
 class _ChatBody(_Common, kw_only=True):
@@ -92,7 +93,7 @@ class Parsed:
     longest_share: float
     prompt_token_count: int | None
     user: str | None
-    wants_token_ids: bool = False
+    wants_token_ids: bool = False  # or the prompt as text, which stands beside its ids
 
     @property
     def one_text(self) -> bool:
@@ -131,7 +132,7 @@ def parse(path: str, body: bytes) -> Parsed:
         longest_share=max(prompts) / (sum(prompts) or 1),
         prompt_token_count=sum(prompts) if _has_token_ids(fields) else None,
         user=fields.user,
-        wants_token_ids=bytes(fields.return_token_ids) not in _OFF,
+        wants_token_ids=any(bytes(one) not in _OFF for one in (fields.return_token_ids, fields.return_prompt_text)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from pools.backend import Frame
-from pools.chunk import Chunk, chunk_of, said
+from pools.chunk import Chunk, chunk_of
 from pools.classify import garbled
 from pools.sse import FramePeek
 from pricing.money import usd_number
@@ -38,7 +38,7 @@ class Voice:
         parsed = broken.asked.parsed
         self._chat = broken.asked.chat
         self._wants_usage, self._wants_each = parsed.wants_usage, parsed.wants_continuous_usage
-        self._wants_ids = parsed.wants_token_ids
+        self.wants_ids = parsed.wants_token_ids
         self._head = {name: value for name, value in _FIELDS.decode(broken.transcript.last).items() if name in _HEAD}
         self._prompt_tokens, self._tokens_before = broken.prompt_tokens, broken.completion_tokens
         self._mark = {"x_sluice": {"continued": How.TEXT}} if inexact else {}
@@ -49,7 +49,7 @@ class Voice:
         choice: dict[str, Any] = {"index": 0, **part, "logprobs": None, "finish_reason": finish}
         if finish is not None:
             choice["stop_reason"] = stopped_by
-        if self._wants_ids:
+        if self.wants_ids:
             choice["token_ids"] = msgspec.Raw(ids or b"[]")
         more = {"usage": self._usage(seen.prompt_tokens, seen.completion_tokens)} if self._wants_each else {}
         return _frame({**self._head, "choices": [choice], **more})
@@ -107,7 +107,7 @@ class Reshaped:
         chunk = chunk_of(frame.data)
         text, finish, stopped_by = self._joined(chunk, seen)
         self._transcript.add(chunk, msgspec.json.encode(text)[1:-1])
-        if not text and finish is None:
+        if not text and finish is None and not (self._voice.wants_ids and chunk.token_ids):
             return None
         out = self._voice.chunk(text, finish, stopped_by, chunk.token_ids, seen)
         return out + self._usage(leave_meter) if self.complete else out
@@ -121,17 +121,25 @@ class Reshaped:
 
     def _joined(self, chunk: Chunk, seen: FramePeek) -> tuple[str, str | None, Any]:
         """Text that may go out, how the answer ends with it, and by which stop string or token."""
-        try:
-            text = self._join.feed(_TEXT.decode(b'"%b"' % chunk.text))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise garbled("sent half a character") from None
-        if self._join.stopped_by is not None:
-            self.complete = True
-            return text, "stop", self._join.stopped_by
         if not seen.finish_reasons:
-            return text, None, None
-        stop_reason = said(chunk.choices[0].stop_reason) if chunk.choices else b""
-        return text + self._join.flush(), seen.finish_reasons[0][1], msgspec.Raw(stop_reason or b"null")
+            text, finish, stopped_by = self._join.feed(_decoded(chunk.text)), None, None
+        else:
+            found = bytes(chunk.choices[0].stop_reason) if chunk.choices else b""
+            stop = _decoded(found[1:-1]) if found.startswith(b'"') else None
+            text, finish = self._join.end(_decoded(chunk.text), stop), seen.finish_reasons[0][1]
+            stopped_by = msgspec.Raw(found or b"null")
+        if self._join.stopped_by is None:
+            return text, finish, stopped_by
+        self.complete = finish is None
+        return text, "stop", self._join.stopped_by
+
+
+def _decoded(text: bytes) -> str:
+    """JSON between its quotes. Raises AttemptFailed where it ends within a character."""
+    try:
+        return _TEXT.decode(b'"%b"' % text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise garbled("sent half a character") from None
 
 
 def _frame(chunk: Mapping[str, Any]) -> bytes:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+Found = tuple[int, int, str]
+"""Where a stop string ends, its place in the client's list, and it: the least of several is the one that counts."""
+
 
 class Join:
     """Watches the text at the cut and holds back what may turn out to belong to a stop string, and no more.
@@ -32,18 +35,28 @@ class Join:
             return text
         self._text += text
         found = min(self._completed(), default=None)
-        if found is None:
-            return self._release(self._undecided())
-        end, _, stop = found
-        self.stopped_by = stop
-        return self._release(end if self._included else end - len(stop))
+        return self._release(self._undecided()) if found is None else self._stop(found)
 
-    def flush(self) -> str:
-        """The answer ends: nothing can complete a string any more."""
-        return self._release(len(self._text))
+    def end(self, text: str, stop: str | None) -> str:
+        """The last text, which the engine ended, at a stop string of its own where `stop` is one. A string that spans
+        the cut may have been complete before that one, which the engine did not send unless it is included.
+        """
+        if self._sent > self._cut:
+            return text
+        self._text += text
+        shown, own = len(self._text), None
+        if stop in self._stops:
+            self._text += "" if self._included else stop
+            own = (len(self._text), self._stops.index(stop), stop)
+        completed = [found for found in self._completed() if own is None or found < own]
+        return self._stop(min(completed)) if completed else self._release(shown)
 
-    def _completed(self) -> list[tuple[int, int, str]]:
-        """Every stop string across the cut as (its end, its place in the client's list, it)."""
+    def _stop(self, found: Found) -> str:
+        end, _, self.stopped_by = found
+        return self._release(end if self._included else end - len(self.stopped_by))
+
+    def _completed(self) -> list[Found]:
+        """Every stop string that is complete and spans the cut."""
         found = []
         for place, stop in enumerate(self._stops):
             at = self._text.find(stop, max(0, self._cut - len(stop) + 1), self._cut - 1 + len(stop))

@@ -140,8 +140,8 @@ def cut_at_stop(output: Output, stops: tuple[str, ...], *, included: bool) -> Ou
     could still need are kept back until the end, as vLLM does it.
     """
     text = output.text()
-    hits = [(text.index(stop) + len(stop), stop) for stop in stops if stop in text]
-    end, stop = min(hits) if hits else (len(text), None)
+    hits = [(text.index(stop) + len(stop), place, stop) for place, stop in enumerate(stops) if stop in text]
+    end, _, stop = min(hits) if hits else (len(text), 0, None)
     shown = end - len(stop) if stop is not None and not included else end
     kept_back = 0 if included else max(map(len, stops)) - 1
     pieces: list[str] = []
