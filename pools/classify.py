@@ -153,11 +153,12 @@ def from_error_frame(data: bytes) -> AttemptFailed:
 
 def _judged(seen: Evidence, body: bytes, pause_s: float | None) -> AttemptFailed:
     rule = next(rule for rule in RULES if rule.holds(seen))
+    passed_on = rule.failure is FailureClass.CLIENT_ERROR and seen.by_engine and bool(seen.text)
     return AttemptFailed(
         rule.failure,
         f"{rule.says} (HTTP {seen.status})",
         status=seen.status,
-        body=body if rule.failure is FailureClass.CLIENT_ERROR else None,
+        body=body if passed_on else None,
         retry_after_s=pause_s,
         feature=rule.feature,
         engine_died=rule.engine_died,

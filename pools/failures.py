@@ -32,7 +32,7 @@ class AttemptFailed(SluiceError):
     """One attempt failed.
 
     `detail` is a short text for operators, free of prompt text. `status` is the upstream's HTTP status or None,
-    `body` the upstream's error body where it is passed on to the client (`client_error` only),
+    `body` the upstream's error body where it is passed on to the client (`client_error` that an engine gave words to),
     `retry_after_s` what the upstream asked for, `by_client_deadline` is True where a timeout was the client's
     own shorter deadline (which never opens a breaker), `feature` names what a misconfigured pool lacks,
     `engine_died` is True where the engine's process ended under this request (a strike on the largest shape in flight).

@@ -18,6 +18,9 @@ from pools.engine_error import EngineError, parse_error
 # The first chunk of a stream that was asked for token ids lists the prompt's: 262,144 of them are below 2 MiB.
 MAX_FRAME_BYTES: Final = 8 * 2**20
 
+# Ten times the longest context that any engine offers; a `usage` with more, or below zero, counts nothing.
+MOST_TOKENS: Final = 100_000_000
+
 _BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _NOTHING: Final = msgspec.Raw(b"")
 _EMPTY_VALUES: Final = frozenset({b"null", b'""', b"[]"})
@@ -105,7 +108,7 @@ class FramePeek(msgspec.Struct, frozen=True, gc=False):
 
     `seen` are the indexes of its choices, `finish_reasons` the reasons by index of those that end with it.
     `has_content` is True for text, reasoning or a tool call that is not empty; the first chunk brings the role alone.
-    Token counts are those of `usage`, None where the chunk has none.
+    Token counts are those of `usage`, None where the chunk has none that can be true.
     """
 
     error: EngineError | None = None
@@ -188,9 +191,13 @@ def peek(data: bytes) -> FramePeek:
         has_tool_calls=calls,
         has_usage=usage is not None,
         choices_empty=not seen,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
+        prompt_tokens=_count(usage.prompt_tokens) if usage else None,
+        completion_tokens=_count(usage.completion_tokens) if usage else None,
     )
+
+
+def _count(tokens: int | None) -> int | None:
+    return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
 
 
 def _says(value: msgspec.Raw) -> bool:

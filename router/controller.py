@@ -24,10 +24,11 @@ from pools.backend import Answer, Backend, UpstreamRequest
 from pools.classify import garbled
 from pools.failures import AttemptFailed, FailureClass
 from pools.spec import ModelKind
+from pools.sse import peek
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable
 from router.accounting import Attempt
-from router.answers import usage_of, with_cost
+from router.answers import with_cost
 from router.attempts import Attempts, stated_cost_limit_nusd
 from router.bodies import RouteBody
 from router.callers import Caller
@@ -308,10 +309,9 @@ class Controller:
     # -- ending ----------------------------------------------------------------------------------------------------
 
     def _count_usage(self, chain: Chain, attempt: Attempt, body: bytes) -> None:
-        """The tokens of a whole answer. Raises msgspec.DecodeError and UnicodeDecodeError."""
-        usage = usage_of(body) or {}
-        attempt.prompt_tokens = usage.get("prompt_tokens")
-        attempt.completion_tokens = usage.get("completion_tokens")
+        """The tokens of a whole answer, as far as they can be true. Raises AttemptFailed."""
+        seen = peek(body)
+        attempt.prompt_tokens, attempt.completion_tokens = seen.prompt_tokens, seen.completion_tokens
         chain.note_usage(attempt)
 
     def _learn(self, chain: Chain) -> None:

@@ -110,10 +110,13 @@ class ApiError(SluiceError):
 
 
 class PassedOn(ApiError):
-    """An engine's 4xx answer about the request itself: status and body go to the client unchanged."""
+    """A pool's 4xx answer about the request itself: status and body go to the client unchanged.
 
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__("upstream_refusal", "the engine refused the request")
+    `body` None: it was no error object that clients can read (a proxy's page, say), so we say what happened.
+    """
+
+    def __init__(self, status: int, body: bytes | None) -> None:
+        super().__init__("upstream_refusal", f"the pool refused the request itself (HTTP {status}) without saying why")
         self._status = status
         self._body = body
 
@@ -122,4 +125,4 @@ class PassedOn(ApiError):
         return self._status
 
     def body(self) -> bytes:
-        return self._body
+        return super().body() if self._body is None else self._body

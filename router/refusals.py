@@ -89,7 +89,7 @@ def budget_refusal(refused: BudgetExceeded, now_us: int) -> ApiError:
 
 def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None) -> ApiError:
     """Every try failed, or no further one may be made."""
-    if passed_on is not None and passed_on.status is not None and passed_on.body is not None:
+    if passed_on is not None and passed_on.status is not None:
         return PassedOn(passed_on.status, passed_on.body)
     failures = [report.failure for report in chain.reports]
     metadata: dict[str, Any] = {"attempts": [report.as_json() for report in chain.reports]}

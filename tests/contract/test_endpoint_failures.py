@@ -193,6 +193,20 @@ async def test_a_context_that_was_too_short_moves_to_a_longer_one(tmp_path: Path
         assert await outcomes(endpoint) == [("mid", "context_overflow", "acme"), ("big", "answered", "acme")]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_proxy_s_page_is_put_into_words_that_clients_read(tmp_path: Path, streamed: bool) -> None:
+    """A 4xx that is no engine's error object keeps its status and gets an error object of ours."""
+
+    async def proxy(exchange: Exchange) -> None:
+        await exchange.answer("413 Request Entity Too Large", b"<html>nginx</html>", "text/html")
+
+    async with before_scripts(tmp_path, {"mid": proxy, "other": good}, listed()) as endpoint:
+        reply = await endpoint.chat(stream=streamed)
+        assert await outcomes(endpoint) == [("mid", "client_error", "acme")]
+    assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (413, "upstream_refusal", "false")
+    assert "HTTP 413" in reply.json["error"]["message"]
+
+
 async def test_json_that_breaks_the_schema_moves_to_a_higher_tier(tmp_path: Path) -> None:
     """Half an object is no answer to a schema; the tenant pays for the try."""
     async with before_simulated(tmp_path, listed(), awake=("mid", "other", "big")) as endpoint:
