@@ -5,7 +5,8 @@
         └── PassedOn    the engine's own refusal of the request, handed to the client as it is
 
 `x-should-retry` is what the official SDKs obey before anything else: a failed chain has already been paid for, and a
-client that repeats it by itself buys it again, so terminal answers say `false`. `docs/errors.md` has an entry per code.
+client that repeats it by itself buys it again, so terminal answers say `false`. `docs/errors.md` has an entry per code,
+and what those clients make of each.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ import msgspec
 
 from pricing.errors import SluiceError
 
+SDK_WAITS_S: Final = 60.0
+"""The longest `Retry-After` that every official client waits for: 1.x waits up to 60 s and where it is longer repeats
+at once, 3.x waits up to 120 s and where it is longer does not repeat (read in openai-python 1.109 and 3.52)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorEntry:
-    """`should_retry` None leaves it to the client's own rules."""
+    """`should_retry` None leaves it to the client's own rules; True is what holds while a wait is short."""
 
     status: int
     type: str
@@ -61,7 +66,10 @@ ERRORS: Final[Mapping[str, ErrorEntry]] = {
 
 
 class ApiError(SluiceError):
-    """An error answer. `message` says what to do next; `metadata` goes under `error.metadata`."""
+    """An error answer. `message` says what to do next; `metadata` goes under `error.metadata`.
+
+    `passes` False: this will not pass by itself, so that repeating cannot help, whatever the code's entry says.
+    """
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class ApiError(SluiceError):
         *,
         param: str | None = None,
         retry_after_s: float | None = None,
+        passes: bool = True,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
@@ -78,6 +87,7 @@ class ApiError(SluiceError):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.passes = passes
         self.metadata = metadata
 
     @property
@@ -103,10 +113,15 @@ class ApiError(SluiceError):
     def headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(b"content-type", b"application/json")]
         if self.entry.should_retry is not None:
-            headers.append((b"x-should-retry", b"true" if self.entry.should_retry else b"false"))
+            headers.append((b"x-should-retry", b"true" if self._may_repeat() else b"false"))
         if self.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, -int(-self.retry_after_s // 1))))
         return headers
+
+    def _may_repeat(self) -> bool:
+        """A client that cannot wait as long as it takes would repeat at once, or not at all; it is told not to."""
+        waits = self.retry_after_s is None or self.retry_after_s <= SDK_WAITS_S
+        return bool(self.entry.should_retry) and self.passes and waits
 
 
 class PassedOn(ApiError):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from policies.decision import Decision, Reason, Rejection
+from policies.decision import FOR_ROOM, Decision, Reason, Rejection
 from policies.explain import sentence
 from policies.policy import Rung
 from pools.failures import AttemptFailed, FailureClass
 from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded
 from router.chain import Chain
-from router.errors import ApiError, PassedOn
+from router.errors import SDK_WAITS_S, ApiError, PassedOn
 from router.interrupts import Cause
 
 RETRY_SOON_S: Final = 2.0  # when nothing better is known of when a pool has room again
@@ -20,6 +20,8 @@ _STATIC: Final = frozenset({Reason.CLASS, Reason.TIER, Reason.NOT_PINNED})
 
 def refusal_of(chain: Chain, decision: Decision) -> ApiError:
     """Why no pool can be tried, most telling reason first."""
+    if chain.reports and chain.attempts == 0:
+        return _still_warming(chain)
     if chain.reports:
         return chain_failed(chain, "no other pool can serve this request")
     never = _never_fits(chain, decision)
@@ -27,14 +29,26 @@ def refusal_of(chain: Chain, decision: Decision) -> ApiError:
         return never
     reasons = [one for one in decision.rejected if one.reason not in _STATIC]
     if decision.warm is not None:
-        text = f"'{decision.warm}' is starting for this request class; try again in {decision.warm_s:.0f} s"
-        return ApiError("model_warming", text, retry_after_s=decision.warm_s, metadata={"pool": decision.warm})
+        text = f"'{decision.warm}' is starting for this request class; it is ready in {decision.warm_s:.0f} s"
+        # Who comes back in the midst of a boot costs nothing, and may find that what is left of it can be waited for.
+        soon_s = min(decision.warm_s, SDK_WAITS_S)
+        metadata = {"pool": decision.warm, "ready_in_s": round(decision.warm_s, 1)}
+        return ApiError("model_warming", text, retry_after_s=soon_s, metadata=metadata)
+    passes_s = [seconds for one in reasons if (seconds := _passes_in_s(one)) is not None]
     return ApiError(
         "no_capable_pool",
         f"no pool can serve this request now: {_summary(reasons)}",
-        retry_after_s=_retry_after_s(reasons),
+        retry_after_s=min(passes_s, default=None),
+        passes=bool(passes_s),
         metadata={"rejected": [_reason_json(one) for one in reasons]},
     )
+
+
+def _still_warming(chain: Chain) -> ApiError:
+    """The deadline came before the boot that the request waited for: nothing ran, and the boot goes on."""
+    text = "; ".join(f"'{report.pool}' is still starting, {report.detail}" for report in chain.reports)
+    metadata = {"attempts": [report.as_json() for report in chain.reports]}
+    return ApiError("model_warming", text, retry_after_s=RETRY_SOON_S, metadata=metadata)
 
 
 def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
@@ -120,9 +134,14 @@ def _reason_json(one: Rejection) -> dict[str, Any]:
     return {"pool": one.pool, "reason": str(one.reason), "detail": sentence(one)}
 
 
-def _retry_after_s(reasons: list[Rejection]) -> float:
-    waits = [float(value) for one in reasons if (value := one.numbers.get("retry_s")) is not None]
-    return min(waits, default=RETRY_SOON_S)
+def _passes_in_s(one: Rejection) -> float | None:
+    """When a reason may have passed by itself; None where it stays until somebody changes something."""
+    retry_s = one.numbers.get("retry_s")
+    if retry_s is not None:
+        return float(retry_s)
+    if one.reason is Reason.MEMORY and "in_flight" not in one.numbers:  # it does not fit alone
+        return None
+    return RETRY_SOON_S if one.reason in FOR_ROOM or one.reason in (Reason.DEADLINE, Reason.BUDGET) else None
 
 
 def stop_error(cause: Cause) -> ApiError:

@@ -38,3 +38,15 @@ def test_reasons_and_failure_classes_are_explained(heading: str, members: type[S
     """Each reason for a rejection and each failure class has a row in its table, in the order of the code."""
     section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE) == [member.value for member in members]
+
+
+def test_the_table_of_official_clients_has_every_code_that_they_might_repeat() -> None:
+    """Each 429 and 5xx, and whatever else has advice, is in one row, with the advice that its answers carry."""
+    section = PAGE.split("## What official clients do\n")[1].split("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    said = {code: row[1] for row in rows for code in re.findall(r"`(\w+)`", row[0])}
+    expected = {code for code, one in ERRORS.items() if one.should_retry is not None or one.status >= 429}
+    assert set(said) == expected
+    for code, advice in said.items():
+        if code != "stream_broken":  # it comes when the headers are gone
+            assert advice.startswith(RETRY[ERRORS[code].should_retry]), code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.errors import ERRORS, ApiError, PassedOn
 
@@ -37,6 +39,19 @@ def test_what_was_paid_for_is_not_to_be_repeated(code: str) -> None:
 def test_what_passes_by_itself_may_be_repeated(code: str) -> None:
     """These cost nothing and end soon."""
     assert dict(ApiError(code, "x").headers())[b"x-should-retry"] == b"true"
+
+
+@given(st.sampled_from(sorted(ERRORS)), st.none() | st.floats(0, 10**6), st.booleans())
+def test_no_client_is_asked_for_a_wait_that_it_does_not_keep(code: str, waits_s: float | None, passes: bool) -> None:
+    """Releases 1.x repeat at once where `Retry-After` is over 60 s: what may be repeated never asks for more. What will
+    not pass by itself is not to be repeated at all.
+    """
+    headers = dict(ApiError(code, "x", retry_after_s=waits_s, passes=passes).headers())
+    if headers.get(b"x-should-retry") == b"true":
+        assert passes
+        assert int(headers.get(b"retry-after", b"0")) <= 60
+    if waits_s is not None:
+        assert waits_s <= int(headers[b"retry-after"]) < waits_s + 2
 
 
 def test_an_engines_refusal_is_passed_on_unchanged() -> None:
