@@ -9,6 +9,7 @@ import msgspec
 from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Rung
 from policies.requirements import Requirements, Tier
+from pools.failures import FailureClass
 from pools.spec import KvCache
 from pools.state import PoolState, shape_bucket
 from pricing.budgets.store import Room
@@ -20,7 +21,8 @@ class Ask(msgspec.Struct, frozen=True):
     `context_tokens` is prompt + output bound of the longest sequence, which a pool's context and the memory of one
     container must be able to hold; `total_tokens` that of all sequences together. `predicted_tokens` is what counts
     beside others that run, `cautious_tokens` the same where running out of memory costs more than a wait
-    (`Requirements.kv_tokens`). `tier` is the tier in force, `ahead`, `cached` and `now_us` as in `Facts`.
+    (`Requirements.kv_tokens`); `too_few_tokens` is the most that was free where this request ran out of memory. `tier`
+    is the tier in force, `ahead`, `cached` and `now_us` as in `Facts`.
     """
 
     requirements: Requirements
@@ -30,6 +32,7 @@ class Ask(msgspec.Struct, frozen=True):
     context_tokens: int
     predicted_tokens: int
     cautious_tokens: int
+    too_few_tokens: int
     shape: int
     room: Room
     pool_rooms: Mapping[str, Room]
@@ -56,6 +59,7 @@ def ask_of(facts: Facts) -> Ask:
         needs.context_tokens,
         needs.kv_tokens(KvCache.PAGED),
         needs.kv_tokens(KvCache.CONTIGUOUS),
+        max((past.free_kv_tokens for past in facts.past if past.failure is FailureClass.OUT_OF_MEMORY), default=-1),
         shape_bucket(total),
         facts.room,
         facts.pool_rooms,
@@ -84,6 +88,13 @@ def kv_tokens_held(rung: Rung, state: PoolState) -> int:
 def kv_tokens_free(rung: Rung, state: PoolState) -> int:
     """KV tokens of a pool that no request in flight is predicted to take; a cold pool has one container's."""
     return kv_tokens_held(rung, state) - state.kv_tokens_in_flight - rung.sequence_tokens * state.in_flight
+
+
+def kv_tokens_too_few(rung: Rung, state: PoolState) -> int:
+    """What was free where a request that has just left ran out of memory, so that it needs more elsewhere. 0 where the
+    cache is contiguous: there all that ran together was too much, and the request by itself may be small.
+    """
+    return max(0, kv_tokens_free(rung, state)) if rung.pool.kv_cache is KvCache.PAGED else 0
 
 
 def holds_kv(rung: Rung) -> bool:

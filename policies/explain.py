@@ -35,9 +35,8 @@ def _already_failed(n: Numbers) -> str:
     after = f"after {n['failure']} on {n['failed_pool']}"
     if "max_model_len" in n:
         return f"{after}, its context of {n['max_model_len']:,} tokens is not longer than {n['failed_max_model_len']:,}"
-    if "free_kv_tokens" in n:
-        free, failed = max(0, n["free_kv_tokens"]), n["failed_free_kv_tokens"]
-        return f"{after}, its {free:,} free KV tokens are not more than {failed:,}"
+    if "kv_tokens" in n:
+        return f"{after}, its {n['kv_tokens']:,} KV tokens are not more than {n['failed_free_kv_tokens']:,}"
     if "pool_tier" in n:
         return f"{after}, its tier {n['pool_tier']} is not above {n['failed_tier']}"
     return f"{after}, no other pool is tried"

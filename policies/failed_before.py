@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from policies.ask import Ask, holds_kv, kv_tokens_free
+from policies.ask import Ask, holds_kv, kv_tokens_held
 from policies.decision import Numbers, Reason
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK, MOST_TRIES_ON_ONE_POOL, Next
@@ -15,7 +15,8 @@ from pools.state import PoolState
 class FailedBefore:
     """An attempt of this request failed in a way that rules the pool out (`policies/fallback.py`).
 
-    Example: after `out_of_memory` on a pool with 18,000 KV tokens free, a pool with 15,000 free is refused.
+    Example: after `out_of_memory` on a pool with 18,000 KV tokens free, a pool that holds 15,000 is refused. One that
+    holds more, but has no more free just now, is waited for (`policies.filters.MemoryShort`).
     """
 
     reason = Reason.ALREADY_FAILED
@@ -48,9 +49,9 @@ def _falls_short(wish: Next, ask: Ask, past: PastAttempt, rung: Rung, state: Poo
     if wish is Next.LARGER_CONTEXT and rung.pool.max_model_len <= past.max_model_len:
         return {"max_model_len": rung.pool.max_model_len, "failed_max_model_len": past.max_model_len}
     if wish is Next.MORE_MEMORY and holds_kv(rung):
-        free = kv_tokens_free(rung, state)
-        if free <= past.free_kv_tokens:
-            return {"free_kv_tokens": free, "failed_free_kv_tokens": past.free_kv_tokens}
+        held = kv_tokens_held(rung, state)
+        if held <= past.free_kv_tokens:
+            return {"kv_tokens": held, "failed_free_kv_tokens": past.free_kv_tokens}
     if wish is Next.HIGHER_TIER:
         failed = next((other for other in ask.ladder if other.pool.name == past.pool), None)
         if failed is not None and rung.tier.rank <= failed.tier.rank:

@@ -192,6 +192,8 @@ class MemoryShort:
             return {"needed_kv_tokens": alone, "kv_tokens": fit.kv_tokens} if holds_kv(rung) else None
         paged = rung.pool.kv_cache is KvCache.PAGED
         needed = (ask.predicted_tokens if paged else ask.cautious_tokens) + rung.sequence_tokens
+        if needed <= ask.too_few_tokens:
+            needed = ask.too_few_tokens + 1
         if not state.in_flight or needed <= (free := kv_tokens_free(rung, state)):
             return None
         return {

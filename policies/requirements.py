@@ -52,11 +52,11 @@ class Requirements(msgspec.Struct, frozen=True):
     """What `decide` must satisfy. Token counts are tokens of the class's models.
 
     `output_bound` is the client's `max_tokens`, or the class's default where the client gave none (`bounded` False);
-    `expected_output_tokens` is what is likely, and sizes time and money; `long_output_tokens` is what few answers
-    exceed (None where too few were seen: then the bound counts). `pinned_pool` is set when the client named a pool:
-    nothing else may serve it and it is never lowered. `deadline_s` is what is left until the first token must be there.
-    `media_items` counts images or clips for media classes (then token counts are 0). `session_id` names the client's
-    session without telling its name.
+    `expected_output_tokens` is what is likely, and sizes time and money; `running_output_tokens` what answers that run
+    at one moment come to on average, which is more (None where too few were seen: then the bound counts). `pinned_pool`
+    is set when the client named a pool: nothing else may serve it and it is never lowered. `deadline_s` is what is left
+    until the first token must be there. `media_items` counts images or clips for media classes (then token counts are
+    0). `session_id` names the client's session without telling its name.
 
     A request may be for several `sequences`, `n` answers to each of its prompts. Prompt and output are those of all
     together, `longest_share` is the part of the prompt's tokens that its longest prompt has. `continues` is set for
@@ -78,7 +78,7 @@ class Requirements(msgspec.Struct, frozen=True):
     media_items: int = 1
     sequences: int = 1
     longest_share: float = 1.0
-    long_output_tokens: int | None = None
+    running_output_tokens: int | None = None
     continues: Continues | None = None
 
     @property
@@ -93,8 +93,8 @@ class Requirements(msgspec.Struct, frozen=True):
         return ceil(self.prompt_tokens * self.longest_share) + self.output_bound // self.sequences
 
     def kv_tokens(self, cache: KvCache) -> int:
-        """What the request counts for beside others in a pool's memory. An engine with a paged cache evens out what
-        was predicted too short; where one too long costs the whole batch, a long answer is counted.
+        """What the request counts for beside others in a pool's memory. A paged cache evens out what was predicted too
+        short; in a contiguous one that costs the whole batch, so what runs there is counted as long as it will be.
         """
-        output = self.expected_output_tokens if cache is KvCache.PAGED else self.long_output_tokens
+        output = self.expected_output_tokens if cache is KvCache.PAGED else self.running_output_tokens
         return self.prompt_tokens + (self.output_bound if output is None else min(output, self.output_bound))

@@ -115,7 +115,7 @@ class PoolRow(Shape):
     quantization: str
     gpu: GpuId
     gpu_count: Count = 1
-    engine: Literal["vllm", "vllm-omni", "diffusers"] = "vllm"
+    engine: Literal["vllm", "vllm-omni", "diffusers", "tgi"] = "vllm"
     engine_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
     max_model_len: CountOrNone = 0
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.92

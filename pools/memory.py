@@ -31,10 +31,11 @@ OVERHEAD_PER_GPU_GIB = 2.0
 KV_BYTES_PER_VALUE = 2
 """16-bit KV cache, vLLM's default at every weight format."""
 
-CONTIGUOUS_SHARE = 1 / 3
+CONTIGUOUS_SHARE = 0.3
 """Of the memory beside the weights, what a cache in one piece can use: it is copied whenever a batch grows, so that the
-old and the new one stand side by side, and padded to its longest sequence. Engines fitted to LLM-Pilot's measured
-failures (tests/data/llm_pilot, TGIS) held 0.34 to 0.57 of the arithmetic above."""
+old and the new one stand side by side, and padded to its longest sequence. Four of seven engines fitted to LLM-Pilot's
+measured failures (TGIS, `benchmarks/oom_admission.py`) held 0.34 to 0.58 of the arithmetic above; where they held less,
+only `kv_tokens` or running out of memory tells."""
 
 GPU_COUNTS = (1, 2, 4, 8)
 """How many GPUs of one kind a remedy may propose."""

@@ -96,7 +96,7 @@ class PoolSpec:
     quantization: str
     gpu: GpuSpec
     gpu_count: int
-    engine: str  # "vllm", "vllm-omni", "diffusers"
+    engine: str  # "vllm", "vllm-omni", "diffusers", "tgi"
     engine_version: str
     max_model_len: int  # tokens, prompt + output; 0 for media models
     gpu_memory_utilization: float

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from policies.ask import kv_tokens_free
+from policies.ask import kv_tokens_too_few
 from policies.decide import decide
 from policies.decision import FOR_ROOM, Candidate, Decision, Reason
 from policies.facts import PastAttempt
@@ -250,8 +250,8 @@ class Attempts:
         if failure.failure is FailureClass.MISCONFIGURED:
             self.events.emit(PoolMisconfigured(name, failure.detail))
         rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)
-        free = kv_tokens_free(rung, self.live.state(name))
-        chain.past.append(PastAttempt(name, failure.failure, max(0, free), attempt.pool.max_model_len))
+        free = kv_tokens_too_few(rung, self.live.state(name))
+        chain.past.append(PastAttempt(name, failure.failure, free, attempt.pool.max_model_len))
         seconds = (self.clock.mono_us() - attempt.dispatched_us) / US_PER_S
         chain.reports.append(
             AttemptReport(name, attempt.pool.gpu.id, str(failure.failure), failure.detail, failure.status, seconds)

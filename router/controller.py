@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -63,7 +63,7 @@ class Controller:
     expectation: OutputExpectation
     events: Fanout
     clock: Clock
-    sessions: Sessions = field(default_factory=Sessions)
+    sessions: Sessions
 
     # -- beginning -------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Controller:
         self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, sequences: int
     ) -> Requirements:
         bound = max_tokens or request_class.limits.output_bound_default
-        long = self.expectation.long(caller.tenant, request_class.name)
+        running = self.expectation.running(caller.tenant, request_class.name)
         return Requirements(
             request_class=request_class.name,
             tier=resolved.tier or request_class.default_tier,
@@ -173,7 +173,7 @@ class Controller:
             output_bound=bound * sequences,
             expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * sequences,
             deadline_s=request_class.limits.first_byte_deadline_s,
-            long_output_tokens=None if long is None else long * sequences,
+            running_output_tokens=None if running is None else running * sequences,
             bounded=max_tokens is not None,
             sequences=sequences,
             pinned_pool=resolved.pinned_pool,

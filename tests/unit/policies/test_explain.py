@@ -57,7 +57,7 @@ EXAMPLES = [
     ),
     (
         Reason.ALREADY_FAILED,
-        {"failed_pool": "x", "failure": "out_of_memory", "free_kv_tokens": 10, "failed_free_kv_tokens": 20},
+        {"failed_pool": "x", "failure": "out_of_memory", "kv_tokens": 10, "failed_free_kv_tokens": 20},
         "not more than 20",
     ),
     (
