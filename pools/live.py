@@ -21,7 +21,8 @@ from pricing.clock import US_PER_S, Clock
 
 __all__ = ["LivePools", "LiveSettings"]
 
-LOOK_AGAIN_S: Final = 1.0  # how long one who waits for room may miss what nobody tells of; 500 cost 2% of a core
+LOOK_AGAIN_S: Final = 1.0  # how long the first in a line may miss what nobody tells of: a breaker that half opens ...
+LOOK_AGAIN_BEHIND_S: Final = 5.0  # ... and those behind it, who are many: 500 of them decide a hundred times a second
 
 
 class LivePools:
@@ -102,8 +103,9 @@ class LivePools:
         reason to: a breaker or a shape's cooldown ends without anybody leaving. Its places stay until `lines.leave`.
         """
         self.lines.join(ticket, pools)
+        look_again_s = LOOK_AGAIN_S if self.lines.is_first(ticket) else LOOK_AGAIN_BEHIND_S
         with suppress(TimeoutError):
-            async with self._clock.timeout(min(timeout_s, LOOK_AGAIN_S)):
+            async with self._clock.timeout(min(timeout_s, look_again_s)):
                 await ticket.woken.wait()
         ticket.woken.clear()
 

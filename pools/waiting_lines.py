@@ -42,6 +42,10 @@ class WaitingLines:
             return _NOBODY
         return {pool: len(line) for pool, line in self._lines.items() if next(iter(line)) is not ticket}
 
+    def is_first(self, ticket: Ticket) -> bool:
+        """In one of its lines."""
+        return any(next(iter(self._lines[pool])) is ticket for pool in ticket.pools)
+
     def waiting(self, pools: Iterable[str]) -> bool:
         """Whether anybody waits for one of these pools."""
         return any(pool in self._lines for pool in pools)

@@ -353,9 +353,12 @@ async def test_the_first_in_line_is_woken(event: str) -> None:
 
 
 async def test_who_waits_for_room_looks_again_in_any_case() -> None:
-    """Nobody leaves: a breaker or a cooldown may have ended all the same, so a wait ends after `LOOK_AGAIN_S`."""
+    """Nobody leaves: a breaker or a cooldown may have ended all the same, so waits end, soon for the first in line."""
     live = LivePools(ScaledClock(1000), on_change=lambda *_: None, on_missed=lambda *_: None)
-    await live.wait_for_room(Ticket(), ["p"], 5_000)
+    waits = {name: asyncio.create_task(live.wait_for_room(Ticket(), ["p"], 5_000)) for name in ("first", "behind")}
+    done, _ = await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+    assert done == {waits["first"]}
+    await waits["behind"]
 
 
 def test_a_contiguous_cache_lowers_its_ceiling_and_closes_no_shape(world: World) -> None:
