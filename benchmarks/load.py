@@ -126,6 +126,14 @@ class _Client(asyncio.Protocol):
 
 async def run(target: Target, *, clients: int, seconds: float, streamed: bool = False) -> Tally:
     """Load a server. Raises LoadError at the first wrong answer, OSError when it does not accept connections."""
+    tally = await tallied(target, clients=clients, seconds=seconds, streamed=streamed)
+    if tally.wrong:
+        raise LoadError(f"{len(tally.wrong)} wrong answers, the first: {tally.wrong[0]}")
+    return tally
+
+
+async def tallied(target: Target, *, clients: int, seconds: float, streamed: bool = False) -> Tally:
+    """Load a server and count wrong answers, too; after the first, nothing more is asked. Raises OSError."""
     tally = Tally()
     loop = asyncio.get_running_loop()
     request = target.encoded()
@@ -142,6 +150,4 @@ async def run(target: Target, *, clients: int, seconds: float, streamed: bool = 
     await asyncio.wait([client.done for client in connected], timeout=seconds + GRACE_S)
     tally.seconds = (time.perf_counter_ns() - begun_ns) / 1e9
     tally.unfinished += sum(not client.done.done() for client in connected)
-    if tally.wrong:
-        raise LoadError(f"{len(tally.wrong)} wrong answers, the first: {tally.wrong[0]}")
     return tally
