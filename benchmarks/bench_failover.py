@@ -241,8 +241,8 @@ def main() -> None:
         "1 KB streamed chat requests to a ladder of two pools of which the first fails. Times are from the failure, as "
         "the pool that fails saw it, to the first byte of the next attempt at the second pool (where connections are "
         "refused: from the client's own first byte, an upper bound); nothing waits deliberately. The outage: streams "
-        f"of {STREAM_CHUNKS} chunks paced {STREAM_PACE_S * 1000:g} ms, asked for again and again for {given.seconds:g} s; at "
-        "half of it the first pool closes its port and resets every connection."
+        f"of {STREAM_CHUNKS} chunks paced {STREAM_PACE_S * 1000:g} ms, asked for again and again for "
+        f"{given.seconds:g} s; at half of it the first pool closes its port and resets every connection."
     )
     print(Result("Failover", about, COLUMNS, rows(times, seen, given.streams), targets(times, seen)).as_json())
 

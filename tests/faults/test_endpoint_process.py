@@ -27,11 +27,13 @@ TOKENS = (1_200, *[30] * (CLIENTS - 1))  # one client's answer is still on its w
 
 
 @contextlib.asynccontextmanager
-async def serve(folder: Path) -> AsyncIterator[Child]:
+async def serve(folder: Path, *more: str) -> AsyncIterator[Child]:
     """`sluice serve --simulate`, ten times as fast as life, on the folder's policy and ledger."""
     (folder / "policy.yaml").write_text(json.dumps(FILES), encoding="utf-8")
     where = ["--policy", str(folder / "policy.yaml"), "--ledger", str(folder / "ledger.sqlite"), "--port", "0"]
-    child = await Child.start("serve", [*where, "--simulate", "--speedup", "10", "--log-level", "warning"], folder)
+    child = await Child.start(
+        "serve", [*where, "--simulate", "--speedup", "10", "--log-level", "warning", *more], folder
+    )
     try:
         yield child
     finally:
@@ -128,3 +130,28 @@ async def test_a_stop_signal_under_load_settles_everything(tmp_path: Path) -> No
     assert {one.request_id for one in served} == set(load.told)
     kinds = {row.kind for row in recent_rows(ledger, 100_000)}
     assert {RowKind.ATTEMPT, RowKind.BOOT, RowKind.IDLE} <= kinds
+
+
+async def test_a_stop_signal_ends_streams_that_outlast_the_grace_time(tmp_path: Path) -> None:
+    """SIGTERM under streams of minutes: each gets its words, then an error event, no `[DONE]`; the house pays, and the
+    process ends with 0 and with every hold settled.
+    """
+    ledger = tmp_path / "ledger.sqlite"
+    headers = {"Authorization": f"Bearer {KEYS['acme']}"}
+    body = {**BODY, "stream": True, "max_tokens": 4_000, "sim_output_tokens": 4_000}
+    async with (
+        serve(tmp_path, "--grace-s", "0.2") as child,
+        aiohttp.ClientSession(child.url, headers=headers) as session,
+    ):
+        replies = [await session.post(CHAT, json=body) for _ in range(CLIENTS)]
+        for reply in replies:
+            await reply.content.readuntil(b"\n\n")
+        await child.stop()
+        endings = [(await reply.read()).rstrip().rsplit(b"data: ", 1)[-1] for reply in replies]
+    assert [json.loads(ending)["error"]["code"] for ending in endings] == ["shutting_down"] * CLIENTS
+    books = verify(ledger, SystemClock().wall_us())
+    assert (books.problems, books.open_holds) == ((), 0)
+    assert [one.outcome for one in recent_requests(ledger, 100)] == ["broken"] * CLIENTS
+    attempts = [row for row in recent_rows(ledger, 100) if row.kind is RowKind.ATTEMPT]
+    assert {(row.outcome, row.account) for row in attempts} == {("shutdown", "__failed__")}
+    assert all(row.amount_nusd > 0 and row.completion_tokens for row in attempts)
