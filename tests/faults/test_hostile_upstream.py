@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.endpoint import Endpoint, Policy, Reply, before_scripts, events, policy
-from support.hostile_bytes import PLAYS, End, Play
+from support.hostile_bytes import LONG_HEAD, PLAYS, End, Play, redirect
 from support.scripted_server import DONE, ROLE, Exchange, text_frame
 
 GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
-EXAMPLES = 150
+EXAMPLES = 100
 # Each kind of request is relayed in another way: looked into, held against a schema, only passed through.
 KINDS: tuple[dict[str, Any], ...] = (
     {},
@@ -108,6 +108,45 @@ def faults() -> Iterator[Faults]:
     yield handler
     for logger in loggers:
         logger.removeHandler(handler)
+
+
+# What the fuzzed test finds in passing, by name: (is it asked for a stream, what comes, the class it must end in).
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+NAMED: dict[str, tuple[bool, Play, str]] = {
+    "HTML with a 200": (
+        False,
+        Play((b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>",), End.KEEP),
+        "unavailable",
+    ),
+    "a frame larger than any": (True, Play((EVENTS + b"data: ", *[b"x" * 2**20] * 9), End.HANG), "unavailable"),
+    "bytes that are no UTF-8": (True, Play((EVENTS, b"data: \xff\xfe\n\n"), End.HANG), "unavailable"),
+    "a length too long": (False, Play((JSON + b"Content-Length: 999\r\n\r\n" + GOOD,), End.CLOSE), "unavailable"),
+    "a length too short": (False, Play((JSON + b"Content-Length: 9\r\n\r\n" + GOOD,), End.CLOSE), "unavailable"),
+    "redirects in a circle": (False, Play((redirect(303, "/v1/chat/completions"),), End.KEEP), "misconfigured"),
+    "a redirect elsewhere": (False, Play((redirect(303, "http://other.example/"),), End.KEEP), "misconfigured"),
+    "a lasting redirect": (True, Play((redirect(308, "/v2"),), End.KEEP), "misconfigured"),
+    "garbage": (False, Play((b"\x16\x03\x01\x02\x00\x01\x00",), End.CLOSE), "unavailable"),
+    "headers that never end": (False, Play((b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n" * 100), End.NEVER), "unavailable"),
+    "a header larger than any": (True, Play((LONG_HEAD,), End.HANG), "unavailable"),
+    "a body that never ends": (False, Play((JSON + b"\r\n", b" " * 4_000), End.NEVER), "timeout"),
+    "comments that never end": (True, Play((EVENTS, b": still here\n\n"), End.NEVER), "timeout"),
+    "half closed, and silent": (True, Play((EVENTS + ROLE,), End.HALF_CLOSE), "unavailable"),
+    "silence": (True, Play((), End.HANG), "timeout"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+async def test_bad_input_ends_in_its_class_and_another_pool_serves(tmp_path: Path, name: str) -> None:
+    """The client gets a good answer from the next pool; the ledger has the class of what came first."""
+    streamed, hostile = NAMED[name][0], Hostile()
+    hostile.play = NAMED[name][1]
+    async with before_scripts(tmp_path, {"mid": hostile.script, "other": good}, files()) as endpoint:
+        reply = await endpoint.chat(stream=streamed, max_tokens=8)
+        await endpoint.request()
+        rows = [(row.pool, row.outcome) for row in endpoint.rows()]
+    assert (reply.status, b"hi" in reply.body) == (200, True)
+    assert rows == [("mid", NAMED[name][2]), ("other", "answered")]
 
 
 def check_error(error: Any) -> None:

@@ -168,13 +168,11 @@ def _answers(draw: st.DrawFn) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
-REDIRECTS: Final = st.builds(
-    lambda status, location: f"HTTP/1.1 {status} X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(
-        "latin-1"
-    ),
-    st.sampled_from((301, 302, 303, 303, 303, 307, 308)),
-    LOCATIONS,
-)
+def redirect(status: int, location: str) -> bytes:
+    return f"HTTP/1.1 {status} X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+
+
+REDIRECTS: Final = st.builds(redirect, st.sampled_from((301, 302, 303, 303, 303, 307, 308)), LOCATIONS)
 NO_HTTP: Final = st.one_of(
     st.binary(max_size=60),
     st.sampled_from(
