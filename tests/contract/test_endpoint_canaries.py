@@ -31,11 +31,12 @@ def log(tmp_path: Path) -> Iterator[Path]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
-    before, root.level = root.level, logging.DEBUG
+    before = root.level
+    root.setLevel(logging.DEBUG)
     root.addHandler(handler)
     yield path
     root.removeHandler(handler)
-    root.level = before
+    root.setLevel(before)
     handler.close()
 
 
