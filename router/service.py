@@ -37,6 +37,7 @@ from router.meters import Meters
 from router.metrics import MetricsSink
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
+from router.sessions import Sessions
 from router.settings import Settings
 
 TICK_AT_LEAST_S: Final = 0.05  # real seconds between two ticks, whatever a policy and a scaled clock ask for
@@ -92,7 +93,7 @@ class Service:
         )
         sizes = PromptSizes(self.backends, self.live)
         return Controller(
-            attempts, Continuing(attempts, self.events), sizes, OutputExpectation(), self.events, self.clock
+            attempts, Continuing(attempts, self.events), sizes, OutputExpectation(), self.events, self.clock, Sessions()
         )
 
     @property

@@ -68,7 +68,7 @@ def _attempts_table(attempts: Sequence[Json]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in attempts:
         amount = f"{one['amount_usd']:.6f}" + ("~" if one["estimated"] else "")
-        outcome = one["outcome"] or one["kind"]
+        outcome = (one["outcome"] or one["kind"]) + (f", schema {one['schema']}" if one.get("schema") else "")
         row = (str(one["attempt"]), one["pool"], one["gpu"], outcome, one["paid_by"])
         table.add_row(*row, amount, f"{one['duration_s']:.2f}")
     return table

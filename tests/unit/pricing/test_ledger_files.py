@@ -80,7 +80,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
-    """A file from before schemas and continued streams were counted keeps its rows; of their answers nothing is known."""
+    """A file from before schemas and continued streams were counted keeps its rows; of those nothing is known."""
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     rows, requests = recent_rows(path, 100), recent_requests(path, 100)

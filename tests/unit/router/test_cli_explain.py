@@ -16,7 +16,7 @@ from policies.policy import Policy
 from policies.requirements import Tier
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import StoredRequest
-from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from router.cli.explain import Asked, app, requirements
 from router.cli.past import render_past
 from router.cli.prices_view import console
@@ -165,6 +165,7 @@ def stored() -> StoredRequest:
         attempt=2,
         outcome="answered",
         ttft_us=400_000,
+        schema_result=SchemaResult.KEPT,
         **money,
         **rest,
     )
@@ -190,6 +191,7 @@ def stored() -> StoredRequest:
         baseline_nusd=None,
         policy_version="v",
         decisions_json=b"",
+        schema_asked=True,
     )
     decision = as_json(decide(facts(needs("vision"))))
     return StoredRequest(summary, (decision, decision), (first, second))
@@ -207,13 +209,14 @@ def test_a_past_request_is_told_with_its_attempts_and_decisions() -> None:
         (T4, "out_of_memory", "__failed__"),
         (L4, "answered", "acme"),
     ]
+    assert (document["schema_asked"], [one["schema"] for one in document["attempts"]]) == (True, [None, "kept"])
     assert [one["chosen"]["pool"] for one in document["decisions"]] == [L4, L4]
     screen = console()
     with screen.capture() as captured:
         screen.print(render_past(document))
     text = captured.get()
     assert max(map(len, text.splitlines())) <= 100
-    for word in ("req_1", "out_of_memory", "__failed__", "decision 2", "paid $0.000700"):
+    for word in ("req_1", "out_of_memory", "__failed__", "decision 2", "paid $0.000700", "answered, schema kept"):
         assert word in text
 
 
