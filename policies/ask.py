@@ -59,7 +59,7 @@ def ask_of(facts: Facts) -> Ask:
         needs.context_tokens,
         needs.kv_tokens(KvCache.PAGED),
         needs.kv_tokens(KvCache.CONTIGUOUS),
-        max((past.free_kv_tokens for past in facts.past if past.failure is FailureClass.OUT_OF_MEMORY), default=-1),
+        _too_few_tokens(facts) if facts.past else -1,
         shape_bucket(total),
         facts.room,
         facts.pool_rooms,
@@ -70,6 +70,11 @@ def ask_of(facts: Facts) -> Ask:
         facts.cached,
         facts.now_us,
     )
+
+
+def _too_few_tokens(facts: Facts) -> int:
+    ran_out = (past.free_kv_tokens for past in facts.past if past.failure is FailureClass.OUT_OF_MEMORY)
+    return max(ran_out, default=-1)
 
 
 def containers(state: PoolState) -> int:

@@ -19,6 +19,8 @@ from pools.spec import KvCache
 from pools.state import BreakerState, PoolState
 from pricing.budgets.store import Room
 
+_PAGED: Final = KvCache.PAGED
+
 
 class PoolFilter(Protocol):
     """Judges a pool by the files and its state."""
@@ -190,7 +192,7 @@ class MemoryShort:
         alone = ask.context_tokens + rung.sequence_tokens
         if alone > fit.kv_tokens:
             return {"needed_kv_tokens": alone, "kv_tokens": fit.kv_tokens} if holds_kv(rung) else None
-        paged = rung.pool.kv_cache is KvCache.PAGED
+        paged = rung.pool.kv_cache is _PAGED
         needed = (ask.predicted_tokens if paged else ask.cautious_tokens) + rung.sequence_tokens
         if needed <= ask.too_few_tokens:
             needed = ask.too_few_tokens + 1
