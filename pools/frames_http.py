@@ -151,7 +151,10 @@ class HttpFrames:
             self._watchdog.got_frame()
             seen = peek(frame.data)
             if seen.error is not None:
-                self._failure = from_error_frame(frame.data)
+                if self._complete:
+                    self._end(None)
+                else:
+                    self._failure = from_error_frame(frame.data)
                 return
             self._choices.update(seen.seen)
             self._finished.update([index for index, _ in seen.finish_reasons])

@@ -135,11 +135,11 @@ class Reshaped:
 
 
 def _decoded(text: bytes) -> str:
-    """JSON between its quotes. Raises AttemptFailed where it ends within a character."""
+    """JSON between its quotes. Raises AttemptFailed where it is not UTF-8, which a whole frame may be all the same."""
     try:
         return _TEXT.decode(b'"%b"' % text)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise garbled("sent half a character") from None
+        raise garbled("sent text that is not UTF-8") from None
 
 
 def _frame(chunk: Mapping[str, Any]) -> bytes:

@@ -74,7 +74,7 @@ class Transcript:
 
     @property
     def said(self) -> str | None:
-        """What was said; None where it ends within a character, written as half a surrogate pair."""
+        """What was said; None where it is not UTF-8, as between two halves of a character."""
         return _decoded(self.text)
 
     @property

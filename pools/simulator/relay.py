@@ -85,7 +85,7 @@ class Progress:
         """Frames for all tokens since the last call, empty when there are none."""
         frames: list[bytes] = []
         for index, produced in enumerate(self._job.produced()):
-            end = produced if self._visible is None else min(produced, self._visible)
+            end = produced if self._visible is None else min(produced, self._visible, self._last_but_one(index))
             begin = self._sent[index]
             if end <= begin:
                 continue
@@ -95,6 +95,10 @@ class Progress:
             last = self._visible is None and self._job.sequences[index].ended_us is not None
             frames.append(self._answer.tokens(index, begin, end, sum(self._sent), last))
         return b"".join(frames)
+
+    def _last_but_one(self, index: int) -> int:
+        """An answer that breaks off has not sent its last token: that one comes with the finish."""
+        return len(self._answer.request.outputs[index].ids) - 1
 
 
 async def stream(
