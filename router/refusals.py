@@ -7,6 +7,7 @@ from typing import Any, Final
 from policies.decision import FOR_ROOM, Decision, Reason, Rejection
 from policies.explain import sentence
 from policies.policy import Rung
+from pools.breaker import UNTIL_RELOAD_S
 from pools.failures import AttemptFailed, FailureClass
 from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded
@@ -138,7 +139,7 @@ def _passes_in_s(one: Rejection) -> float | None:
     """When a reason may have passed by itself; None where it stays until somebody changes something."""
     retry_s = one.numbers.get("retry_s")
     if retry_s is not None:
-        return float(retry_s)
+        return float(retry_s) if float(retry_s) < UNTIL_RELOAD_S else None
     if one.reason is Reason.MEMORY and "in_flight" not in one.numbers:  # it does not fit alone
         return None
     return RETRY_SOON_S if one.reason in FOR_ROOM or one.reason in (Reason.DEADLINE, Reason.BUDGET) else None

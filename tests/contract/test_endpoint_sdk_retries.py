@@ -133,6 +133,18 @@ async def test_pools_that_only_an_operator_can_bring_back(tmp_path: Path) -> Non
     assert (code, heard.answers) == ("no_capable_pool", [(503, "false", None)])
 
 
+async def test_a_pool_that_is_not_what_the_files_say(tmp_path: Path) -> None:
+    """It stays out until files are read again, and nobody knows when that is."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer("404 Not Found", b'{"error": {"message": "The model `x` does not exist.", "code": 404}}')
+
+    async with before_scripts(tmp_path, {"small": script}, one_pool()) as endpoint:
+        first, _ = await refused(endpoint)
+        code, heard = await refused(endpoint)
+    assert (first, code, heard.answers) == ("chain_failed", "no_capable_pool", [(503, "false", None)])
+
+
 async def test_a_wait_that_is_longer_than_clients_wait(tmp_path: Path) -> None:
     """A shape cools down for minutes: `Retry-After` says how long, and that the client need not try before."""
     files = one_pool(defaults={"shape_cooldown_s": 300})
