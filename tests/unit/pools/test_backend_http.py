@@ -208,12 +208,14 @@ async def test_an_answer_that_is_not_whole_is_unavailable(
     assert failure.failure is FailureClass.UNAVAILABLE
 
 
-@pytest.mark.parametrize("tail", [(), (b"data: [DO",), (DONE[:-2],), (b": bye\n\n",)])
+@pytest.mark.parametrize("tail", [(), (b"data: [DO",), (DONE[:-2],), (b": bye\n\n",), (ENGINE_DIED, DONE)])
 @pytest.mark.parametrize("end", [True, False])
 async def test_an_answer_is_complete_once_its_finish_was_seen(
     tail: tuple[bytes, ...], end: bool, session: aiohttp.ClientSession
 ) -> None:
-    """After the finish reason a cut loses nothing; a `[DONE]` that only lacks its blank line is handed out whole."""
+    """After the finish reason a cut or an engine's death loses nothing; a `[DONE]` that only lacks its blank line is
+    handed out whole.
+    """
     async with scripted(streaming(ROLE, text_frame("a", "stop"), *tail, end=end)) as server:
         stream = await backend(server.url, session).stream(REQUEST)
         frames = [seen.raw async for seen in stream]
