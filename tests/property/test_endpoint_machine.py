@@ -102,6 +102,7 @@ class EndpointMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.left: list[Asked] = []
+        self.versions = 0
 
     @initialize()
     def begin(self) -> None:
@@ -149,9 +150,16 @@ class EndpointMachine(RuleBasedStateMachine):
 
     @rule()
     def the_house_is_written(self) -> None:
-        """And the policy is put in force anew, which changes nothing about money."""
-        self.endpoint.service.accounting.apply(self.endpoint.service.policy)
         self.runs(self.endpoint.service.accounting.flush_house())
+
+    @rule()
+    def the_files_change(self) -> None:
+        """A new version of the same policy is put in force, which changes nothing about money."""
+        self.versions += 1
+        self.runner.run(self.reloads())
+
+    async def reloads(self) -> None:
+        self.endpoint.reload({**FILES, "description": f"version {self.versions}"})
 
     # What must hold.
 
@@ -245,4 +253,4 @@ class EndpointMachine(RuleBasedStateMachine):
 
 
 TestEndpoint = EndpointMachine.TestCase
-TestEndpoint.settings = settings(max_examples=30, stateful_step_count=25)
+TestEndpoint.settings = settings(max_examples=25, stateful_step_count=25)

@@ -145,16 +145,27 @@ class ManualEndpoint:
 
     def __init__(self, folder: Path, files: Policy) -> None:
         (folder / "ledger.sqlite").write_bytes(empty_ledger())
-        path = folder / "policy.yaml"
-        path.write_text(json.dumps(files), encoding="utf-8")
+        self._path = folder / "policy.yaml"
+        self._path.write_text(json.dumps(files), encoding="utf-8")
         self.clock = ManualClock()
-        self.service = Service(Settings(policy_paths=(path,), ledger=folder / "ledger.sqlite"), self.clock, {})
+        settings = Settings(policy_paths=(self._path,), ledger=folder / "ledger.sqlite")
+        self.service = Service(settings, self.clock, {})
         self.calls: list[Call] = []
         self.asked: list[Asked] = []
+        self._play(files)
+        self._app = build_app(self.service)
+
+    def reload(self, files: Policy) -> None:
+        """Change the policy file and take it up."""
+        self._path.write_text(json.dumps(files), encoding="utf-8")
+        assert self.service.reloader.check_once() == "swapped"
+        self._play(files)
+
+    def _play(self, files: Policy) -> None:
+        """In place of the backends that the service made."""
         for pool in files["endpoints"]:
             backend: Any = PlayedBackend(pool, self.calls)
             self.service.backends[pool] = backend
-        self._app = build_app(self.service)
 
     def ask(self, tenant: str, **body: Any) -> Asked:
         """Send a request; it runs as far as it can with the next `quiet`."""
