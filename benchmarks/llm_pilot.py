@@ -46,13 +46,13 @@ class Fitted:
 
 
 FITTED: Final = {
-    Pool("llama-7b", "A10", 1): Fitted(5_000, 6_500),
-    Pool("llama-7b", "A100-40GB", 1): Fitted(18_000, 23_400),
-    Pool("llama-7b", "H100", 1): Fitted(20_000, 23_000),
-    Pool("llama-7b", "T4", 2): Fitted(14_000, 21_000, dies=True),
-    Pool("gpt-neox-20b", "H100", 1): Fitted(11_000, 13_200),
-    Pool("gpt-neox-20b", "A100-40GB", 2): Fitted(17_000, 23_800),
-    Pool("starcoder", "A100-40GB", 1): Fitted(17_000, 19_550),
+    Pool("llama-7b", "A10", 1): Fitted(4_800, 6_200),
+    Pool("llama-7b", "A100-40GB", 1): Fitted(18_000, 25_200),
+    Pool("llama-7b", "H100", 1): Fitted(19_000, 21_800),
+    Pool("llama-7b", "T4", 2): Fitted(15_400, 17_700, dies=True),
+    Pool("gpt-neox-20b", "H100", 1): Fitted(12_100, 14_500),
+    Pool("gpt-neox-20b", "A100-40GB", 2): Fitted(11_900, 14_900),
+    Pool("starcoder", "A100-40GB", 1): Fitted(13_600, 15_600),
 }
 LARGER: Final = {
     "llama-7b": Pool("llama-7b", "A100-40GB", 2),

@@ -16,6 +16,8 @@ import random
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import Any, Final
 
 from batch_engine import BatchEngine, EngineGone, OutOfMemory
@@ -31,6 +33,8 @@ OVERSTATED: Final = 3
 NOT_COMPUTED: Final = frozenset({Pool("starcoder", "A100-40GB", 1), Pool("llama-7b", "H100", 1)})
 """Pools that hold less than the memory fit computes: something else than the cache fills their memory."""
 MEASURED_SHARE: Final = 0.9  # of what such a pool holds: what an operator writes down after a load test
+HELD_SHARES: Final = (0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)
+ADMITTED_TIMES: Final = (1.1, 1.15, 1.2, 1.25, 1.3, 1.4, 1.5)
 REFUSED_S: Final = 0.5  # a client that was refused waits before it asks again, as SDKs do
 BYTES_PER_TOKEN: Final = (3.2, 4.8)  # drawn for each prompt, so that the router's estimate of its tokens errs
 
@@ -179,26 +183,33 @@ def failing() -> list[Case]:
 
 def calibration_error(seconds: float, seeds: int) -> tuple[float, float]:
     """Mean and largest difference between simulated and measured shares of failures, over all cases of these pools."""
-    errors = [
-        abs(repeated(lambda seed: alone(pool, users, seconds, seed), seeds).failed_share - case.failed_share)  # noqa: B023 called at once
-        for case in cases()
-        if case.pool in FITTED
-        for pool, users in [(case.pool, case.users)]
-    ]
+    errors = []
+    for case in cases():
+        if case.pool in FITTED:
+            simulated = repeated(partial(alone, case.pool, case.users, seconds), seeds)
+            errors.append(abs(simulated.failed_share - case.failed_share))
     return statistics.fmean(errors), max(errors)
 
 
 def fit(pool: Pool) -> None:
-    """Print the best pairs of what the GPUs hold and what the scheduler admits, by the sum of all cases' errors."""
+    """Print the best pairs of what the GPUs hold and what the scheduler admits, near the pair in force: those with the
+    smallest errors over all cases, the largest of them counted twice.
+    """
     measured = [case for case in cases() if case.pool == pool]
     found = []
-    for holds in range(4_000, 26_000, 1_000):
-        for admits in (1.15, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0):
-            fitted = Fitted(holds, round(holds * admits), FITTED[pool].dies)
-            errors = [abs(alone(pool, case.users, 60, 1, fitted).failed_share - case.failed_share) for case in measured]
-            found.append((sum(errors), fitted))
-    for error, fitted in sorted(found, key=lambda each: each[0])[:3]:
-        print(f"{pool.name}: holds {fitted.holds_tokens:,}, admits {fitted.admits_tokens:,}: errors {error:.3f} in all")
+    for share, admits in product(HELD_SHARES, ADMITTED_TIMES):
+        holds = 100 * round(FITTED[pool].holds_tokens * share / 100)
+        fitted = Fitted(holds, 100 * round(holds * admits / 100), FITTED[pool].dies)
+        errors = [abs(_failed_share(case, fitted) - case.failed_share) for case in measured]
+        found.append((sum(errors) + max(errors), max(errors), fitted))
+    for _, error, fitted in sorted(found, key=lambda each: each[0])[:3]:
+        print(
+            f"{pool.name}: holds {fitted.holds_tokens:,}, admits {fitted.admits_tokens:,}: off by {error:.1%} at most"
+        )
+
+
+def _failed_share(case: Case, fitted: Fitted) -> float:
+    return repeated(lambda seed: alone(case.pool, case.users, MEASURED_S, seed, fitted), 2).failed_share
 
 
 def result(seconds: float, seeds: int) -> Result:

@@ -33,8 +33,8 @@ KV_BYTES_PER_VALUE = 2
 
 CONTIGUOUS_SHARE = 0.3
 """Of the memory beside the weights, what a cache in one piece can use: it is copied whenever a batch grows, so that the
-old and the new one stand side by side, and padded to its longest sequence. Four of seven engines fitted to LLM-Pilot's
-measured failures (TGIS, `benchmarks/oom_admission.py`) held 0.34 to 0.58 of the arithmetic above; where they held less,
+old and the new one stand side by side, and padded to its longest sequence. Five of seven engines fitted to LLM-Pilot's
+measured failures (TGIS, `benchmarks/oom_admission.py`) held 0.37 to 0.71 of the arithmetic above; where they held less,
 only `kv_tokens` or running out of memory tells."""
 
 GPU_COUNTS = (1, 2, 4, 8)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pools.catalog_load import load_catalog
-from pools.memory import fit, kv_bytes_per_token, loaded_weights_gib
+from pools.memory import CONTIGUOUS_SHARE, fit, kv_bytes_per_token, loaded_weights_gib
+from pools.spec import KvCache
 from support.values import replace
 
 CATALOG = load_catalog()
@@ -100,3 +101,21 @@ def test_fp8_without_fp8_arithmetic_is_noted() -> None:
         "FP8 is weight-only on A10 (8.6): half the memory of 16 bits, and 16-bit arithmetic",
     )
     assert fit(POOLS["qwen3-vl-8b-fp8-l4"], CATALOG.gpus).notes == ()
+
+
+def test_a_contiguous_cache_holds_a_share_of_what_a_paged_one_does() -> None:
+    """The longest request that fits shrinks with it, so a row that asks for more is refused."""
+    pool = replace(POOLS["qwen3-vl-8b-bf16-l40s"], max_model_len=32_768)
+    paged = fit(pool, CATALOG.gpus)
+    contiguous = fit(replace(pool, kv_cache=KvCache.CONTIGUOUS), CATALOG.gpus)
+    assert contiguous.kv_tokens == pytest.approx(paged.kv_tokens * CONTIGUOUS_SHARE, rel=1e-4)
+    assert (paged.loads, contiguous.loads) == (True, True)
+    assert not fit(replace(pool, kv_cache=KvCache.CONTIGUOUS, max_model_len=131_072), CATALOG.gpus).loads
+
+
+@pytest.mark.parametrize("cache", KvCache)
+def test_what_an_engine_logs_counts_before_arithmetic(cache: KvCache) -> None:
+    """Whatever the kind of its cache."""
+    pool = replace(POOLS["qwen3-vl-8b-bf16-l40s"], kv_tokens=40_000, kv_cache=cache, max_model_len=32_768)
+    assert fit(pool, CATALOG.gpus).kv_tokens == 40_000
+    assert not fit(replace(pool, kv_tokens=30_000), CATALOG.gpus).loads
