@@ -22,12 +22,14 @@ class LedgerSums:
     """Nano-dollars of all rows, three times the same total. `by_account` holds tenants and house accounts.
 
     `by_pool` splits each pool's sum into `PHASES`; busy is what tenants and the house paid for requests.
-    `fallbacks` counts attempts, by failure class, that another attempt followed.
+    `fallbacks` counts attempts, by failure class, that another attempt followed; `continued` how often a broken stream
+    went on, by `tokens` or from the `text`.
     """
 
     by_account: Mapping[str, int]
     by_pool: Mapping[str, Mapping[str, int]]
     fallbacks: Mapping[str, int]
+    continued: Mapping[str, int]
 
     @property
     def total_nusd(self) -> int:
@@ -54,7 +56,11 @@ def read_sums(ledger: Path) -> LedgerSums:
             "WHERE l.kind = ? AND l.attempt < r.attempts GROUP BY l.outcome",
             [RowKind.ATTEMPT],
         ).fetchall()
-    return LedgerSums(dict(by_account), dict(by_pool), dict(fallbacks))
+        [(times, by_text)] = connection.execute(
+            "SELECT coalesce(sum(continued), 0), coalesce(sum(continued_by_text), 0) FROM requests"
+        ).fetchall()
+    continued = {"tokens": times - by_text, "text": by_text}
+    return LedgerSums(dict(by_account), dict(by_pool), dict(fallbacks), continued)
 
 
 def gap(ledger_nusd: int, billed_nusd: int) -> float:

@@ -98,12 +98,19 @@ def _trouble(summary: Summary) -> Table:
         table.add_row(f"ordered: {struck.mishap.name}", struck.pool, "1", f"{struck.at_s:.0f} s after the start")
     for cause, count in sorted(summary.sums.fallbacks.items()):
         table.add_row(f"fallback: {cause}", "", str(count), "another pool was tried")
+    for how, count in summary.sums.continued.items():
+        if count:
+            table.add_row("stream that broke", "", str(count), _WENT_ON[how])
     for verdict in (Verdict.BROKEN, Verdict.REFUSED, Verdict.LOST):
         for why, count in summary.reasons(verdict).most_common():
             table.add_row(escape(f"{verdict}: {why}"), "", str(count), _AFTERMATH[verdict])
     return table
 
 
+_WENT_ON: Final = {
+    "tokens": "it went on at another pool, exactly",
+    "text": "it went on at another pool, from the text",
+}
 _AFTERMATH: Final = {
     Verdict.BROKEN: "the stream ended with an error event",
     Verdict.REFUSED: "the client got an OpenAI error",

@@ -120,6 +120,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "requests": len(summary.outcomes),
         **{str(verdict): summary.count(verdict) for verdict in Verdict},
         "fallbacks": dict(summary.sums.fallbacks),
+        "continued": dict(summary.sums.continued),
         "cost_usd": {"tenant": tenants, "pool": pools},
         "ledger_total_usd": usd_number(summary.ledger_nusd),
         "pools_billed_usd": {phase: usd_number(nusd) for phase, nusd in billed_by_phase(summary.bill).items()},

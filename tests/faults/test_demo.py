@@ -82,6 +82,11 @@ def test_every_mishap_was_ordered(played: Played) -> None:
     assert {struck.pool for struck in played.summary.struck} <= set(played.policy.pools)
 
 
+def test_no_stream_ends_because_its_pool_broke(played: Played) -> None:
+    """A crash in mid-stream goes on at another pool: what breaks a stream is a budget alone."""
+    assert set(played.summary.reasons(Verdict.BROKEN)) <= {"budget_exceeded"}
+
+
 def test_clients_and_ledger_count_the_same_outcomes(played: Played) -> None:
     """What clients judged from bytes is what the router wrote down."""
     with sqlite3.connect(played.folder / "ledger.sqlite") as connection:

@@ -32,7 +32,7 @@ def sums(boots: int = 1) -> LedgerSums:
     phases = {"boot": cost_nusd(RATE, BOOT_US * boots), "busy": cost_nusd(RATE, BUSY_US), "adjustment": 0}
     phases["idle"] = cost_nusd(RATE, IDLE_US)
     accounts = {"__boot__": phases["boot"], "__idle__": phases["idle"], "acme": phases["busy"]}
-    return LedgerSums(accounts, {"a10": phases}, {"timeout": 1})
+    return LedgerSums(accounts, {"a10": phases}, {"timeout": 1}, {"tokens": 1, "text": 0})
 
 
 def outcome(verdict: Verdict, why: str = "") -> Outcome:
@@ -118,6 +118,7 @@ def test_the_json_adds_up() -> None:
     assert sum(document["cost_usd"]["pool"].values()) == total
     assert sum(document["pools_billed_usd"].values()) == pytest.approx(document["pools_billed_total_usd"])
     assert document["fallbacks"] == {"timeout": 1}
+    assert document["continued"] == {"tokens": 1, "text": 0}
     assert document["problems"] == []
 
 
