@@ -85,6 +85,7 @@ class Outage:
     before_mb: float
     after_quiet_mb: float
     after_outage_mb: float
+    after_second_mb: float
 
 
 @contextmanager
@@ -176,7 +177,9 @@ async def streams(
 
 
 def outage(folder: Path, core: int, clients: int, seconds: float) -> Outage:
-    """A quiet run first: what it leaves in memory is what the outage is held against."""
+    """A quiet run, an outage, and another one. The first takes memory that the allocator keeps for the next: what a
+    second one adds is what would add up.
+    """
     first, second = free_port(), free_port()
     with sluice(folder, core, first, second) as (port, pid):
         before_mb = resident_mb(pid)
@@ -185,8 +188,12 @@ def outage(folder: Path, core: int, clients: int, seconds: float) -> Outage:
         after_quiet_mb = resident_mb(pid)
         tally, cut = uvloop.run(streams(port, first, second, clients, seconds, dies=True))
         time.sleep(QUIET_S)
-        lost = len(tally.wrong) + tally.unfinished
-        return Outage(tally.answers, lost, cut, before_mb, after_quiet_mb, resident_mb(pid))
+        after_outage_mb = resident_mb(pid)
+        again, _ = uvloop.run(streams(port, first, second, clients, seconds, dies=True))
+        time.sleep(QUIET_S)
+        lost = sum(len(each.wrong) + each.unfinished for each in (tally, again))
+        served = tally.answers + again.answers
+        return Outage(served, lost, cut, before_mb, after_quiet_mb, after_outage_mb, resident_mb(pid))
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
@@ -197,7 +204,8 @@ def rows(times: dict[How, list[float]], seen: Outage, clients: int) -> list[list
         [f"first pool {how}", f"{len(each)}", number(statistics.median(each)), number(_p95(each)), "0", "–"]
         for how, each in times.items()
     ]
-    memory = ", ".join(number(each) for each in (seen.before_mb, seen.after_quiet_mb, seen.after_outage_mb))
+    resident = (seen.before_mb, seen.after_quiet_mb, seen.after_outage_mb, seen.after_second_mb)
+    memory = ", ".join(number(each) for each in resident)
     total = f"{seen.served + seen.lost:,}"
     return [*found, [f"first pool dies under {seen.cut} of {clients} streams", total, "–", "–", f"{seen.lost}", memory]]
 
@@ -208,11 +216,11 @@ def _p95(values: list[float]) -> float:
 
 def targets(times: dict[How, list[float]], seen: Outage) -> list[Target]:
     slowest = max(statistics.median(each) for each in times.values())
-    grown = seen.after_outage_mb - seen.after_quiet_mb
+    grown = seen.after_second_mb - seen.after_outage_mb
     return [
         Target("failure to the next attempt's first byte, p50 ms", "below 10", number(slowest), slowest < 10),
         Target("requests lost in an outage that another pool could serve", "0", f"{seen.lost}", seen.lost == 0),
-        Target("memory left behind by an outage, MB", "below 5", number(grown), grown < 5),
+        Target("memory that a second outage adds to the first, MB", "below 5", number(grown), grown < 5),
     ]
 
 
@@ -222,7 +230,7 @@ COLUMNS: Final = (
     "p50 ms",
     "p95 ms",
     "lost",
-    "memory MB: idle, after a quiet run, after this",
+    "memory MB: idle, after a quiet run, after this, after another",
 )
 
 

@@ -31,7 +31,7 @@ def build_app(service: Service) -> Dispatcher:
     return Dispatcher(inference, build_rest(service))
 
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
+GC_THRESHOLDS: Final = (10_000, 10, 10)
 
 Announce = Callable[[str, Service], None]
 
@@ -101,4 +101,5 @@ def _settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.collect()  # of the nothing that is left: a full collection waits for a quarter of what the last one kept
     gc.set_threshold(*GC_THRESHOLDS)
