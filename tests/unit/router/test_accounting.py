@@ -1,0 +1,190 @@
+"""Holds that grow with the meter, cuts where no cap has room, and who carries the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from policies.policy import Limits, OnExhausted, Payer
+from policies.requirements import Tier
+from pricing.budgets.sqlite import SqliteStore
+from pricing.clock import ManualClock
+from pricing.errors import StoreUnavailable
+from pricing.ledger.read import find_request, recent_rows
+from pricing.ledger.rows import RowKind
+from pricing.ledger.verify import verify
+from router.accounting import Accounting, Attempt
+from router.interrupts import Cause
+from router.meters import Meters
+from support.chains import attempt, candidate, chain
+from support.choosing import ladder, needs, rung, shipped
+from support.money import cap, caps, request
+
+L4 = rung("qwen3-vl-8b-fp8-l4")
+RATE = L4.rate.nusd_per_h
+PER_S = RATE / 3_600
+ASKED = needs("chat", Tier.STANDARD, prompt=100, output=10)
+
+
+@dataclass
+class Books:
+    """Accounting over a real store, a clock that stands still, and one pool with one container."""
+
+    clock: ManualClock
+    store: SqliteStore
+    accounting: Accounting
+    path: Path
+
+    async def begun(self, request_id: str = "req_1", *, finish: bool = False) -> Attempt:
+        """An attempt that is dispatched."""
+        limits = Limits(on_exhausted=OnExhausted.FINISH if finish else OnExhausted.CUT)
+        one = ladder(L4, limits=limits)
+        under_way = chain(self.clock, ASKED, request_class=one)
+        under_way.request_id = request_id
+        made = attempt(under_way, candidate(ASKED, one))
+        await self.accounting.begin(made, None)
+        self.accounting.dispatch(made)
+        return made
+
+    async def spent(self) -> list[int]:
+        return [status.spent_nusd for status in await self.store.statuses()]
+
+
+def books(folder: Path, cap_nusd: int) -> Books:
+    clock = ManualClock()
+    path = folder / "ledger.sqlite"
+    store = SqliteStore(path, clock, caps(cap(cap_nusd)))
+    meters = Meters(clock)
+    meters.apply(shipped())
+    meters.containers_changed(L4.pool.name, clock.wall_us(), 1, 0)
+    return Books(clock, store, Accounting(store, meters, clock), path)
+
+
+async def test_a_first_hold_is_small(tmp_path: Path) -> None:
+    """The expected charge, or two ticks' worth where that is more: a tenant who has spent nothing is not locked out."""
+    kept = books(tmp_path, 10**9)
+    begun = await kept.begun()
+    assert begun.hold_nusd == pytest.approx(max(begun.expected_charge_nusd, 2 * PER_S), rel=1e-3)
+    await kept.store.aclose()
+
+
+async def test_a_tick_extends_to_what_accrued_and_two_ticks_ahead(tmp_path: Path) -> None:
+    """DESIGN's example: accrued plus two ticks at twice the share, which is the whole rate once others have left."""
+    kept = books(tmp_path, 10**9)
+    others = [await kept.begun(f"req_{number}") for number in range(2, 5)]
+    begun = await kept.begun()
+    kept.clock.advance(7)
+    for other in others:
+        await kept.accounting.close(other, "answered", Payer.TENANT)
+    await kept.accounting.tick()
+    assert begun.share_nusd_per_h == RATE
+    assert begun.hold_nusd == pytest.approx(7 * PER_S / 4 + 4 * PER_S, rel=1e-6)
+    await kept.store.aclose()
+
+
+async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_path: Path) -> None:
+    """The cut comes when the next tick would go beyond the hold; the tenant pays the hold, the house the overrun."""
+    kept = books(tmp_path, round(6 * PER_S))
+    begun = await kept.begun()
+    held = begun.hold_nusd
+    for _ in range(30):
+        kept.clock.advance(1)
+        await kept.accounting.tick()
+        if begun.interrupts.cause is not None:
+            break
+    assert begun.interrupts.cause is Cause.CUT
+    kept.clock.advance(5)
+    settlement = await kept.accounting.close(begun, "cut", Payer.TENANT)
+    paid, overrun = settlement.rows
+    assert held <= settlement.amount_nusd == paid.amount_nusd <= round(6 * PER_S)
+    assert (paid.account, overrun.kind, overrun.account) == ("acme", RowKind.OVERRUN, "__overrun__")
+    assert paid.metered_nusd == paid.amount_nusd + overrun.amount_nusd == begun.charge_nusd
+    await kept.accounting.end(request("req_1"), settlement)
+    assert await kept.spent() == [paid.amount_nusd]
+    await kept.store.aclose()
+    assert verify(kept.path, kept.clock.wall_us()).agrees
+
+
+async def test_under_finish_nothing_is_cut_and_all_is_spent(tmp_path: Path) -> None:
+    """The overshoot is the tenant's, above its cap, and no overrun is left to the house."""
+    kept = books(tmp_path, round(6 * PER_S))
+    begun = await kept.begun(finish=True)
+    for _ in range(20):
+        kept.clock.advance(1)
+        await kept.accounting.tick()
+    assert begun.interrupts.cause is None
+    settlement = await kept.accounting.close(begun, "answered", Payer.TENANT)
+    assert settlement.amount_nusd == pytest.approx(20 * PER_S, abs=1)
+    assert settlement.may_exceed_hold
+    assert len(settlement.rows) == 1
+    await kept.store.aclose()
+
+
+async def test_a_failed_attempt_of_the_house_costs_the_tenant_nothing(tmp_path: Path) -> None:
+    """Metered and shown, under the house's account."""
+    kept = books(tmp_path, 10**9)
+    begun = await kept.begun()
+    kept.clock.advance(3)
+    settlement = await kept.accounting.close(begun, "unavailable", Payer.HOUSE)
+    [row] = settlement.rows
+    assert (settlement.amount_nusd, row.account, row.tenant) == (0, "__failed__", "acme")
+    assert row.amount_nusd == row.metered_nusd == pytest.approx(3 * PER_S, abs=1)
+    await kept.store.aclose()
+
+
+async def test_the_cost_is_fixed_when_the_engine_has_nothing_left_to_do(tmp_path: Path) -> None:
+    """Writing the answer out takes time that nobody pays for, and asking twice changes nothing."""
+    kept = books(tmp_path, 10**9)
+    begun = await kept.begun()
+    kept.clock.advance(2)
+    charge = kept.accounting.leave_meter(begun)
+    kept.clock.advance(60)
+    assert kept.accounting.leave_meter(begun) == charge == pytest.approx(2 * PER_S, abs=1)
+    assert (await kept.accounting.close(begun, "answered", Payer.TENANT)).amount_nusd <= charge
+    await kept.store.aclose()
+
+
+async def test_what_could_not_be_written_is_written_with_a_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settlement that meets a full disk is kept, its hold with it, and is exact when it is written."""
+    kept = books(tmp_path, 10**9)
+    begun = await kept.begun()
+    kept.clock.advance(1)
+    settlement = await kept.accounting.close(begun, "answered", Payer.TENANT)
+
+    async def full(_: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept.store, "settle", full)
+        with pytest.raises(StoreUnavailable):
+            await kept.accounting.end(request("req_1"), settlement)
+        with pytest.raises(StoreUnavailable):
+            await kept.accounting.tick()
+    assert recent_rows(kept.path, 10) == []
+    kept.clock.advance(3_600)  # beyond the hold's lease: the settlement still comes before its end
+    await kept.accounting.tick()
+    stored = find_request(kept.path, "req_1")
+    assert stored is not None
+    assert [(row.amount_nusd, row.estimated) for row in stored.rows] == [(settlement.amount_nusd, False)]
+    await kept.store.aclose()
+    assert verify(kept.path, kept.clock.wall_us()).agrees
+
+
+async def test_a_summary_without_money_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk is full any number of requests are refused: what they leave behind must not grow."""
+    kept = books(tmp_path, 10**9)
+
+    async def full(_: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept.store, "record", full)
+        with pytest.raises(StoreUnavailable):
+            await kept.accounting.end(request("req_1"), None)
+    await kept.accounting.tick()
+    assert find_request(kept.path, "req_1") is None
+    await kept.store.aclose()

@@ -1,0 +1,154 @@
+"""What a client is told when nothing can serve it, and whether trying again helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from policies.decide import decide
+from policies.decision import Decision
+from policies.requirements import Requirements, Tier
+from pools.failures import AttemptFailed, FailureClass
+from pools.state import BreakerState, PoolState
+from pricing.clock import US_PER_S, ManualClock
+from pricing.errors import BudgetExceeded, Shortfall
+from router.chain import Chain
+from router.errors import ApiError
+from router.interrupts import Cause
+from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
+from support.chains import chain, report
+from support.choosing import facts, ladder, needs, rung
+from support.values import replace
+
+L4, L40S = rung("qwen3-vl-8b-fp8-l4"), rung("qwen3-vl-8b-bf16-l40s")
+TWO = ladder(L4, L40S)
+ASKED = needs("chat", Tier.STANDARD, prompt=1_000, output=500)
+
+
+def refused(asked: Requirements = ASKED, **states: PoolState) -> ApiError:
+    """The refusal of a request to a class of two pools, in the states given (dashes as underscores)."""
+    named = {name.replace("_", "-"): state for name, state in states.items()}
+    by_pool = {one.pool.name: named.get(one.pool.gpu.id.lower(), PoolState()) for one in TWO.ladder}
+    return refusal_of(chain(ManualClock(), asked, request_class=TWO), decide(facts(asked, TWO, by_pool)))
+
+
+async def test_what_never_fits_is_the_request_s_fault() -> None:
+    """400 with the largest context among the pools that could serve, were they up; a retry cannot help."""
+    error = refused(replace(ASKED, prompt_tokens=500_000))
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert error.metadata == {"largest_context": L40S.pool.max_model_len}
+    assert "about 500000 for the prompt" in error.message
+
+
+async def test_a_named_pool_s_own_context_counts() -> None:
+    """Who names a pool is told of that pool."""
+    error = refused(replace(ASKED, prompt_tokens=40_000, prompt_exact=True, pinned_pool=L4.pool.name))
+    assert error.metadata == {"largest_context": L4.pool.max_model_len}
+    assert "about" not in error.message
+
+
+async def test_a_feature_that_no_pool_has_is_named() -> None:
+    """400, not a refusal to be repeated."""
+    error = refused(replace(ASKED, features=frozenset({"telepathy"})))
+    assert (error.status, error.code) == (400, "feature_not_supported")
+    assert "telepathy" in error.message
+
+
+async def test_reasons_of_pools_that_could_serve_are_told() -> None:
+    """503 with each pool's reason; the earliest of them says when to come back."""
+    error = refused(
+        l4=PoolState(ready=1, breaker=BreakerState.OPEN, breaker_retry_s=9.0, breaker_reason="resets"),
+        l40s=PoolState(ready=1, breaker=BreakerState.OPEN, breaker_retry_s=30.0),
+    )
+    assert (error.status, error.code, error.retry_after_s) == (503, "no_capable_pool", 9.0)
+    assert error.metadata is not None
+    assert [one["reason"] for one in error.metadata["rejected"]] == ["breaker", "breaker"]
+    assert "resets" in error.message
+    assert dict(error.headers())[b"x-should-retry"] == b"true"
+
+
+async def test_what_only_an_operator_can_change_is_not_to_be_repeated() -> None:
+    """Pools that were drained or have no endpoint will not come back by themselves."""
+    error = refused(l4=PoolState(drained=True), l40s=PoolState(deployed=False))
+    assert (error.status, error.retry_after_s) == (503, None)
+    assert dict(error.headers())[b"x-should-retry"] == b"false"
+
+
+async def test_a_class_without_a_pool_for_the_tier_says_so() -> None:
+    """An empty list of reasons is still a sentence."""
+    premium = ladder(L40S)
+    decision = decide(facts(ASKED, premium, {L40S.pool.name: PoolState(drained=True)}))
+    nothing = Decision(
+        decision.requirements, decision.tier, decision.objective, (), (), None, 0.0, "v", ("book",), decision.decided_us
+    )
+    error = refusal_of(chain(ManualClock(), ASKED, request_class=premium), nothing)
+    assert "none is listed for this class and tier" in error.message
+
+
+def shortfall(frees_at_us: int | None) -> BudgetExceeded:
+    return BudgetExceeded(Shortfall("acme/day", "tenant:acme", "24h", 10, 9, 0, 5, frees_at_us), "too little")
+
+
+@pytest.mark.parametrize(("frees_at_us", "retry_after"), [(None, None), (90 * US_PER_S, 90.0), (1, 1.0)])
+async def test_a_spent_budget_says_when_there_is_room(frees_at_us: int | None, retry_after: float | None) -> None:
+    """429 of type insufficient_quota; Retry-After only where waiting helps, and at least a second."""
+    error = budget_refusal(shortfall(frees_at_us), 0)
+    assert (error.status, error.entry.type, error.retry_after_s) == (429, "insufficient_quota", retry_after)
+    assert dict(error.headers())[b"x-should-retry"] == b"false"
+    assert error.metadata == {"cap": "acme/day", "window": "24h"}
+
+
+def failed_chain(*failures: str, **body: Any) -> Chain:
+    under_way = chain(ManualClock(), ASKED, request_class=TWO, **body)
+    under_way.attempts = len(failures)
+    under_way.reports += [report(f"pool-{place}", failure) for place, failure in enumerate(failures)]
+    return under_way
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("failures", "body", "status", "code"),
+    [
+        (["unavailable", "unavailable"], {}, 502, "chain_failed"),
+        (["unavailable", "timeout"], {}, 504, "chain_timeout"),
+        (["overloaded", "overloaded"], {}, 503, "no_capable_pool"),
+        (["overloaded", "unavailable"], {}, 502, "chain_failed"),
+        (["bad_output"], {"response_format": SCHEMA}, 502, "schema_violation"),
+        (["bad_output"], {}, 502, "chain_failed"),
+        (["context_overflow"], {}, 400, "context_length_exceeded"),
+        ([], {}, 502, "chain_failed"),
+    ],
+)
+async def test_the_tries_decide_what_a_failed_chain_is_called(
+    failures: list[str], body: Any, status: int, code: str
+) -> None:
+    """The last failure, or what all of them have in common, is what the client can act on; each try is listed."""
+    error = chain_failed(failed_chain(*failures, **body), "no other pool can serve this request")
+    assert (error.status, error.code) == (status, code)
+    assert error.metadata is not None
+    assert [one["failure"] for one in error.metadata["attempts"]] == failures
+
+
+async def test_the_engine_s_own_refusal_is_passed_on() -> None:
+    """Status and body as they came."""
+    failure = AttemptFailed(FailureClass.CLIENT_ERROR, "refused", status=422, body=b'{"error": {"message": "no"}}')
+    error = chain_failed(failed_chain("client_error"), "the pool refused the request itself", passed_on=failure)
+    assert (error.status, error.body(), error.code) == (422, b'{"error": {"message": "no"}}', "upstream_refusal")
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "code"),
+    [
+        (Cause.CLIENT_GONE, 499, "client_closed_request"),
+        (Cause.CUT, 429, "budget_exceeded"),
+        (Cause.STORE_DOWN, 503, "store_unavailable"),
+        (Cause.SHUTDOWN, 503, "shutting_down"),
+    ],
+)
+def test_every_end_from_outside_has_its_error(cause: Cause, status: int, code: str) -> None:
+    """Who ended a request, as its client reads it."""
+    error = stop_error(cause)
+    assert (error.status, error.code) == (status, code)
