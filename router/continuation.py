@@ -66,6 +66,7 @@ _TYING: Final = (
     "kv_transfer_params",
 )
 _OFF: Final = frozenset({b"null", b"false", b"[]", b'""'})
+_TRUE, _FALSE = msgspec.Raw(b"true"), msgspec.Raw(b"false")
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -109,11 +110,6 @@ class Asked:
     def chat(self) -> bool:
         return self.parsed.path == CHAT_PATH
 
-    @property
-    def kept_back(self) -> int:
-        """Characters that an engine does not send yet: a stop string that is cut off could still take them away."""
-        return 0 if self.stops_included else max(map(len, self.stops), default=1) - 1
-
 
 @dataclass(slots=True)
 class Broken:
@@ -146,7 +142,7 @@ def asked(parsed: Parsed) -> Asked | None:
     """
     fields = _FIELDS.decode(parsed.body)
     tied = any(name in fields and bytes(fields[name]) not in _OFF for name in _TYING)
-    hidden = "include_reasoning" in fields and bytes(fields["include_reasoning"]) == b"false"
+    hidden = fields.get("include_reasoning") == _FALSE
     if not parsed.one_text or tied or hidden:
         return None
     try:
@@ -186,8 +182,9 @@ def _takes_text(asked: Asked) -> bool:
     """Whether a partial answer can be put behind the prompt as text."""
     if not asked.chat:
         return _text_prompt(asked.fields["prompt"]) is not None
-    own_prefix = any(name in asked.fields for name in ("continue_final_message", "add_generation_prompt"))
-    return not own_prefix and _MESSAGES.decode(asked.fields["messages"])[-1].role != "assistant"
+    fields = asked.fields
+    own_prefix = fields.get("continue_final_message") == _TRUE or fields.get("add_generation_prompt") == _FALSE
+    return not own_prefix and _MESSAGES.decode(fields["messages"])[-1].role != "assistant"
 
 
 def _text_prompt(prompt: msgspec.Raw) -> bytes | None:
@@ -246,13 +243,13 @@ def _encoded(fields: dict[str, Any], broken: Broken, pool: PoolSpec) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def kept_back(whole: str, said: str, most: int) -> str | None:
-    """What an engine generated and had not sent yet, at most `most` characters. None where the text does not fit.
+def unsent_of(whole: str, said: str) -> str | None:
+    """What was generated and has not been sent. None where the texts do not fit.
 
     `whole` is the text of all token ids, `said` what was sent of it. Decoders of some tokenizers drop a blank at the
     beginning; a character at the end that is not complete shows as U+FFFD, and engines wait for the rest of it.
     """
     for text in (whole, f" {whole}"):
         if text.startswith(said):
-            return text[len(said) :].rstrip("\ufffd")[:most]
+            return text[len(said) :].rstrip("\ufffd")
     return None

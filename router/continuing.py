@@ -15,7 +15,7 @@ from pools.failures import AttemptFailed
 from router.accounting import Attempt
 from router.attempts import Attempts
 from router.chain import Chain
-from router.continuation import Broken, How, asked, by_text, by_tokens, kept_back, needs_after, ways
+from router.continuation import Broken, How, asked, by_text, by_tokens, needs_after, unsent_of, ways
 from router.errors import ApiError
 from router.events import Fanout, StreamContinued
 from router.inbound import COMPLETIONS_PATH
@@ -85,16 +85,17 @@ class Continuing:
     async def _unsent(self, chain: Chain, broken: Broken, attempt: Attempt, backend: Backend) -> str | None:
         """Text that was generated and never sent, where this pool can go on by token ids; None where it cannot.
 
-        With stop strings engines send text later than its tokens, and only a tokenizer knows what is between the two.
+        With stop strings text goes out later than its tokens, as engines, and this router at a cut, keep back what such
+        a string could still take away. Only a tokenizer knows what is between the two.
         """
         continues, pool = chain.requirements.continues, attempt.pool
         if continues is None or not shares_tokens(continues, pool):
             return None
-        if not broken.asked.kept_back:
+        if not broken.asked.stops:
             return ""
         transcript = broken.transcript
         whole = await backend.text_of(pool.served_model_name, transcript.ids.tolist(), TEXT_WITHIN_S)
-        unsent = None if whole is None else kept_back(whole, transcript.said_in_ids, broken.asked.kept_back)
+        unsent = None if whole is None else unsent_of(whole, transcript.said_in_ids)
         if unsent is None and not continues.by_text:
             raise garbled("cannot tell the text of its token ids")
         return unsent
@@ -109,6 +110,6 @@ def _first_break(chain: Chain) -> Broken | None:
 
 def _cut_at_its_bound(broken: Broken) -> Outgoing:
     """The stream broke between the last token that it may have and its finish: nothing is left to generate."""
-    if broken.asked.kept_back:
+    if broken.asked.stops:
         raise ApiError("stream_broken", "the last of its text was not sent")
     return Ended(Voice(broken, inexact=broken.by_text > 0))

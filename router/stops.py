@@ -16,7 +16,8 @@ class Join:
     """Watches the text at the cut and holds back what may turn out to belong to a stop string, and no more.
 
     `said` is what went out before the cut, `unsent` what was generated and has not: an engine keeps back as many
-    characters as its longest stop string could still take away.
+    characters as its longest stop string could still take away. Where it was not the first cut, a string may have been
+    complete in there, and its pool broke before it could tell.
     """
 
     def __init__(self, stops: Sequence[str], said: str, unsent: str = "", *, included: bool = False) -> None:
@@ -26,7 +27,7 @@ class Join:
         before = said[len(said) - min(reach, len(said)) :]
         self._text = before + unsent  # around the cut, from where a string could begin
         self._cut = len(self._text)
-        self._sent = len(before)
+        self._begin = self._sent = len(before)
         self.stopped_by: str | None = None
 
     def feed(self, text: str) -> str:
@@ -56,10 +57,10 @@ class Join:
         return self._release(end if self._included else end - len(self.stopped_by))
 
     def _completed(self) -> list[Found]:
-        """Every stop string that is complete and spans the cut."""
+        """Every stop string that begins before the cut and ends behind what had gone out."""
         found = []
         for place, stop in enumerate(self._stops):
-            at = self._text.find(stop, max(0, self._cut - len(stop) + 1), self._cut - 1 + len(stop))
+            at = self._text.find(stop, max(0, self._begin - len(stop) + 1), self._cut - 1 + len(stop))
             if at >= 0:
                 found.append((at + len(stop), place, stop))
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,23 +21,30 @@ def engine(text: str, stops: tuple[str, ...], included: bool) -> Output:
     return cut_at_stop(output, stops, included=included)
 
 
-@given(letters.map("".join), stop_strings, st.booleans(), st.data())
-def test_a_cut_changes_nothing(text: str, stops: tuple[str, ...], included: bool, data: st.DataObject) -> None:
-    """Cut after any token: what both pools send is what one would have sent, and it ends for the same reason."""
+@given(letters.map("".join), stop_strings, st.booleans(), st.lists(st.integers(0, 30), min_size=1, max_size=3))
+def test_cuts_change_nothing(text: str, stops: tuple[str, ...], included: bool, cuts: list[int]) -> None:
+    """Cut after any tokens, once or several times: what the pools send is what one would have sent, and it ends for the
+    same reason.
+    """
     unbroken = engine(text, stops, included)
-    cut = data.draw(st.integers(0, max(0, len(unbroken.ids) - 1)))
-    said = unbroken.text(0, cut)
-    join = Join(stops, said, text[len(said) : cut], included=included)
-    rest = engine(text[cut:], stops, included)
-    sent = said
-    for piece in rest.pieces[:-1]:
-        sent += join.feed(piece)
-        if join.stopped_by is not None:
+    last = max(0, len(unbroken.ids) - 1)  # the token that ends an answer comes with its finish
+    edges = [0, *sorted(min(cut, last) for cut in cuts), len(text)]
+    sent, stopped_by = "", None
+    for begin, end in pairwise(edges):
+        join = Join(stops, sent, text[len(sent) : begin], included=included)
+        pool = engine(text[begin:], stops, included)
+        whole = begin + len(pool.ids) <= end
+        for piece in pool.pieces[: len(pool.ids) - 1 if whole else end - begin]:
+            sent += join.feed(piece)
+            if join.stopped_by is not None:
+                break
+        else:
+            if whole:
+                sent += join.end(pool.pieces[-1] if pool.pieces else "", pool.stop_reason)
+        stopped_by = join.stopped_by or (pool.stop_reason if whole else None)
+        if stopped_by is not None:
             break
-    else:
-        sent += join.end(rest.pieces[-1] if rest.pieces else "", rest.stop_reason)
-    assert sent == unbroken.text()
-    assert (join.stopped_by or rest.stop_reason) == unbroken.stop_reason
+    assert (sent, stopped_by) == (unbroken.text(), unbroken.stop_reason)
 
 
 @given(letters.map("".join), stop_strings, st.text("abc", max_size=6))
