@@ -1,0 +1,180 @@
+"""Those who listen to events: one line each in the log, one count each in the metrics."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pools.state import BreakerState, PoolState
+from pricing.ledger.rows import SchemaResult
+from router.errors import ERRORS
+from router.events import (
+    AttemptEnded,
+    CapWarned,
+    Event,
+    Fanout,
+    PolicyReloaded,
+    PoolMisconfigured,
+    RequestEnded,
+    StoreTrouble,
+)
+from router.log import LOGGER, JsonLines, LogSink
+from router.metrics import MetricsSink
+
+ATTEMPT = AttemptEnded("req_1", 1, "l4", "L4", "chat", "answered", "", 1_500, 2_000_000, 300_000, SchemaResult.KEPT)
+
+
+def ended(**more: Any) -> RequestEnded:
+    plain = {
+        "request_id": "req_1",
+        "tenant": "acme",
+        "key_id": "acme-key",
+        "endpoint": "/v1/completions",
+        "request_class": "chat",
+        "tier": "standard",
+        "pool": "l4",
+        "outcome": "served",
+        "status": 200,
+        "error_code": None,
+        "attempts": 1,
+        "stream": False,
+        "duration_us": 2_000_000,
+        "ttft_us": None,
+        "charge_nusd": 1_500,
+        "prompt_tokens": 3,
+        "completion_tokens": 2,
+    }
+    return RequestEnded(**{**plain, **more})
+
+
+EVENTS: list[Event] = [
+    ATTEMPT,
+    ended(),
+    PolicyReloaded("v2", ()),
+    PolicyReloaded("v2", ("policy.yaml:3: no",)),
+    PoolMisconfigured("l4", "refuses our credentials"),
+    StoreTrouble("reject", "full"),
+    CapWarned("acme/day", "tenant:acme", 8, 10),
+]
+
+
+@pytest.fixture(autouse=True)
+def at_info() -> Iterator[None]:
+    """The level that `sluice serve` starts with."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.INFO)
+    yield
+    LOGGER.setLevel(before)
+
+
+async def logged(*events: Event) -> list[Any]:
+    """The lines of these events, decoded."""
+    stream = io.StringIO()
+    sink = LogSink(stream)
+    Fanout((sink,)).emit(events[0])
+    for event in events[1:]:
+        sink.emit(event)
+    assert stream.getvalue() == ""  # lines wait a moment for others
+    sink.flush()
+    sink.flush()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+async def test_each_event_is_one_line_with_its_fields() -> None:
+    """Level, event and fields with units; what went well at an attempt is not worth a line."""
+    lines = await logged(*EVENTS)
+    assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS[1:]]
+    assert lines[0]["level"] == "info"
+    assert (lines[0]["duration_us"], lines[0]["tenant"]) == (2_000_000, "acme")
+    assert {line["level"] for line in lines[1:]} == {"warning"}
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
+async def test_a_request_s_line_has_the_level_of_its_error(code: str) -> None:
+    """The table of errors says which are worth a warning; those below the level are not written."""
+    lines = await logged(ended(error_code=code, status=ERRORS[code].status), CapWarned("c", "s", 1, 1))
+    level = logging.getLevelName(ERRORS[code].log_level).lower()
+    assert [line["level"] for line in lines] == [level, "warning"]
+
+
+def test_a_record_with_an_error_is_one_line_too() -> None:
+    """A traceback stays inside its JSON string."""
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("sluice", logging.ERROR, __file__, 1, "a fault", (), info)
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert "ZeroDivisionError" in json.loads(line)["error"]
+
+
+def values(sink: MetricsSink) -> dict[str, float]:
+    lines = sink.text().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def test_each_event_counts_where_it_belongs() -> None:
+    """Requests, attempts, tokens, dollars, reloads, alarms; nothing by tenant."""
+    sink = MetricsSink(dict)
+    sink.policy_in_force("v1")
+    for event in EVENTS:
+        sink.emit(event)
+    found = values(sink)
+    expected = {
+        'sluice_requests_total{class="chat",code="",outcome="served",tier="standard"}': 1,
+        'sluice_attempts_total{outcome="answered",pool="l4"}': 1,
+        'sluice_schema_answers_total{pool="l4",result="kept"}': 1,
+        'gen_ai_client_token_usage_total{class="chat",type="input"}': 3,
+        'gen_ai_client_token_usage_total{class="chat",type="output"}': 2,
+        'gen_ai_server_request_duration_seconds_sum{class="chat"}': 2,
+        'gen_ai_server_time_to_first_token_seconds_sum{pool="l4"}': 0.3,
+        'sluice_charged_usd_total{pool="l4"}': 1.5e-6,
+        'sluice_config_reloads_total{result="taken"}': 1,
+        'sluice_config_reloads_total{result="refused"}': 1,
+        'sluice_config_info{version="v2"}': 1,
+        'sluice_pool_misconfigured_total{pool="l4"}': 1,
+        'sluice_store_trouble_total{decision="reject"}': 1,
+        "sluice_cap_warnings_total": 1,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert 'sluice_config_info{version="v1"}' not in found
+    assert "acme" not in sink.text().decode()
+
+
+def test_a_request_that_never_had_a_pool_counts_as_a_request() -> None:
+    """Refused before any attempt: no pool, no tokens, no money."""
+    sink = MetricsSink(dict)
+    sink.emit(
+        ended(
+            pool=None,
+            outcome="refused",
+            status=429,
+            error_code="budget_exceeded",
+            charge_nusd=0,
+            prompt_tokens=None,
+            completion_tokens=None,
+        )
+    )
+    found = values(sink)
+    assert found['sluice_requests_total{class="chat",code="budget_exceeded",outcome="refused",tier="standard"}'] == 1
+    assert not [name for name in found if name.startswith(("sluice_charged", "gen_ai_client"))]
+
+
+def test_pools_show_as_they_are_when_somebody_looks() -> None:
+    """Gauges are read at scrape time; pools without an endpoint are left out."""
+    states = {
+        "l4": PoolState(ready=2, booting=1, in_flight=5, breaker=BreakerState.HALF_OPEN),
+        "gone": PoolState(deployed=False),
+    }
+    found = values(MetricsSink(lambda: states))
+    assert found['sluice_pool_containers_ready{pool="l4"}'] == 2
+    assert found['sluice_pool_containers_booting{pool="l4"}'] == 1
+    assert found['sluice_pool_requests_in_flight{pool="l4"}'] == 5
+    assert found['sluice_pool_breaker{pool="l4"}'] == 1
+    assert not [name for name in found if "gone" in name]
