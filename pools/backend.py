@@ -17,6 +17,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     """One attempt's request. Times are seconds of the router's clock from the moment of dispatch.
 
     `path` is `/v1/chat/completions` or `/v1/completions`; `body` is complete JSON with `model` already replaced.
+    `choices` is how many answers it asks for, `n` for each prompt.
     """
 
     path: str
@@ -29,6 +30,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     total_timeout_s: float
     client_deadline: bool = False  # the shortest of these is the client's own
     headers: tuple[tuple[str, str], ...] = ()
+    choices: int = 1
 
 
 class FrameKind(Enum):

@@ -22,6 +22,7 @@ from pools.classify import (
     from_exception,
     from_response,
     garbled,
+    given_up,
     misdirected,
     timed_out,
     unfinished,
@@ -248,4 +249,6 @@ def _judged(answer: Answer) -> Answer:
         raise from_error_frame(answer.body)
     if seen.choices_empty or len(seen.finish_reasons) < len(seen.seen):
         raise unfinished()
+    if (reason := seen.given_up) is not None:
+        raise given_up(reason)
     return answer

@@ -22,6 +22,10 @@ from pools.engine_error import EngineError, parse_error
 from pools.failures import AttemptFailed, FailureClass
 from pools.spec import Feature
 
+# Finish reasons of answers that are none, although status 200 and `[DONE]` stand around them. `abort`: a server that
+# was told to stop (recorded: 0.32.0); `error`: a fault in one request, as a KV cache that did not load (from source).
+GIVEN_UP: Final = frozenset({"abort", "error"})
+
 # A driver may raise any of these; nothing else of it is caught, so that a bug of ours stays a bug.
 DRIVER_ERRORS: Final = (aiohttp.ClientError, OSError)
 
@@ -219,9 +223,19 @@ def timed_out(what: str, limit_s: float, *, by_client_deadline: bool) -> Attempt
     return AttemptFailed(FailureClass.TIMEOUT, f"no {what} within {limit_s:g} s", by_client_deadline=by_client_deadline)
 
 
-def unfinished() -> AttemptFailed:
-    """The answer ended without a finish reason. `[DONE]` proves nothing: engines send it after an error too."""
-    return AttemptFailed(FailureClass.UNAVAILABLE, "the answer ended without a finish reason", engine_died=True)
+def unfinished(*, in_order: bool = False) -> AttemptFailed:
+    """The answer ended without a finish reason. `[DONE]` proves nothing: engines send it after an error too.
+
+    `in_order`: it came to `[DONE]` without one, which is how a server that was told to stop ends the answers that wait
+    (recorded: 0.32.0); one that died does not.
+    """
+    says = "the answer ended without a finish reason"
+    return AttemptFailed(FailureClass.UNAVAILABLE, says, engine_died=not in_order)
+
+
+def given_up(reason: str) -> AttemptFailed:
+    """The engine ended an answer that it had not finished, without a sign that it died."""
+    return AttemptFailed(FailureClass.UNAVAILABLE, f"the engine gave the answer up (finish reason {reason})")
 
 
 def garbled(what: str) -> AttemptFailed:

@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 
 from pools.backend import Frame, FrameKind, UpstreamRequest
-from pools.classify import DRIVER_ERRORS, from_error_frame, from_exception, timed_out, unfinished
+from pools.classify import DRIVER_ERRORS, from_error_frame, from_exception, given_up, timed_out, unfinished
 from pools.failures import AttemptFailed
 from pools.sse import SseParser, peek
 
@@ -112,8 +112,10 @@ class HttpFrames:
 
     @property
     def _complete(self) -> bool:
-        """Every choice that was begun has its finish reason: whatever is lost from here on, the answer is whole."""
-        return bool(self._finished) and self._finished >= self._choices
+        """Every choice that was asked for, and every one that was begun, has its finish reason: whatever is lost from
+        here on, the answer is whole.
+        """
+        return len(self._finished) >= self._request.choices and self._finished >= self._choices
 
     async def _read(self) -> None:
         """Take in one piece of the body. Raises the failure that was found before."""
@@ -156,6 +158,9 @@ class HttpFrames:
                 else:
                     self._failure = from_error_frame(frame.data)
                 return
+            if seen.finished and (reason := seen.given_up) is not None:
+                self._failure = given_up(reason)
+                return
             self._choices.update(seen.seen)
             self._finished.update([index for index, _ in seen.finish_reasons])
             self._ready.append(frame)
@@ -165,7 +170,7 @@ class HttpFrames:
         self._watchdog.stop()
         self._ended = True
         if not self._complete:
-            self._failure = unfinished()
+            self._failure = unfinished(in_order=done is not None)
         elif done is not None:
             self._ready.append(done)
 

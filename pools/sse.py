@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pools.backend import Frame, FrameKind
-from pools.classify import garbled
+from pools.classify import GIVEN_UP, garbled
 from pools.engine_error import EngineError, parse_error
 
 # The first chunk of a stream that was asked for token ids lists the prompt's: 262,144 of them are below 2 MiB.
@@ -125,6 +125,11 @@ class FramePeek(msgspec.Struct, frozen=True, gc=False):
     @property
     def finished(self) -> bool:
         return bool(self.finish_reasons)
+
+    @property
+    def given_up(self) -> str | None:
+        """The finish reason by which the engine says that an answer is not complete; None where there is none."""
+        return next((reason for _, reason in self.finish_reasons if reason in GIVEN_UP), None)
 
 
 class _Delta(msgspec.Struct, gc=False):

@@ -47,6 +47,7 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         total_timeout_s=max(0.0, total_s),
         client_deadline=by_client,
         headers=() if session is None else ((SESSION_HEADER, session),),
+        choices=chain.requirements.sequences,
     )
 
 

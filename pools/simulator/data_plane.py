@@ -83,7 +83,7 @@ class DataPlane:
         if kind is FaultKind.OVERLOAD or _is_full(container):
             error = errors.queue_full()
             return await relay.error_stream(request, error) if parsed.stream else relay.error_response(error)
-        parsed = spoil(parsed, kind)
+        parsed = spoil(parsed, fault)
         job = Job(tuple(_sequences(parsed, fault)), fault)
         pool.place(job, container, now_us)
         answer = self._answer(request, pool, parsed, now_us)

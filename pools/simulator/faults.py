@@ -21,6 +21,7 @@ class FaultKind(StrEnum):
     CRASH_MID_STREAM = "crash_mid_stream"  # the recorded 500 and [DONE] in this stream only; `reset`: a cut connection
     HANG = "hang"  # headers, if streamed, and then nothing; /health stays 200
     STALL = "stall"  # as under SIGTERM: tokens, then nothing, no error and no end
+    ABORT = "abort"  # under SIGTERM too, while others wait: tokens, then finish reason `abort` and [DONE]
     OVERLOAD = "overload"  # the queue is full: 503, inside a 200 when streamed
     REFUSE = "refuse"  # the connection is cut without an answer
     SLOW = "slow"  # one token every `factor` steps
@@ -34,7 +35,7 @@ class BadFault(SluiceError):
 
 
 STRIKING = frozenset((FaultKind.OUT_OF_MEMORY, FaultKind.ENGINE_DEATH, FaultKind.CRASH_MID_STREAM, FaultKind.STALL))
-DEFAULT_AFTER_TOKENS = {FaultKind.CRASH_MID_STREAM: 8, FaultKind.STALL: 8}
+DEFAULT_AFTER_TOKENS = {FaultKind.CRASH_MID_STREAM: 8, FaultKind.STALL: 8, FaultKind.ABORT: 8}
 
 
 @dataclass(slots=True)
@@ -134,17 +135,21 @@ def _whole(data: Mapping[str, Any], key: str, default: int, least: int = 0) -> i
     return value
 
 
-def spoil(request: EngineRequest, kind: FaultKind | None) -> EngineRequest:
-    """The request with answers that `bad_json` or `empty` spoiled; unchanged for any other fault."""
-    if kind is FaultKind.EMPTY:
-        outputs = tuple(Output(output.ids[:1], ("",), "stop") for output in request.outputs)
-    elif kind is FaultKind.BAD_JSON:
-        outputs = tuple(_first_half(output) for output in request.outputs)
-    else:
+def spoil(request: EngineRequest, fault: Fault | None) -> EngineRequest:
+    """The request with answers that `bad_json`, `empty` or `abort` spoiled; unchanged for any other fault."""
+    if fault is None or fault.kind not in (FaultKind.EMPTY, FaultKind.BAD_JSON, FaultKind.ABORT):
         return request
-    return replace(request, outputs=outputs)
+    return replace(request, outputs=tuple(_spoilt(output, fault) for output in request.outputs))
 
 
-def _first_half(output: Output) -> Output:
-    half = max(1, len(output.ids) // 2)
-    return Output(output.ids[:half], output.pieces[:half], "stop")
+def _spoilt(output: Output, fault: Fault) -> Output:
+    if fault.kind is FaultKind.EMPTY:
+        return Output(output.ids[:1], ("",), "stop")
+    if fault.kind is FaultKind.BAD_JSON:
+        return _first(output, len(output.ids) // 2, "stop")
+    return _first(output, fault.after_tokens, "abort")
+
+
+def _first(output: Output, tokens: int, finish_reason: str) -> Output:
+    kept = max(1, tokens)
+    return Output(output.ids[:kept], output.pieces[:kept], finish_reason)

@@ -194,6 +194,21 @@ async def test_bad_answers_come_with_good_manners() -> None:
     assert json.loads(empty)["choices"][0]["message"]["content"] == ""
 
 
+async def test_an_abort_looks_like_an_end() -> None:
+    """Status 200, finish reason `abort` and a clean `[DONE]`, streamed or not, after as many tokens as were ordered."""
+    async with simulated() as server:
+        await server.fail("abort", after_tokens=3, count=2)
+        _, whole = await server.chat(max_tokens=20)
+        _, streamed = await server.chat(max_tokens=20, stream=True)
+        _, good = await server.chat(max_tokens=20)
+    choice = json.loads(whole)["choices"][0]
+    assert (choice["finish_reason"], json.loads(whole)["usage"]["completion_tokens"]) == ("abort", 3)
+    *chunks, done = frames(streamed)
+    assert (chunks[-1]["choices"][0]["finish_reason"], done) == ("abort", "[DONE]")
+    assert text_of(chunks) == choice["message"]["content"]
+    assert json.loads(good)["choices"][0]["finish_reason"] == "length"
+
+
 async def test_keep_alive_comments_fill_the_wait() -> None:
     """With an interval set, a stream that waits gets the recorded comment, which is no data frame."""
     settings = SimulatorSettings(keep_alive_s=1.0)

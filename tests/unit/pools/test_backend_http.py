@@ -225,6 +225,28 @@ async def test_an_answer_is_complete_once_its_finish_was_seen(
     assert frames[2:] in ([], [DONE])
 
 
+@pytest.mark.parametrize("tail", [(), (DONE,), (ENGINE_DIED, DONE)])
+async def test_a_choice_that_never_began_is_missing(tail: tuple[bytes, ...], session: aiohttp.ClientSession) -> None:
+    """Of two answers that were asked for, one that is complete is not enough, however the stream ends."""
+    request = replace(REQUEST, choices=2)
+    pieces = (text_frame("a", "stop", index=0), *tail)
+    assert (await fails(streaming(*pieces), session, request)).failure is FailureClass.UNAVAILABLE
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+async def test_an_answer_that_the_engine_gave_up_is_none(reason: str, session: aiohttp.ClientSession) -> None:
+    """Finish reasons that say so make status 200 and `[DONE]` a failure, and no death; the frame is not handed out."""
+    async with scripted(streaming(ROLE, text_frame("a"), text_frame("b", reason), DONE)) as server:
+        seen: list[bytes] = []
+        with pytest.raises(AttemptFailed) as streamed:
+            await drain(await backend(server.url, session).stream(REQUEST), seen)
+    assert seen == [ROLE, text_frame("a")]
+    body = GOOD.replace(b"stop", reason.encode())
+    whole = await fails(lambda each: each.answer("200 OK", body), session, replace(REQUEST, stream=False))
+    for failure in (streamed.value, whole):
+        assert (failure.failure, failure.engine_died) == (FailureClass.UNAVAILABLE, False)
+
+
 async def test_a_reset_amid_a_stream_is_an_engine_that_died(session: aiohttp.ClientSession) -> None:
     """A TCP reset under a running request counts as unavailable, and as a strike."""
 
