@@ -136,7 +136,7 @@ class LimitKeys(Shape):
     on_exhausted: OnExhausted | None = Field(
         default=None, description="an answer that outgrows its budget; default cut"
     )
-    on_store_down: Literal["reject", "allow"] | None = Field(default=None, description="default reject")
+    on_store_down: Literal["reject"] | None = Field(default=None, description="default reject, the only way so far")
     hold_tick_s: Seconds | None = Field(default=None, description="how often holds are extended; default 1")
     hold_lease_s: Seconds | None = Field(default=None, description="life of a hold that nobody extends; default 30")
     output_bound_default: int | None = Field(default=None, ge=1, description="tokens, without max_tokens; default 1024")
