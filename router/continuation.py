@@ -122,6 +122,7 @@ class Broken:
     needs: Requirements
     prompt_tokens: int | None
     completion_tokens: int = 0
+    again: int = 0  # tokens without a text that are generated again
     times: int = 0  # how often it went on ...
     by_text: int = 0  # ... of which not exactly
 
@@ -134,6 +135,12 @@ class Broken:
     def stops(self) -> tuple[str, ...]:
         """The strings that may end the answer where it was cut; none while it has fewer tokens than it must."""
         return () if self.completion_tokens < self.asked.min_tokens else self.asked.stops
+
+    def keep(self, count: int) -> None:
+        """Go on behind the first `count` token ids: of those after them nothing was sent."""
+        dropped = self.transcript.keep(count)
+        self.completion_tokens -= dropped
+        self.again += dropped
 
 
 def asked(parsed: Parsed) -> Asked | None:
@@ -247,9 +254,9 @@ def unsent_of(whole: str, said: str) -> str | None:
     """What was generated and has not been sent. None where the texts do not fit.
 
     `whole` is the text of all token ids, `said` what was sent of it. Decoders of some tokenizers drop a blank at the
-    beginning; a character at the end that is not complete shows as U+FFFD, and engines wait for the rest of it.
+    beginning.
     """
     for text in (whole, f" {whole}"):
         if text.startswith(said):
-            return text[len(said) :].rstrip("\ufffd")
+            return text[len(said) :]
     return None

@@ -12,6 +12,7 @@ from policies.requirements import shares_tokens
 from pools.backend import Backend, UpstreamRequest
 from pools.classify import garbled
 from pools.failures import AttemptFailed
+from pools.spec import PoolSpec
 from router.accounting import Attempt
 from router.attempts import Attempts
 from router.chain import Chain
@@ -23,6 +24,8 @@ from router.reshape import Ended, Reshaped, Voice
 from router.stops import Join
 from router.streaming import Outgoing, Relay
 
+HALF_A_CHARACTER_AT_MOST: Final = 8  # tokens; four bytes are the longest in UTF-8, the rest is for bytes that are none
+REPLACEMENT: Final = "\ufffd"  # how half a character reads
 TEXT_WITHIN_S: Final = 2.0  # an engine that does not say by then what its token ids read is not asked to go on by them
 
 
@@ -67,12 +70,13 @@ class Continuing:
         stream = await backend.stream(replace(request, path=path, body=body))
         join = Join(broken.stops, transcript.said or "", unsent or "", included=wanted.stops_included)
         voice = Voice(broken, inexact=how is How.TEXT or broken.by_text > 0)
-        relay = Relay(stream, Reshaped(voice, attempt, transcript, join))
+        relay = Relay(stream, Reshaped(voice, attempt, broken, join))
         try:
             await relay.first_content()
         except AttemptFailed:
             await relay.aclose()
             raise
+        broken.again = 0
         if how is How.TOKENS:
             transcript.go_on()
         else:
@@ -85,20 +89,34 @@ class Continuing:
     async def _unsent(self, chain: Chain, broken: Broken, attempt: Attempt, backend: Backend) -> str | None:
         """Text that was generated and never sent, where this pool can go on by token ids; None where it cannot.
 
-        With stop strings text goes out later than its tokens, as engines, and this router at a cut, keep back what such
-        a string could still take away. Only a tokenizer knows what is between the two.
+        The ids must end with a whole character: behind half of one, vLLM's tokenizer reads the prompt out loud. The
+        tokens after it, of which nothing was sent, are generated again. With stop strings text goes out later than its
+        tokens, as engines, and this router at a cut, keep back what such a string could still take away. Where chunks
+        do not tell, the engine is asked what the ids read.
         """
-        continues, pool = chain.requirements.continues, attempt.pool
+        continues, pool, transcript = chain.requirements.continues, attempt.pool, broken.transcript
         if continues is None or not shares_tokens(continues, pool):
             return None
-        if not broken.asked.stops:
+        if transcript.ends_whole and not broken.asked.stops:
+            broken.keep(transcript.spoken)
             return ""
-        transcript = broken.transcript
-        whole = await backend.text_of(pool.served_model_name, transcript.ids.tolist(), TEXT_WITHIN_S)
-        unsent = None if whole is None else unsent_of(whole, transcript.said_in_ids)
+        unsent = await self._read(broken, pool, backend)
         if unsent is None and not continues.by_text:
             raise garbled("cannot tell the text of its token ids")
         return unsent
+
+    async def _read(self, broken: Broken, pool: PoolSpec, backend: Backend) -> str | None:
+        """Ask the engine for the text that was generated and never sent; None where it cannot tell."""
+        transcript = broken.transcript
+        count = len(transcript.ids) if broken.asked.stops else transcript.spoken
+        for kept in range(count, max(0, count - HALF_A_CHARACTER_AT_MOST), -1):
+            text = await backend.text_of(pool.served_model_name, transcript.ids[:kept].tolist(), TEXT_WITHIN_S)
+            if text is None:
+                return None
+            if not text.endswith(REPLACEMENT):
+                broken.keep(kept)
+                return unsent_of(text, transcript.said_in_ids)
+        return None
 
 
 def _first_break(chain: Chain) -> Broken | None:

@@ -21,7 +21,6 @@ from router.accounting import Attempt
 from router.continuation import Broken, How
 from router.stops import Join
 from router.streaming import LeaveMeter
-from router.transcript import Transcript
 
 _HEAD: Final = ("id", "object", "created", "model")
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -43,14 +42,14 @@ class Voice:
         self._prompt_tokens, self._tokens_before = broken.prompt_tokens, broken.completion_tokens
         self._mark = {"x_sluice": {"continued": How.TEXT}} if inexact else {}
 
-    def chunk(self, text: str, finish: str | None, stopped_by: Any, ids: bytes, seen: FramePeek) -> bytes:
+    def chunk(self, text: str, finish: str | None, stopped_by: Any, ids: list[int], seen: FramePeek) -> bytes:
         """One frame of text; with `finish`, the last one."""
         part = {"delta": {"content": text}} if self._chat else {"text": text}
         choice: dict[str, Any] = {"index": 0, **part, "logprobs": None, "finish_reason": finish}
         if finish is not None:
             choice["stop_reason"] = stopped_by
         if self.wants_ids:
-            choice["token_ids"] = msgspec.Raw(ids or b"[]")
+            choice["token_ids"] = ids
         more = {"usage": self._usage(seen.prompt_tokens, seen.completion_tokens)} if self._wants_each else {}
         return _frame({**self._head, "choices": [choice], **more})
 
@@ -77,7 +76,7 @@ class Ended:
         self._voice = voice
 
     async def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
-        yield self._voice.chunk("", "length", None, b"", FramePeek())
+        yield self._voice.chunk("", "length", None, [], FramePeek())
         if usage := self._voice.usage(None, None, leave_meter()):
             yield usage
 
@@ -90,10 +89,11 @@ class Reshaped:
 
     may_be_empty = True
 
-    def __init__(self, voice: Voice, attempt: Attempt, transcript: Transcript, join: Join) -> None:
+    def __init__(self, voice: Voice, attempt: Attempt, broken: Broken, join: Join) -> None:
         self._voice = voice
         self._attempt = attempt
-        self._transcript = transcript
+        self._transcript = broken.transcript
+        self._again = broken.again
         self._join = join
         self.complete = False
 
@@ -107,10 +107,17 @@ class Reshaped:
         chunk = chunk_of(frame.data)
         text, finish, stopped_by = self._joined(chunk, seen)
         self._transcript.add(chunk, msgspec.json.encode(text)[1:-1])
-        if not text and finish is None and not (self._voice.wants_ids and chunk.token_ids):
+        ids = self._new_ids(chunk) if self._voice.wants_ids else []
+        if not text and finish is None and not ids:
             return None
-        out = self._voice.chunk(text, finish, stopped_by, chunk.token_ids, seen)
+        out = self._voice.chunk(text, finish, stopped_by, ids, seen)
         return out + self._usage(leave_meter) if self.complete else out
+
+    def _new_ids(self, chunk: Chunk) -> list[int]:
+        """The ids that the client does not have yet."""
+        ids: list[int] = msgspec.json.decode(chunk.token_ids or b"[]")
+        known, self._again = ids[: self._again], self._again - len(ids[: self._again])
+        return ids[len(known) :]
 
     def _usage(self, leave_meter: LeaveMeter) -> bytes:
         attempt = self._attempt

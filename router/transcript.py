@@ -19,9 +19,24 @@ class Transcript:
     `text` is what was said, as JSON between its quotes, so that no piece needs decoding. `prompt_ids` (JSON between
     its brackets) and `ids` (4 bytes a token) are the same in tokens of `tokenizer`: the prompt as the engine had it and
     what it generated after it. `last` is the newest chunk; a continued stream keeps its id, time and model.
+
+    An engine waits with the text of tokens that end within a character. `spoken` ids are those up to the newest text;
+    `ends_whole` says that they are known to end with a whole character, since that text came with one token alone.
     """
 
-    __slots__ = ("_gap", "_ids_before", "_text_before", "ids", "last", "otherwise", "prompt_ids", "text", "tokenizer")
+    __slots__ = (
+        "_gap",
+        "_ids_before",
+        "_text_before",
+        "ends_whole",
+        "ids",
+        "last",
+        "otherwise",
+        "prompt_ids",
+        "spoken",
+        "text",
+        "tokenizer",
+    )
 
     def __init__(self, tokenizer: str) -> None:
         self.tokenizer = tokenizer
@@ -29,6 +44,8 @@ class Transcript:
         self.ids = array("I")
         self.text = bytearray()
         self.last = b""
+        self.spoken = 0
+        self.ends_whole = True
         self.otherwise = False  # reasoning, a tool call or a refusal was among it
         self._text_before = 0  # bytes of `text` that `ids` do not cover
         self._ids_before = 0  # of attempts before the one that runs
@@ -46,6 +63,7 @@ class Transcript:
             self.otherwise = True
         if not self.prompt_ids:
             self.prompt_ids = chunk.prompt_ids[1:-1]
+        before = len(self.ids)
         if ids := chunk.token_ids:
             try:
                 self.ids.extend(_IDS.decode(ids))
@@ -53,10 +71,20 @@ class Transcript:
                 self._gap = True
         elif chunk.text:
             self._gap = True
+        if chunk.text:
+            self.spoken = len(self.ids)
+            self.ends_whole = self.spoken == before + 1
 
     def go_on(self) -> None:
         """The next attempt continues by token ids."""
         self._ids_before = len(self.ids)
+
+    def keep(self, count: int) -> int:
+        """Forget the ids after the first `count`, of which nothing was sent. Returns how many that were."""
+        dropped = len(self.ids) - count
+        del self.ids[count:]
+        self.spoken = min(self.spoken, count)
+        return dropped
 
     def begin_anew(self, tokenizer: str) -> None:
         """The next attempt continues by text: its prompt holds what was said, in tokens of its own."""
@@ -64,6 +92,7 @@ class Transcript:
         self.prompt_ids, self.ids = b"", array("I")
         self._text_before = len(self.text)
         self._ids_before, self._gap = 0, False
+        self.spoken, self.ends_whole = 0, True
 
     def has_all_ids(self, completion_tokens: int | None) -> bool:
         """Whether prompt and answer are known token by token. `completion_tokens` is what the engine counted of the

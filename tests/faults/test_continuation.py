@@ -10,7 +10,7 @@ import pytest
 
 from pricing.ledger.rows import House
 from router.demo.bodies import image_url
-from support.broken_streams import ANSWER, PROMPT_IDS, TEXT, Engine, chunk, usage
+from support.broken_streams import ANSWER, HALF, PROMPT_IDS, TEXT, Engine, chunk, frames, usage
 from support.endpoint import ASK, COMPLETIONS, Endpoint, Policy, before_scripts, before_simulated, events, policy
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, frame, text_frame
 
@@ -60,13 +60,29 @@ async def test_cut_after_any_frame_the_client_gets_the_same_answer(tmp_path: Pat
             counted = {**parts[-2]["usage"], "cost": None}
             assert counted == {**usage(len(PROMPT_IDS), len(ANSWER) + 1), "cost": None}
             assert parts.count("[DONE]") == 1
-            assert second.bodies[-1]["prompt"] == PROMPT_IDS + [token for token, _ in ANSWER[: cut - 1]]
+            whole_characters = cut - 1 if cut - 1 != HALF else cut - 2
+            assert second.bodies[-1]["prompt"] == PROMPT_IDS + [token for token, _ in ANSWER[:whole_characters]]
             assert not any(word in str(parts) for word in ("token_ids", "prompt_text", "x_sluice", "error"))
+
+
+@pytest.mark.parametrize("bundle", [2, 3])
+async def test_token_ids_never_end_within_a_character(tmp_path: Path, bundle: int) -> None:
+    """Behind half a character an engine reads out its whole prompt. Where a frame brings several tokens, the pool that
+    goes on is asked what they read; those after the last whole character are generated again, and not counted twice.
+    """
+    first, second = Engine(bundle=bundle), Engine()
+    async with before_scripts(tmp_path, {"mid": first, "other": second}, SAME) as endpoint:
+        for cut in range(2, len(frames(True, PROMPT_IDS, ANSWER, 1000, bundle)) - 2):
+            first.cut = cut
+            parts = events((await endpoint.chat(stream=True, **USAGE)).body)
+            assert (said(parts), finishes(parts), parts[-1]) == (TEXT, ["stop"], "[DONE]")
+            assert parts[-2]["usage"]["completion_tokens"] == len(ANSWER) + 1
+            assert second.bodies[-1]["prompt"][-1] != ANSWER[HALF - 1][0]
 
 
 async def test_the_rest_is_asked_for_as_the_client_asked_for_the_whole(tmp_path: Path) -> None:
     """Sampling goes up unchanged, limits less what was generated, and nothing that only a chat knows."""
-    first, second = Engine(cut=4), Engine()
+    first, second = Engine(cut=3), Engine()
     asked: dict[str, Any] = {
         "max_completion_tokens": 6,
         "min_tokens": 5,
@@ -84,9 +100,9 @@ async def test_the_rest_is_asked_for_as_the_client_asked_for_the_whole(tmp_path:
     kept = {name: asked[name] for name in ("temperature", "seed", "stop_token_ids", "unknown", "user")}
     assert body == {
         **kept,
-        "prompt": [*PROMPT_IDS, 10, 11, 12],
-        "max_tokens": 3,
-        "min_tokens": 2,
+        "prompt": [*PROMPT_IDS, 10, 11],
+        "max_tokens": 4,
+        "min_tokens": 3,
         "model": "Qwen/Qwen3-VL-8B-Instruct-FP8",
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
