@@ -122,6 +122,7 @@ class Broken:
     needs: Requirements
     prompt_tokens: int | None
     completion_tokens: int = 0
+    paid_nusd: int = 0  # what the tenant paid for these streams
     again: int = 0  # tokens without a text that are generated again
     times: int = 0  # how often it went on ...
     by_text: int = 0  # ... of which not exactly

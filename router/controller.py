@@ -257,9 +257,9 @@ class Controller:
             await rest.aclose()
 
     def _cost_so_far(self, chain: Chain) -> int:
-        """What the tenant pays, the attempt that runs included, whose cost is fixed with this."""
+        """What the tenant pays for the attempts that have a part in the answer; fixes the cost of the one that runs."""
         running = 0 if chain.attempt is None else self.attempts.accounting.leave_meter(chain.attempt)
-        return chain.charged_nusd + running
+        return running if chain.broken is None else chain.broken.paid_nusd + running
 
     async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
         """The class holds answers with a schema back until they are known to keep to it."""

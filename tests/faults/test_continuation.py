@@ -348,17 +348,19 @@ async def test_a_stream_that_stalls_goes_on_however_long_its_first_byte_was_allo
     assert first.duration_us > 5_000_000
 
 
-async def test_the_second_prefill_is_charged_and_counted(tmp_path: Path) -> None:
-    """The pool that goes on is paid for prompt and answer so far; the house pays for the one that broke."""
-    async with before_simulated(tmp_path, SAME, awake=("mid", "other")) as endpoint:
+@pytest.mark.parametrize("payer", ["house", "tenant"])
+async def test_the_second_prefill_is_charged_and_counted(tmp_path: Path, payer: str) -> None:
+    """The pool that goes on is paid for prompt and answer so far; who pays for the one that broke says the policy."""
+    files = {**SAME, "failed_attempts": {"unavailable": payer}}
+    async with before_simulated(tmp_path, files, awake=("mid", "other")) as endpoint:
         await endpoint.fail("mid", "crash_mid_stream", after_tokens=6)
         parts = events((await endpoint.chat(stream=True, max_tokens=20, **USAGE)).body)
         first, second = endpoint.rows()
         charged = endpoint.charged_nusd()
     assert second.prompt_tokens == (first.prompt_tokens or 0) + 6
-    assert (first.account, second.account) == (House.FAILED, "acme")
+    assert (first.account, second.account) == (House.FAILED if payer == "house" else "acme", "acme")
     assert parts[-2]["usage"]["cost"] == pytest.approx(charged / 1e9)
-    assert charged == second.amount_nusd > 0
+    assert charged == second.amount_nusd + (0 if payer == "house" else first.amount_nusd)
 
 
 async def test_metrics_count_streams_that_went_on(tmp_path: Path) -> None:
