@@ -54,7 +54,6 @@ _TYING: Final = (
     "prompt_logprobs",
     "echo",
     "suffix",
-    "best_of",
     "use_beam_search",
     "prompt_embeds",
     "functions",

@@ -85,7 +85,7 @@ class Ended:
 
 
 class Reshaped:
-    """The shape of a stream that goes on with a broken one. `complete` once a stop string across the cut ended it."""
+    """The shape of a stream that goes on with a broken one."""
 
     may_be_empty = True
 
@@ -95,7 +95,7 @@ class Reshaped:
         self._transcript = broken.transcript
         self._again = broken.again
         self._join = join
-        self.complete = False
+        self._complete = False  # a stop string across the cut ended the answer
 
     def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
         """One frame as the client gets it; None for one that says nothing to it."""
@@ -106,22 +106,27 @@ class Reshaped:
             return self._usage(leave_meter) if seen.has_usage else None
         chunk = chunk_of(frame.data)
         text, finish, stopped_by = self._joined(chunk, seen)
+        known = len(self._transcript.ids)
         self._transcript.add(chunk, msgspec.json.encode(text)[1:-1])
-        ids = self._new_ids(chunk) if self._voice.wants_ids else []
+        ids = self._new_ids(known) if self._voice.wants_ids else []
         if not text and finish is None and not ids:
             return None
         out = self._voice.chunk(text, finish, stopped_by, ids, seen)
-        return out + self._usage(leave_meter) if self.complete else out
+        return out + self._usage(leave_meter) if self._complete else out
 
-    def _new_ids(self, chunk: Chunk) -> list[int]:
-        """The ids that the client does not have yet."""
-        ids: list[int] = msgspec.json.decode(chunk.token_ids or b"[]")
-        known, self._again = ids[: self._again], self._again - len(ids[: self._again])
-        return ids[len(known) :]
+    def _new_ids(self, known: int) -> list[int]:
+        """The ids that the chunk brought and that the client does not have yet."""
+        ids = self._transcript.ids[known:].tolist()
+        had = min(len(ids), self._again)
+        self._again -= had
+        return ids[had:]
 
     def _usage(self, leave_meter: LeaveMeter) -> bytes:
         attempt = self._attempt
         return self._voice.usage(attempt.prompt_tokens, attempt.completion_tokens, leave_meter())
+
+    def is_complete(self) -> bool:
+        return self._complete
 
     def ended(self) -> None:
         """Nothing to look at in the end."""
@@ -137,7 +142,7 @@ class Reshaped:
             stopped_by = msgspec.Raw(found or b"null")
         if self._join.stopped_by is None:
             return text, finish, stopped_by
-        self.complete = finish is None
+        self._complete = finish is None
         return text, "stop", self._join.stopped_by
 
 

@@ -25,7 +25,6 @@ from router.transcript import Transcript
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
 DONE: Final = b"data: [DONE]\n\n"
 
-_NOTHING_SEEN: Final = FramePeek()
 LeaveMeter = Callable[[], int]
 """Fixes what the request costs, once the engine has nothing left to do for it: nano-dollars."""
 
@@ -33,15 +32,15 @@ LeaveMeter = Callable[[], int]
 class Shape(Protocol):
     """What a stream's frames become on their way down.
 
-    `may_be_empty`: the stream may end by itself without having said anything. `complete`: the answer is whole, and
-    whatever the engine still sends is not wanted.
+    `may_be_empty`: the stream may end by itself without having said anything.
     """
 
     @property
     def may_be_empty(self) -> bool: ...
 
-    @property
-    def complete(self) -> bool: ...
+    def is_complete(self) -> bool:
+        """Whether the answer is whole, so that whatever the engine still sends is not wanted."""
+        ...
 
     def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
         """One frame as the client gets it; None for one it did not ask for."""
@@ -79,7 +78,7 @@ class Relay:
         includes an answer that ends without having said anything.
         """
         async for frame in self._frames:
-            seen = _look(frame)
+            seen = peek(frame.data) if frame.kind is FrameKind.DATA else FramePeek()
             self._started.append((frame, seen))
             if not seen.has_content and seen.finish_reasons == ((0, "stop"),) and not self._shape.may_be_empty:
                 raise AttemptFailed(FailureClass.BAD_OUTPUT, EMPTY)
@@ -89,18 +88,16 @@ class Relay:
     async def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
         """The bytes for the client, see `Outgoing`."""
         shape = self._shape
-        async for frame, seen in self._seen():
+        for frame, seen in self._started:
             if frame.kind is FrameKind.DATA and (out := shape.shape(frame, seen, leave_meter)):
                 yield out
-            if shape.complete:
-                break
+        if not shape.is_complete():
+            async for frame in self._frames:
+                if frame.kind is FrameKind.DATA and (out := shape.shape(frame, peek(frame.data), leave_meter)):
+                    yield out
+                if shape.is_complete():
+                    break
         shape.ended()
-
-    async def _seen(self) -> AsyncIterator[tuple[Frame, FramePeek]]:
-        for started in self._started:
-            yield started
-        async for frame in self._frames:
-            yield frame, _look(frame)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -111,8 +108,6 @@ class AsItCame:
 
     What it says is written into `transcript`, where another pool could go on with it.
     """
-
-    complete = False
 
     def __init__(self, parsed: Parsed, attempt: Attempt, transcript: Transcript | None) -> None:
         self.may_be_empty = parsed.choices > 1
@@ -142,11 +137,11 @@ class AsItCame:
             data = without_fields(data, ("usage",))
         return frame.raw if data is frame.data else b"data: " + data + b"\n\n"
 
+    def is_complete(self) -> bool:
+        """The engine itself says when it is."""
+        return False
+
     def ended(self) -> None:
         """Note how the complete answer kept to the schema that was asked for."""
         if self._text is not None:
             self._attempt.schema_result = self._text.result()
-
-
-def _look(frame: Frame) -> FramePeek:
-    return peek(frame.data) if frame.kind is FrameKind.DATA else _NOTHING_SEEN

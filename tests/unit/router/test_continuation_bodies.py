@@ -136,7 +136,7 @@ def test_what_is_no_token_id_leaves_only_the_text(ids: str) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"stop": 3}, {"min_tokens": "x"}, {"best_of": 2}, {"use_beam_search": True}, {"guided_json": {}}, {"n": 3}],
+    [{"stop": 3}, {"min_tokens": "x"}, {"use_beam_search": True}, {"guided_json": {}}, {"n": 3}],
 )
 def test_what_ties_an_answer_to_its_beginning(fields: dict[str, Any]) -> None:
     """Not one plain text, or limits that no engine reads."""
