@@ -79,8 +79,8 @@ async def test_under_finish_the_answer_is_completed(tmp_path: Path) -> None:
 
 async def test_a_spent_budget_is_refused_with_its_numbers(tmp_path: Path) -> None:
     """The message names the cap, what is needed, what is left and until when; Retry-After is that instant."""
-    async with before_simulated(tmp_path, capped("0.002"), awake=("small",)) as endpoint:
-        for _ in range(20):
+    async with before_simulated(tmp_path, capped("0.001"), awake=("small",)) as endpoint:
+        for _ in range(100):
             reply = await endpoint.chat(**SHORT)
             if reply.status != 200:
                 break

@@ -207,7 +207,7 @@ async def test_a_failure_ends_as_promised(tmp_path: Path, row: Row, another: boo
     cold = row.failure is F.COLD
     scripts = {POOL: dozing.script if cold else failing(row), **({OTHER: good} if another else {})}
     # Timers of seconds ring in a tenth of that.
-    clock = ScaledClock(50 if row.failure is F.TIMEOUT else 1)
+    clock = ScaledClock(20 if row.failure is F.TIMEOUT else 1)
     asleep = (POOL,) if cold else ()
     async with before_scripts(tmp_path, scripts, files(row, another, ending), asleep=asleep, clock=clock) as endpoint:
         dozing.endpoint = endpoint

@@ -35,7 +35,7 @@ KEYS = {"acme": "sk-acme-0123456789", "globex": "sk-globex-0123456789", "ops": "
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
-SPEEDUP = 50.0
+SPEEDUP = 20.0
 
 
 def policy(**sections: Any) -> Policy:

@@ -16,7 +16,7 @@ from pools.spec import Feature, GpuSpec, ModelKind, ModelSpec, PoolSpec
 from pricing.clock import ScaledClock
 from support.values import replace
 
-SPEEDUP = 100.0
+SPEEDUP = 40.0
 RATE_NUSD_PER_H = 1_100_000_000
 GPU = GpuSpec("A10", ("A10G",), 86, 22.0, 600.0, 125.0, None, True, "A10", "a data sheet")
 MODEL = ModelSpec(
