@@ -47,7 +47,8 @@ def frames(chat: bool, prompt: list[int], tokens: list[tuple[int, str]], bound: 
         part = said[begin : begin + bundle]
         text = "".join(text for _, text in part)
         ends = begin + bundle >= len(said)
-        choice: dict[str, Any] = {"index": 0, **({"delta": {"content": text}} if chat else {"text": text}), "logprobs": None}
+        words = {"delta": {"content": text}} if chat else {"text": text}
+        choice: dict[str, Any] = {"index": 0, **words, "logprobs": None}
         choice |= {"finish_reason": finish if ends else None, "token_ids": [token for token, _ in part]}
         if not chat:
             choice |= {"prompt_token_ids": prompt if begin == 0 else None}

@@ -34,8 +34,9 @@ class Play:
 
 FINISH: Final = text_frame("", "stop")
 DEEP: Final = b"[" * 1_200 + b"]" * 1_200  # deeper than decoders go
-ODD_NUMBERS: Final[tuple[Any, ...]] = (0, -5, 10**9, 2**31, 2**63, 10**30, 1.5, "7", None, True, [], {})
-ODD_VALUES: Final[tuple[Any, ...]] = (None, "", "x", 0, -1, 1.5, True, [], {}, [[]], [None], {"index": -1}, "\ud800", "\x00")
+Odd = tuple[Any, ...]
+ODD_NUMBERS: Final[Odd] = (0, -5, 10**9, 2**31, 2**63, 10**30, 1.5, "7", None, True, [], {})
+ODD_VALUES: Final[Odd] = (None, "", "x", 0, -1, 1.5, True, [], {}, [[]], [None], {"index": -1}, "\ud800", "\x00")
 
 
 def _usage_frames() -> st.SearchStrategy[bytes]:
