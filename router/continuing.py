@@ -26,7 +26,7 @@ from router.streaming import Outgoing, Relay
 
 HALF_A_CHARACTER_AT_MOST: Final = 8  # tokens; four bytes are the longest in UTF-8, the rest is for bytes that are none
 REPLACEMENT: Final = "\ufffd"  # how half a character reads
-TEXT_WITHIN_S: Final = 2.0  # an engine that does not say by then what its token ids read is not asked to go on by them
+TEXT_WITHIN_S: Final = 5.0  # an engine that does not say by then what its token ids read is not asked to go on by them
 
 
 @dataclass(frozen=True, slots=True)
