@@ -20,7 +20,7 @@ from support.real_vllm import SERVED, RealVllm
 
 # Words outside of source code: the tiny tokenizer makes a token of about every byte of these, where an endpoint that
 # has seen no answer yet expects one in four.
-DENSE = "水门控制水流" * 40  # 720 bytes, 720 tokens
+DENSE = "水门控制水流" * 70  # 1,260 bytes, 1,260 tokens
 ENGLISH = "the gate lets the water of the upper river into the mill "
 
 
@@ -67,30 +67,20 @@ async def test_an_overflow_that_only_the_engine_sees_goes_to_the_longer_pool_and
     assert (later.headers["x-sluice-pool"], later.headers["x-sluice-attempts"]) == ("long", "1")
 
 
-async def test_what_the_estimate_finds_too_long_is_not_sent_to_the_shorter_pool(
-    tmp_path: Path, short: RealVllm, long: RealVllm
-) -> None:
-    """Far beyond the shorter pool's context the longer one is the first to be tried."""
-    async with before_vllm(tmp_path, {"short": short, "long": long}) as endpoint:
-        reply = await endpoint.chat(**asked(ENGLISH * 60))
-        [decision] = await decisions(endpoint, reply)
-    assert (reply.headers["x-sluice-pool"], reply.headers["x-sluice-attempts"]) == ("long", "1")
-    assert [(one["pool"], one["reason"]) for one in decision["rejected"]] == [("short", "context")]
-
-
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
 async def test_near_a_limit_the_engine_counts(tmp_path: Path, short: RealVllm, long: RealVllm, path: str) -> None:
     """Where the estimate's range lies across a pool's context, the decision has the engine's own count, and its answer
     then counts the same.
     """
-    text = ENGLISH * 30  # 1,710 bytes: 428 tokens, give or take a half
+    text = ENGLISH * 55  # 3,135 bytes: 784 tokens, give or take a half
     given = asked(text) if path == CHAT else {"prompt": text, "max_tokens": 8}
     async with before_vllm(tmp_path, {"short": short, "long": long}) as endpoint:
         reply = await endpoint.ask("POST", path, json={"model": "chat", **given})
         [decision] = await decisions(endpoint, reply)
     assert reply.status == 200
-    assert decision["prompt_tokens"] == reply.json["usage"]["prompt_tokens"] > 512
-    assert reply.headers["x-sluice-pool"] == "long"
+    assert decision["prompt_tokens"] == reply.json["usage"]["prompt_tokens"] > short.max_model_len
+    assert [(one["pool"], one["reason"]) for one in decision["rejected"]] == [("short", "context")]
+    assert (reply.headers["x-sluice-pool"], reply.headers["x-sluice-attempts"]) == ("long", "1")
 
 
 async def test_room_for_the_answer_counts_although_the_engine_would_cut_it(
@@ -100,22 +90,25 @@ async def test_room_for_the_answer_counts_although_the_engine_would_cut_it(
     is chosen instead.
     """
     async with before_vllm(tmp_path, {"short": short, "long": long}) as endpoint:
-        reply = await endpoint.chat(**asked("hello", max_tokens=505, ignore_eos=True))
+        reply = await endpoint.chat(**asked("hello", max_tokens=1018, ignore_eos=True))
     assert reply.headers["x-sluice-pool"] == "long"
-    assert reply.json["usage"]["completion_tokens"] == 505
+    assert reply.json["usage"]["completion_tokens"] == 1018
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_prompt_that_fits_nowhere_is_told_so(
-    tmp_path: Path, short: RealVllm, long: RealVllm, streamed: bool
+    tmp_path: Path, long: RealVllm, narrow: RealVllm, streamed: bool
 ) -> None:
-    """Seen by the estimate or only by the last engine, the client's error is `context_length_exceeded`."""
-    async with before_vllm(tmp_path, {"short": short, "long": long}) as endpoint, endpoint.client() as client:
-        for text in (ENGLISH * 400, DENSE * 4):
+    """Seen by the estimate or only by the engine, the client's error is `context_length_exceeded`; a pool with no more
+    context is not asked after the engine's 400.
+    """
+    async with before_vllm(tmp_path, {"long": long, "narrow": narrow}) as endpoint, endpoint.client() as client:
+        for text, tried in ((ENGLISH * 400, 0), (DENSE * 4, 1)):
             body = asked(text)
             with pytest.raises(openai.BadRequestError) as refused:
                 await client.chat.completions.create(model="chat", stream=streamed, **body)
             assert refused.value.code == "context_length_exceeded"
+            assert refused.value.response.headers["x-sluice-attempts"] == str(tried)
 
 
 # -- overload ----------------------------------------------------------------------------------------------------------
@@ -123,14 +116,16 @@ async def test_a_prompt_that_fits_nowhere_is_told_so(
 
 @contextlib.asynccontextmanager
 async def occupied(engine: RealVllm) -> AsyncIterator[None]:
-    """All places of a server are taken while the block runs: its engine stands still in the midst of eight answers."""
-    body = {"model": SERVED, "prompt": "x", "n": 8, "max_tokens": 2000, "ignore_eos": True, "stream": True}
-    async with aiohttp.ClientSession() as session, session.post(f"{engine.url}{COMPLETIONS}", json=body) as response:
-        await response.content.readuntil(b"\n\n")
-        engine.freeze()
-        yield
-        engine.thaw()
-    await engine.until_idle()
+    """A server's queue is full while the block runs: eight answers wait for an engine that stands still."""
+    body = {"model": SERVED, "prompt": "x", "n": 8, "max_tokens": 200, "ignore_eos": True, "stream": True}
+    engine.freeze()
+    async with aiohttp.ClientSession() as session, session.post(f"{engine.url}{COMPLETIONS}", json=body):
+        await engine.until_server_has(1)
+        try:
+            yield
+        finally:
+            engine.thaw()
+    await engine.until_engine_has(0)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -172,7 +167,7 @@ FLAG = {
     "additionalProperties": False,
 }
 # More tokens than the shorter pool's context has, fewer than the longer one's.
-MANY_FLAGS = {"type": "array", "items": {"type": "boolean"}, "minItems": 300, "maxItems": 300}
+MANY_FLAGS = {"type": "array", "items": {"type": "boolean"}, "minItems": 450, "maxItems": 450}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -214,7 +209,7 @@ async def test_an_object_cut_off_by_the_pool_s_context_goes_to_a_higher_tier(
         reply = await endpoint.chat(**body)
         moved = await attempts(endpoint)
     assert moved == [("short", "bad_output", "acme"), ("long", "answered", "acme")]
-    assert len(json.loads(reply.json["choices"][0]["message"]["content"])) == 300
+    assert len(json.loads(reply.json["choices"][0]["message"]["content"])) == 450
 
 
 async def test_a_schema_that_the_engine_cannot_read_is_the_client_s_error(
@@ -244,9 +239,9 @@ async def test_the_engine_stops_when_the_client_has_gone(tmp_path: Path, long: R
             await response.content.readuntil(b"\n\n")
             response.close()
         else:
-            await long.until_busy()
+            await long.until_server_has(1)
             asking.cancel()
-        await long.until_idle(ABORTED_WITHIN_S)
+        await long.until_engine_has(0, ABORTED_WITHIN_S)
         request = await endpoint.request()
         [row] = endpoint.rows()
     assert (request.outcome, row.outcome, row.account) == ("client_gone", "client_gone", "acme")
