@@ -6,6 +6,7 @@
     │   ├── UnknownPrice            no price for a GPU on a date; names the file to edit
     │   ├── UnknownGpu              a name that is no GPU we know, or one that fits several
     │   ├── BudgetExceeded          a cap has no room; carries the cap, what is needed, what is left
+    │   ├── RateLimited             a rate limit has no room; carries which, and when to come back
     │   ├── StoreUnavailable        the budget store cannot be reached
     │   └── HoldEnded               a hold was extended or settled after it had ended
     ├── pools.failures.AttemptFailed
@@ -72,6 +73,21 @@ class BudgetExceeded(PricingError):
 
     def __init__(self, shortfall: Shortfall, message: str) -> None:
         self.shortfall = shortfall
+        super().__init__(message)
+
+
+class RateLimited(PricingError):
+    """A request was refused by a rate limit. Nothing was reserved or counted (all or nothing).
+
+    `scope` is whose limit (`tenant:acme`), `dimension` one of `requests`, `tokens`, `in_flight`; `limit` is per minute,
+    or at once. `retry_after_s` is when it would fit, None where nobody can tell (`in_flight`) or it never will.
+    """
+
+    def __init__(self, scope: str, dimension: str, limit: int, retry_after_s: float | None, message: str) -> None:
+        self.scope = scope
+        self.dimension = dimension
+        self.limit = limit
+        self.retry_after_s = retry_after_s
         super().__init__(message)
 
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum, StrEnum
 from typing import Final
@@ -87,11 +88,21 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What a tenant or key may ask for. None: no limit. `in_flight` counts open holds."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CapTable:
-    """All caps in force and the time zone of calendar windows."""
+    """All caps and rate limits in force, and the time zone of calendar windows."""
 
     caps: tuple[Cap, ...]
     timezone: ZoneInfo
+    limits: Mapping[Scope, RateLimits] = field(default_factory=dict)
 
 
 def parse_window(text: str) -> Window:

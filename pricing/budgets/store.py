@@ -20,12 +20,24 @@ from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 
+class MeterEntry(msgspec.Struct, frozen=True):
+    """Whose clock a hold's attempt runs on: `weight` is its part of what is shared, `kv_tokens` what it is predicted to
+    take of the pool's KV cache.
+    """
+
+    pool: str
+    weight: int = 1
+    kv_tokens: int = 0
+
+
 class OpenHold(msgspec.Struct, frozen=True):
     """What a caller asks: set `amount_nusd` aside in all `scopes` at once.
 
     `hold_id` is made by the caller (request:attempt); opening the same id twice returns the same hold. `lease_s` is how
     long the hold lives without being extended. `anchor_us` is the wall time of the request's first hold: all of
-    a request belongs to the windows of that instant; None for the first.
+    a request belongs to the windows of that instant; None for the first, which alone counts against rate limits, with
+    `tokens` (prompt and expected output). With `meter`, a hold that is granted has entered that pool's meter, as a
+    member named like the hold, and leaves it when it ends.
     """
 
     hold_id: str
@@ -35,6 +47,27 @@ class OpenHold(msgspec.Struct, frozen=True):
     lease_s: float
     anchor_us: int | None = None
     on_expiry: LedgerRow | None = None  # row written, with the hold's amount, if nobody ends it
+    tokens: int = 0
+    meter: MeterEntry | None = None
+
+
+class RateStanding(msgspec.Struct, frozen=True):
+    """A rate limit as it stands: `remaining` of `limit` in this minute, all of it back in `resets_s`."""
+
+    limit: int
+    remaining: int
+    resets_s: float
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What is left to a request's scopes after a step: of the tightest cap, and of the tightest limit of each rate.
+
+    None where nothing limits.
+    """
+
+    left_nusd: int | None = None
+    requests: RateStanding | None = None
+    tokens: RateStanding | None = None
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -42,6 +75,7 @@ class Hold(msgspec.Struct, frozen=True):
     amount_nusd: int
     anchor_us: int
     good_for_s: float
+    standing: Standing = Standing()
 
 
 class Extended(msgspec.Struct, frozen=True):
@@ -58,7 +92,8 @@ class Settlement(msgspec.Struct, frozen=True):
 
     `amount_nusd` is what the hold's scopes have spent. It may exceed the hold only under `finish`
     (`may_exceed_hold`); otherwise a larger amount is a ValueError of the caller. `rows` hold the same money,
-    account by account; `request` is the summary once the request is over.
+    account by account; `request` is the summary once the request is over. `more_tokens` corrects what the request's
+    first hold counted against token rates: what `usage` says, less what was counted; negative gives back.
     """
 
     hold_id: str
@@ -66,6 +101,7 @@ class Settlement(msgspec.Struct, frozen=True):
     rows: tuple[LedgerRow, ...]
     request: RequestRow | None = None
     may_exceed_hold: bool = False
+    more_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
