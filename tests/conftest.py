@@ -7,10 +7,13 @@ has `CI=true`, repeats the same examples every time, so that a red run is red fo
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from support.real_redis import NO_PROGRAM, RedisServer, find_redis, running_redis
 
 # A slow, shared machine must not fail a property: time is no part of any claim.
 _SLOW_IS_FINE = [HealthCheck.too_slow]
@@ -23,3 +26,18 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis that the tests of one worker share: each takes a namespace of its own, none stops the server."""
+    if find_redis() is None:
+        pytest.skip(NO_PROGRAM)
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """The shared server's address, as SLUICE_REDIS_URL has it."""
+    return redis_server.url
