@@ -1,0 +1,62 @@
+"""The meters of all pools of a store, wherever they are kept: in this process, or shared by replicas.
+
+Attempts enter a meter with their hold (`pricing.budgets.store.OpenHold.meter`) and leave it by `leave`, which fixes
+what they cost; a hold that ends takes along a member that has not left. Instants are wall time in microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from pricing.ledger.rows import LedgerRow
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A running attempt's meter: nano-dollars so far, and what it pays per hour just now, rounded up."""
+
+    accrued_nusd: int
+    share_nusd_per_h: int
+
+
+class PoolLoad(msgspec.Struct, frozen=True):
+    """What runs in a pool over all replicas: attempts, and the KV tokens that they are predicted to take."""
+
+    running: int
+    kv_tokens: int
+
+
+class Meters(Protocol):
+    """Every step may raise StoreUnavailable where the meters are kept elsewhere."""
+
+    def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
+        """A pool's price and requests per container from an instant on; a pool that is new begins there."""
+        ...
+
+    def set_containers(self, pool: str, at_us: int, ready: int, booting: int) -> None: ...
+
+    def missed(self, pool: str, phase: Literal["boot", "ready"], duration_us: int) -> None:
+        """Container time that was learnt of only now, see `pricing.meter.PoolMeter.missed`."""
+        ...
+
+    async def leave(self, pool: str, member: str) -> int:
+        """An attempt's work is done: its charge, nano-dollars. Asked again, it gives the same answer."""
+        ...
+
+    async def read(self, members: Sequence[tuple[str, str]]) -> Mapping[str, Reading]:
+        """(pool, member) pairs to readings by member; those that no longer run are left out."""
+        ...
+
+    def load(self, pool: str) -> PoolLoad:
+        """From memory, as last heard; never waits."""
+        ...
+
+    async def post_house(self, labels: Mapping[str, LedgerRow]) -> None:
+        """Write what boots and idle containers have cost since the last time, each amount once.
+
+        `labels` is, per pool, a row with what rows of the house say of it; kind, account, amounts, time and id are
+        filled in.
+        """
+        ...
