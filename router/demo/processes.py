@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -38,8 +38,13 @@ class Child:
         self._reader = asyncio.create_task(self._read(), name=f"output of {verb}")
 
     @classmethod
-    async def start(cls, verb: str, arguments: Sequence[str], folder: Path) -> Self:
-        """Start it, and return once it listens. Raises DemoFailed."""
+    async def start(
+        cls, verb: str, arguments: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None
+    ) -> Self:
+        """Start it, and return once it listens. `environ` is added to this process's, less what is Sluice's there.
+
+        Raises DemoFailed.
+        """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
@@ -49,7 +54,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")},
+            env={**_environ_of_others(), **(environ or {})},
             start_new_session=True,  # Ctrl-C is for the demo, which then stops its children in order
         )
         child = cls(verb, process, folder / f"{verb}.log")
@@ -103,3 +108,7 @@ class Child:
     def failed(self, what: str) -> DemoFailed:
         said = "".join(f"\n  {line}" for line in self._last)
         return DemoFailed(f"`sluice {self.verb}` {what}" + (f"; the last it said:{said}" if said else ""))
+
+
+def _environ_of_others() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}

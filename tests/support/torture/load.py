@@ -1,0 +1,72 @@
+"""The clients of a torture run: they ask any replica that is up, note what they were told, and never ask twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from support.torture.scene import Size, Tenant
+
+
+@dataclass
+class Load:
+    """`urls` holds the replicas that can be asked just now; whoever kills one takes it out."""
+
+    size: Size
+    cast: Sequence[Tenant]
+    seed: int
+    urls: dict[int, str]
+    told_nusd: dict[str, tuple[str, int]] = field(default_factory=dict)  # request id -> tenant, charge
+    outcomes: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+
+    async def run(self) -> None:
+        """Send `size.requests`, `size.clients` at a time."""
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+            await asyncio.gather(*(self._client(number, session) for number in range(self.size.clients)))
+
+    async def _client(self, number: int, session: aiohttp.ClientSession) -> None:
+        draw = random.Random(f"{self.seed}:{number}")
+        shares = [one.share for one in self.cast]
+        while self.sent < self.size.requests:
+            if not self.urls:
+                await asyncio.sleep(0.05)
+                continue
+            self.sent += 1
+            [tenant] = draw.choices(self.cast, shares)
+            replica = draw.choice(sorted(self.urls))
+            try:
+                self.outcomes[await self._ask(session, draw, tenant, self.urls[replica])] += 1
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                self.outcomes[f"lost: {type(error).__name__}"] += 1
+
+    async def _ask(self, session: aiohttp.ClientSession, draw: random.Random, tenant: Tenant, url: str) -> str:
+        """One request; what became of it, in a word or two."""
+        tokens = draw.randint(2, 40)
+        stream = draw.random() < 0.5
+        body = {
+            "model": "chat",
+            "messages": [{"role": "user", "content": "x" * draw.randint(1, 400)}],
+            "max_tokens": tokens,
+            "sim_output_tokens": tokens,
+            **({"stream": True, "stream_options": {"include_usage": True}} if stream else {}),
+        }
+        headers = {"Authorization": f"Bearer {tenant.key}"}
+        async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as reply:
+            if reply.status == 200 and draw.random() < 0.05:
+                return "left"  # in the middle of the answer
+            text = await reply.read()
+        if reply.status != 200:
+            return str(json.loads(text)["error"]["code"])
+        if stream and not text.endswith(b"data: [DONE]\n\n"):
+            return str(json.loads(text.split(b"data: ")[-1])["error"]["code"])
+        usage = json.loads(text.split(b"data: ")[-2] if stream else text)["usage"]
+        self.told_nusd[reply.headers["x-sluice-request-id"]] = (tenant.name, round(usage["cost"] * 10**9))
+        return "answered"
