@@ -24,7 +24,7 @@ _rows_json: Final = msgspec.json.Decoder(list[LedgerRow])
 _row_json: Final = msgspec.json.Decoder(LedgerRow)
 _request_json: Final = msgspec.json.Decoder(RequestRow)
 _encoder: Final = msgspec.json.Encoder()
-_Value = TypeVar("_Value", LedgerRow, RequestRow)
+_Value = TypeVar("_Value", bound=LedgerRow | RequestRow)
 
 
 class BadEntry(ValueError):
