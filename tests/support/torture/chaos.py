@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,14 +48,14 @@ class Replica:
 
 @dataclass
 class Chaos:
-    """`urls` is what clients may ask; `progress` how much of the run is over, from 0 to 1."""
+    """`urls` is what clients may ask; `until` waits for a share of the run, from 0 to 1, to be over."""
 
     size: Size
     seed: int
     replicas: list[Replica]
     server: RedisServer
     urls: dict[int, str]
-    progress: Callable[[], float]
+    until: Callable[[float], Awaitable[None]]
     done: Counter[str] = field(default_factory=Counter)
     _one_outage: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -66,8 +66,7 @@ class Chaos:
         moments = sorted((draw.uniform(0.05, 0.9), kind) for kind in kinds)
         async with asyncio.TaskGroup() as group:
             for moment, kind in moments:
-                while self.progress() < moment:
-                    await asyncio.sleep(0.01)
+                await self.until(moment)
                 group.create_task(getattr(self, kind)(random.Random(f"{self.seed}:{moment}")))
 
     async def kill(self, draw: random.Random) -> None:

@@ -25,6 +25,13 @@ class Load:
     told_nusd: dict[str, tuple[str, int]] = field(default_factory=dict)  # request id -> tenant, charge
     outcomes: Counter[str] = field(default_factory=Counter)
     sent: int = 0
+    _moments: list[tuple[int, asyncio.Event]] = field(default_factory=list)
+
+    async def until(self, share: float) -> None:
+        """Wait until that share of all requests was sent."""
+        event = asyncio.Event()
+        self._moments.append((int(share * self.size.requests), event))
+        await event.wait()
 
     async def run(self) -> None:
         """Send `size.requests`, `size.clients` at a time."""
@@ -39,13 +46,19 @@ class Load:
             if not self.urls:
                 await asyncio.sleep(0.05)
                 continue
-            self.sent += 1
+            self._count()
             [tenant] = draw.choices(self.cast, shares)
             replica = draw.choice(sorted(self.urls))
             try:
                 self.outcomes[await self._ask(session, draw, tenant, self.urls[replica])] += 1
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 self.outcomes[f"lost: {type(error).__name__}"] += 1
+
+    def _count(self) -> None:
+        self.sent += 1
+        for count, event in self._moments:
+            if count <= self.sent:
+                event.set()
 
     async def _ask(self, session: aiohttp.ClientSession, draw: random.Random, tenant: Tenant, url: str) -> str:
         """One request; what became of it, in a word or two."""

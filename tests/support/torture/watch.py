@@ -1,4 +1,4 @@
-"""Somebody who trusts nobody: reads the store's own keys while the run goes on, with another client than the product's."""
+"""Somebody who trusts nobody: reads the store's own keys all the while, with a client that is not the product's."""
 
 from __future__ import annotations
 
