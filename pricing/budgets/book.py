@@ -114,7 +114,8 @@ class BudgetBook:
             on_expiry=wish.on_expiry,
             accounts=tuple(self.account(scope) for scope in dict.fromkeys(wish.scopes)),
         )
-        self._check(held, wish.amount_nusd, wall_us)
+        if not wish.granted:
+            self._check(held, wish.amount_nusd, wall_us)
         self._grow(held, wish.amount_nusd)
         self._holds[wish.hold_id] = held
         return held

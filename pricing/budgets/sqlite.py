@@ -99,6 +99,9 @@ class SqliteStore:
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
         return self._book.refusal(scopes, amount_nusd, self._clock.wall_us())
 
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        """The book is in this process: nothing is ever out of date."""
+
     async def statuses(self) -> list[CapStatus]:
         return self._book.statuses(self._clock.wall_us())
 
@@ -182,6 +185,9 @@ class SqliteStore:
 
     async def record(self, request: RequestRow) -> None:
         await self._commit(Change(requests=[request]))
+
+    async def check(self) -> None:
+        await self._commit(Change(probe=True))
 
     async def aclose(self) -> None:
         """Write what is on its way, close the file and let go of it."""

@@ -38,6 +38,9 @@ class OpenHold(msgspec.Struct, frozen=True):
     a request belongs to the windows of that instant; None for the first, which alone counts against rate limits, with
     `tokens` (prompt and expected output). With `meter`, a hold that is granted has entered that pool's meter, as a
     member named like the hold, and leaves it when it ends.
+
+    `without_store`: where the store cannot be reached, a replica may grant the hold out of its allowance
+    (`pricing.budgets.outage`). `granted`: that has happened; no cap and no limit is asked any more.
     """
 
     hold_id: str
@@ -49,6 +52,8 @@ class OpenHold(msgspec.Struct, frozen=True):
     on_expiry: LedgerRow | None = None  # row written, with the hold's amount, if nobody ends it
     tokens: int = 0
     meter: MeterEntry | None = None
+    without_store: bool = False
+    granted: bool = False
 
 
 class RateStanding(msgspec.Struct, frozen=True):
@@ -71,20 +76,27 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
+    """Money set aside. `without_store`: by the replica itself, out of its allowance."""
+
     hold_id: str
     amount_nusd: int
     anchor_us: int
     good_for_s: float
     standing: Standing = Standing()
+    without_store: bool = False
 
 
 class Extended(msgspec.Struct, frozen=True):
-    """The answer to one extension: the hold's amount now, and whether the wish was granted in full."""
+    """The answer to one extension: the hold's amount now, and whether the wish was granted in full.
+
+    `store_down`: it was not, because the store could not be asked.
+    """
 
     hold_id: str
     amount_nusd: int
     granted: bool
     good_for_s: float
+    store_down: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -143,6 +155,10 @@ class BudgetStore(Protocol):
         """What opening such a hold now would raise, from memory; None where there is room."""
         ...
 
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        """Bring what `room` and `refusal` say of these scopes up to date. Raises StoreUnavailable."""
+        ...
+
     async def open(self, wish: OpenHold) -> Hold:
         """Set money aside; durable when it returns. Raises BudgetExceeded, StoreUnavailable."""
         ...
@@ -177,6 +193,10 @@ class BudgetStore(Protocol):
 
     async def statuses(self) -> list[CapStatus]:
         """Every cap in force."""
+        ...
+
+    async def check(self) -> None:
+        """Write something that changes nothing: whether steps can be taken now. Raises StoreUnavailable."""
         ...
 
     async def aclose(self) -> None: ...
