@@ -94,10 +94,10 @@ async def _quiet(server: RedisServer) -> None:
     await asyncio.sleep(LEASE_S)
     async with client, asyncio.timeout(QUIET_WITHIN_S):
         while await client.zcard(f"{PREFIX}leases") or await client.xlen(f"{PREFIX}rows"):
-            await asyncio.sleep(0.1)
+            pass
 
 
 async def _totals(server: RedisServer) -> Mapping[str, int]:
-    async with redis.asyncio.Redis.from_url(server.url) as client:
+    async with redis.asyncio.Redis.from_url(server.url, decode_responses=True) as client:
         found = await client.hgetall(f"{PREFIX}totals")
-    return {scope.decode(): int(nusd) for scope, nusd in found.items()}
+    return {str(scope): int(nusd) for scope, nusd in found.items()}
