@@ -39,6 +39,9 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
         schema_asked=chain.parsed.json_schema is not None,
         continued=0 if chain.broken is None else chain.broken.times,
         continued_by_text=0 if chain.broken is None else chain.broken.by_text,
+        max_tokens=chain.parsed.max_tokens,
+        sequences=chain.requirements.sequences,
+        features=tuple(sorted(chain.parsed.features)) if chain.parsed.features else (),
     )
 
 

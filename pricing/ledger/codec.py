@@ -24,6 +24,7 @@ _SCHEMA_RESULT: Final = ROW_COLUMNS.index("schema_result")
 _STREAM: Final = REQUEST_COLUMNS.index("stream")
 _REQUEST_TAGS: Final = REQUEST_COLUMNS.index("tags")
 _SCHEMA_ASKED: Final = REQUEST_COLUMNS.index("schema_asked")
+_FEATURES: Final = REQUEST_COLUMNS.index("features")
 _row_json = msgspec.json.Decoder(LedgerRow)
 
 
@@ -49,6 +50,7 @@ def request_values(request: RequestRow) -> list[Any]:
     """One value per column of `requests`, in the order of REQUEST_COLUMNS."""
     values = [_text(value) if isinstance(value, str) else value for value in _request_fields(request)]
     values[_REQUEST_TAGS] = tags_text(request.tags)
+    values[_FEATURES] = tags_text(request.features)
     return values
 
 
@@ -58,6 +60,7 @@ def request_from(values: Sequence[Any]) -> RequestRow:
     fields[_STREAM] = bool(fields[_STREAM])
     fields[_REQUEST_TAGS] = tags_from(fields[_REQUEST_TAGS])
     fields[_SCHEMA_ASKED] = bool(fields[_SCHEMA_ASKED])
+    fields[_FEATURES] = tags_from(fields[_FEATURES])
     return RequestRow(*fields)
 
 
@@ -68,7 +71,7 @@ def _text(value: str) -> str:
 
 
 def tags_text(tags: tuple[str, ...]) -> str:
-    """Tags as a JSON array; the empty one is written without an encoder, since most rows have none."""
+    """Tags or features as a JSON array; the empty one is written without an encoder, since most rows have none."""
     return msgspec.json.encode(tags).decode() if tags else "[]"
 
 

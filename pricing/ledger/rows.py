@@ -105,3 +105,6 @@ class RequestRow(msgspec.Struct, frozen=True):
     schema_asked: bool = False  # the request came with a JSON schema; attempt rows say how it was kept
     continued: int = 0  # how often its stream broke and went on at another pool ...
     continued_by_text: int = 0  # ... of which from its text, which is not exact
+    max_tokens: int | None = None  # the bound that the client asked for, of each sequence; None: it asked for none
+    sequences: int = 1  # answers asked for: `n` to each prompt; `completion_tokens` is that of all together
+    features: tuple[str, ...] = ()  # vision, tools, json_schema, logprobs: what was asked for, in alphabetical order

@@ -77,6 +77,9 @@ requests = Table(
     Column("schema_asked", Boolean, nullable=False, server_default=false()),
     Column("continued", Integer, nullable=False, server_default="0"),
     Column("continued_by_text", Integer, nullable=False, server_default="0"),
+    Column("max_tokens", Big),
+    Column("sequences", Integer, nullable=False, server_default="1"),
+    Column("features", Text, nullable=False, server_default="[]"),
 )
 
 holds = Table(

@@ -11,7 +11,7 @@ from typing import Final
 
 from pricing.errors import StoreUnavailable
 
-HEAD: Final = "0003"  # the newest script in migrations/versions
+HEAD: Final = "0004"  # the newest script in migrations/versions
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 

@@ -80,13 +80,13 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
-    """A file from before schemas and continued streams were counted keeps its rows; of those nothing is known."""
+    """A file from before schemas, continued streams and what was asked were noted keeps its rows, without them."""
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     rows, requests = recent_rows(path, 100), recent_requests(path, 100)
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE ledger_rows DROP COLUMN schema_result")
-        for column in ("schema_asked", "continued", "continued_by_text"):
+        for column in ("schema_asked", "continued", "continued_by_text", "max_tokens", "sequences", "features"):
             connection.execute(f"ALTER TABLE requests DROP COLUMN {column}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     ensure_current(path)
@@ -123,6 +123,7 @@ def test_rows_survive_their_columns_and_their_json() -> None:
     assert row_from(values) == written
     assert row_from_json(row_to_json(written)) == written
     summary = request("r", tags=("x",), stream=True, error_code="budget_exceeded", pool=None, schema_asked=True)
+    summary = replace(summary, max_tokens=512, sequences=2, features=("json_schema", "tools"))
     assert request_from(request_values(summary)) == summary
 
 
