@@ -101,7 +101,7 @@ def _entries(section: Any) -> Iterable[tuple[Any, Any]]:
 
 CATALOGUE: Final = ("gpus", "models", "pools")
 SINGLE: Final = ("price_book", "timezone", "platform")
-MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "failed_attempts")
+MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "failed_attempts", "store")
 
 
 def policy_files(paths: Sequence[Path]) -> list[Path]:

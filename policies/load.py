@@ -15,6 +15,7 @@ from policies.compile_access import compile_caps, compile_tenants, known_tags
 from policies.compile_classes import compile_aliases, compile_classes, contradictions, defaults_of, listed_pools
 from policies.compile_endpoints import Environment, compile_drained, compile_endpoints, compile_platform
 from policies.compile_pools import Books, choose_books, compile_pools, rate_changes
+from policies.compile_store import compile_store
 from policies.fallback import default_payers
 from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
 from policies.policy import ApiKey, Payer, Policy, Tenant
@@ -62,6 +63,7 @@ def load_policy(
     endpoints = compile_endpoints(files, catalog.pools, environment, problems)
     platform_url = compile_platform(files, environment, problems)
     drained = compile_drained(files, catalog.pools, problems)
+    store = compile_store(files, limits, problems)
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))
     used = _files(files, books)
@@ -83,6 +85,7 @@ def load_policy(
         drained=drained,
         platform_url=platform_url,
         reload_poll_s=reload_poll_s,
+        store=store,
         files=tuple(str(path) for path in used),
     )
 

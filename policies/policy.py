@@ -30,6 +30,19 @@ class OnExhausted(StrEnum):
     FINISH = "finish"
 
 
+class OnStoreDown(StrEnum):
+    REJECT = "reject"
+    ALLOW = "allow"
+
+
+class Durability(StrEnum):
+    """What the shared store must have kept of a step it has answered: Redis's `appendfsync`, `none` for no file."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    NONE = "none"
+
+
 class Payer(StrEnum):
     TENANT = "tenant"
     HOUSE = "house"
@@ -57,7 +70,7 @@ class Limits:
     breaker: BreakerSettings = BreakerSettings()
     shape_cooldown_s: float = 300.0
     on_exhausted: OnExhausted = OnExhausted.CUT
-    on_store_down: str = "reject"
+    on_store_down: OnStoreDown = OnStoreDown.REJECT
     hold_tick_s: float = 1.0
     hold_lease_s: float = 30.0
     output_bound_default: int = 1024
@@ -135,6 +148,14 @@ class RateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class StorePolicy:
+    """What the files say of the budget store. `allowance_nusd` is what a replica may grant in one outage."""
+
+    allowance_nusd: int = 0
+    durability: Durability = Durability.EVERYSEC
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the files say. `version` is the hash over all of them, short enough for a header."""
 
@@ -155,4 +176,5 @@ class Policy:
     drained: frozenset[str] = frozenset()
     platform_url: str | None = None  # control plane that lists containers and wakes pools
     reload_poll_s: float = 2.0
+    store: StorePolicy = StorePolicy()
     files: tuple[str, ...] = ()

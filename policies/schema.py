@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from policies.policy import Objective, OnExhausted, Payer
+from policies.policy import Durability, Objective, OnExhausted, OnStoreDown, Payer
 from policies.requirements import Tier
 from pools.failures import FailureClass
 from pricing.budgets.caps import parse_permille, parse_scope, parse_window
@@ -63,6 +63,14 @@ def _amount(value: object) -> object:
     if value == "unlimited":
         raise ValueError("a raise has an amount; for no limit at all, write amount_usd: unlimited on the cap")
     return _usd(value)
+
+
+def _allowance(value: object) -> object:
+    """A dollar amount above 0: what lets nothing through has a word of its own."""
+    amount = "unlimited" if value == "unlimited" else _usd(value)
+    if not isinstance(amount, Decimal) or amount <= 0:
+        raise ValueError("an allowance is an amount of dollars above 0; to let nothing through, on_store_down: reject")
+    return amount
 
 
 def _permille(value: Any) -> int | None:
@@ -136,7 +144,9 @@ class LimitKeys(Shape):
     on_exhausted: OnExhausted | None = Field(
         default=None, description="an answer that outgrows its budget; default cut"
     )
-    on_store_down: Literal["reject"] | None = Field(default=None, description="default reject, the only way so far")
+    on_store_down: OnStoreDown | None = Field(
+        default=None, description="requests while the budget store is down; allow needs store: allowance_usd"
+    )
     hold_tick_s: Seconds | None = Field(default=None, description="how often holds are extended; default 1")
     hold_lease_s: Seconds | None = Field(default=None, description="life of a hold that nobody extends; default 30")
     output_bound_default: int | None = Field(default=None, ge=1, description="tokens, without max_tokens; default 1024")
@@ -256,6 +266,17 @@ class PlatformShape(Shape):
     url: str
 
 
+class StoreShape(Shape):
+    """The budget store: what each replica may grant while it is down, and what it must have kept when it answers."""
+
+    allowance_usd: Annotated[Decimal, BeforeValidator(_allowance)] | None = Field(
+        default=None, description="dollars that each replica may grant in one outage, for on_store_down: allow"
+    )
+    durability: Durability = Field(
+        default=Durability.EVERYSEC, description="the weakest appendfsync of Redis that is not warned of"
+    )
+
+
 class PolicyFile(Shape):
     """One file. Several files of one folder are one set; the sections add up and no key may stand in two files."""
 
@@ -278,6 +299,7 @@ class PolicyFile(Shape):
     endpoints: Mapping[str, EndpointShape] = {}
     drained: list[str] = []
     platform: PlatformShape | None = None
+    store: StoreShape = StoreShape()
     failed_attempts: Mapping[FailureClass, Payer] = {}
     pools: Any = Field(default=None, description="rows added to the pool catalogue, see docs/catalogue.md")
     models: Any = Field(default=None, description="rows added to the model catalogue")
