@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.real_postgres import NO_PROGRAM as NO_POSTGRES
+from support.real_postgres import PostgresServer, find_postgres, running_postgres
 from support.real_redis import NO_PROGRAM, RedisServer, find_redis, running_redis
 
 # A slow, shared machine must not fail a property: time is no part of any claim.
@@ -41,3 +43,18 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 def redis_url(redis_server: RedisServer) -> str:
     """The shared server's address, as SLUICE_REDIS_URL has it."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL that the tests of one worker share: each takes a database of its own, none stops the server."""
+    if find_postgres() is None:
+        pytest.skip(NO_POSTGRES)
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """The address of an empty database of this test's own, as SLUICE_LEDGER has it."""
+    return postgres_server.new_database()
