@@ -25,6 +25,7 @@ from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room, Settlement
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.meters_local import LocalMeters
 from router.accounting import Accounting
 from router.attempts import Attempts
 from router.callers import Caller
@@ -35,7 +36,7 @@ from router.events import Fanout
 from router.expectation import OutputExpectation
 from router.gather import Gatherer
 from router.inbound import COMPLETIONS_PATH, parse
-from router.meters import Meters
+from router.meters import MeteredPools
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
 from router.sessions import Sessions
@@ -149,7 +150,10 @@ class EngineBackend:
 
 
 class Uncapped:
-    """`pricing.budgets.store.BudgetStore` without caps: every hold is granted, nothing is kept."""
+    """`pricing.budgets.store.BudgetStore` without caps: every hold is granted, nothing is kept but who is metered."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.meters = LocalMeters(clock, self.post)
 
     def replace_caps(self, caps: CapTable) -> None:
         return None
@@ -162,6 +166,8 @@ class Uncapped:
 
     async def open(self, wish: OpenHold) -> Hold:
         await asyncio.sleep(0.001)  # a commit: whoever decides meanwhile must not see room that is taken
+        if wish.meter is not None:
+            self.meters.enter(wish.meter, wish.hold_id)
         return Hold(wish.hold_id, wish.amount_nusd, 0, wish.lease_s)
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
@@ -200,10 +206,11 @@ class Router:
         self.sizes: dict[str, tuple[int, int]] = {}
         self.backends = {name: EngineBackend(engine, self.sizes) for name, engine in engines.items()}
         backends: dict[str, Backend] = {**self.backends}
-        meters = Meters(clock)
-        accounting = Accounting(Uncapped(), meters, clock)
+        store = Uncapped(clock)
+        meters = MeteredPools(store.meters, clock)
+        accounting = Accounting(store, meters, clock)
         meters.apply(policy)
-        self.live = LivePools(clock, on_change=meters.containers_changed, on_missed=meters.container_time_missed)
+        self.live = LivePools(clock, on_change=store.meters.set_containers, on_missed=store.meters.missed)
         self.live.configure(
             {
                 name: LiveSettings(1.0, spec.scaledown_window_s, always_on=1, kv_cache=spec.kv_cache)
@@ -212,7 +219,7 @@ class Router:
             }
         )
         attempts = Attempts(
-            gatherer=Gatherer(self.live, Uncapped(), clock),
+            gatherer=Gatherer(self.live, store, clock),
             live=self.live,
             warmups=WarmUps(self.live, clock),
             accounting=accounting,

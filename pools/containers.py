@@ -19,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
+from pricing.meters import Phase
 
-Phase = Literal["boot", "ready"]
 OnChange = Callable[[str, int, int, int], None]  # pool, now_us, ready, booting
 OnMissed = Callable[[str, Phase, int], None]  # pool, phase, duration_us (negative: was told too much)
 

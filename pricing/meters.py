@@ -7,11 +7,13 @@ what they cost; a hold that ends takes along a member that has not left. Instant
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from pricing.ledger.rows import LedgerRow
+
+Phase = Literal["boot", "ready"]
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -22,35 +24,45 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class PoolLoad(msgspec.Struct, frozen=True):
-    """What runs in a pool over all replicas: attempts, and the KV tokens that they are predicted to take."""
+    """Attempts that run in a pool, and the KV tokens that they are predicted to take."""
 
     running: int
     kv_tokens: int
 
 
+NO_LOAD: Final = PoolLoad(0, 0)
+
+
 class Meters(Protocol):
-    """Every step may raise StoreUnavailable where the meters are kept elsewhere."""
+    """What is told of pools is taken in at once, or sent on its way. A step that waits raises StoreUnavailable where
+    meters that are kept elsewhere cannot be reached.
+    """
 
     def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
         """A pool's price and requests per container from an instant on; a pool that is new begins there."""
         ...
 
-    def set_containers(self, pool: str, at_us: int, ready: int, booting: int) -> None: ...
+    def set_containers(self, pool: str, at_us: int, ready: int, booting: int) -> None:
+        """The containers from an instant on. A pool that was never given a rate is left alone, here and in `missed`."""
+        ...
 
-    def missed(self, pool: str, phase: Literal["boot", "ready"], duration_us: int) -> None:
+    def missed(self, pool: str, phase: Phase, duration_us: int) -> None:
         """Container time that was learnt of only now, see `pricing.meter.PoolMeter.missed`."""
         ...
 
     async def leave(self, pool: str, member: str) -> int:
-        """An attempt's work is done: its charge, nano-dollars. Asked again, it gives the same answer."""
+        """An attempt's work is done: its charge, nano-dollars. Asked again, it gives the same answer.
+
+        Raises HoldEnded where nothing is known of the attempt: it never entered, or its hold ended long ago.
+        """
         ...
 
     async def read(self, members: Sequence[tuple[str, str]]) -> Mapping[str, Reading]:
         """(pool, member) pairs to readings by member; those that no longer run are left out."""
         ...
 
-    def load(self, pool: str) -> PoolLoad:
-        """From memory, as last heard; never waits."""
+    def elsewhere(self, pool: str) -> PoolLoad:
+        """What other replicas run in a pool. From memory, as last heard; never waits."""
         ...
 
     async def post_house(self, labels: Mapping[str, LedgerRow]) -> None:

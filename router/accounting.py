@@ -1,7 +1,8 @@
 """Where pools' meters and tenants' holds meet: what an attempt may spend, what it has spent, and whose money it was.
 
-An attempt opens a hold, enters its pool's meter when it is dispatched, is extended with all others once per tick, and
-leaves the meter when it ends; the charge that the meter says is then settled against the hold.
+An attempt opens a hold and with it enters its pool's meter, is extended with all others once per tick, and leaves the
+meter when it ends; the charge that the meter says is then settled against the hold. Where the meter cannot be asked in
+the end, the charge is estimated from its last reading, and marked so.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from policies.policy import Limits, OnExhausted, Payer
 from policies.requirements import Tier
 from pools.spec import PoolSpec
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import BudgetStore, OpenHold, Settlement
+from pricing.budgets.store import BudgetStore, MeterEntry, OpenHold, Settlement
 from pricing.clock import US_PER_S, Clock
-from pricing.errors import BudgetExceeded, StoreUnavailable
+from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.money import US_PER_HOUR, ceil_nusd
 from pricing.rates import ContainerRate
 from router.interrupts import Cause, Interrupts
-from router.meters import Meters
+from router.meters import MeteredPools
 
 TICKS_AHEAD = 2  # a hold covers what accrued plus two ticks ...
 SHARE_MARGIN = 2  # ... at twice the predicted share, since neighbours may leave and the share grow
@@ -53,31 +54,39 @@ class Attempt:
     weight: int
     share_nusd_per_h: int
     expected_charge_nusd: int
+    kv_tokens: int = 0
     hold_nusd: int = 0
     anchor_us: int = 0
     dispatched_us: int = 0
     ttft_us: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    accrued_nusd: int = 0  # as last read, ...
+    read_us: int = 0  # ... then; monotonic
     charge_nusd: int = 0
     metered: bool = field(default=False)
+    estimated: bool = False  # no meter said what it costs
     schema_result: SchemaResult | None = None
 
     @property
     def hold_id(self) -> str:
         return f"{self.request_id}:{self.number}"
 
+    def accrued_by(self, mono_us: int) -> int:
+        """What it has cost by now, if its share stayed as it was when its meter was last read; rounded up."""
+        return self.accrued_nusd + ceil_nusd(self.share_nusd_per_h * (mono_us - self.read_us), US_PER_HOUR)
+
 
 class Accounting:
     """Owns the running attempts; all their money goes through one `BudgetStore`."""
 
-    def __init__(self, store: BudgetStore, meters: Meters, clock: Clock) -> None:
+    def __init__(self, store: BudgetStore, pools: MeteredPools, clock: Clock) -> None:
         self._store = store
-        self._meters = meters
+        self._pools = pools
+        self._meters = pools.meters
         self._clock = clock
         self._running: dict[str, Attempt] = {}
         self._unwritten: list[Settlement] = []
-        self._unposted: list[LedgerRow] = []
 
     def replace_caps(self, caps: CapTable) -> None:
         """Put another table of caps in force, from the next step on."""
@@ -118,22 +127,32 @@ class Accounting:
             lease_s=attempt.limits.hold_lease_s,
             anchor_us=attempt.anchor_us or None,
             on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
+            meter=MeterEntry(attempt.pool.name, attempt.weight, attempt.kv_tokens),
         )
 
     def dispatch(self, attempt: Attempt) -> None:
-        """The request goes up now: from here on it is metered."""
-        attempt.dispatched_us = self._clock.mono_us()
-        self._meters[attempt.pool.name].enter(self._clock.wall_us(), attempt.hold_id, attempt.weight)
+        """The request goes up now; with its hold it has entered its meter."""
+        attempt.dispatched_us = attempt.read_us = self._clock.mono_us()
         attempt.metered = True
         self._running[attempt.hold_id] = attempt
 
-    def leave_meter(self, attempt: Attempt) -> int:
-        """The work is done: fix what the attempt costs. May be called again; the amount stays."""
+    async def leave_meter(self, attempt: Attempt) -> int:
+        """The work is done: fix what the attempt costs. May be called again, also after a call that was cancelled."""
         if attempt.metered:
+            try:
+                attempt.charge_nusd = await self._meters.leave(attempt.pool.name, attempt.hold_id)
+            except (StoreUnavailable, HoldEnded):
+                self._estimate(attempt)
             attempt.metered = False
             self._running.pop(attempt.hold_id, None)
-            attempt.charge_nusd = self._meters[attempt.pool.name].leave(self._clock.wall_us(), attempt.hold_id)
         return attempt.charge_nusd
+
+    def _estimate(self, attempt: Attempt) -> None:
+        """The meter cannot be asked, or has lost the attempt with its hold: a guess, which no hold is passed for."""
+        accrued = attempt.accrued_by(self._clock.mono_us())
+        finish = attempt.limits.on_exhausted is OnExhausted.FINISH
+        attempt.charge_nusd = accrued if finish else min(accrued, attempt.hold_nusd)
+        attempt.estimated = True
 
     async def close(self, attempt: Attempt, outcome: str, payer: Payer) -> Settlement:
         """Turn a finished attempt into the settlement of its hold; whoever ends the request settles it.
@@ -141,7 +160,7 @@ class Accounting:
         A charge beyond the hold is asked for once more; what no cap has room for is the house's overrun, or under
         `finish` is spent all the same.
         """
-        charge = self.leave_meter(attempt)
+        charge = await self.leave_meter(attempt)
         if payer is Payer.HOUSE:
             row = self._row(attempt, RowKind.ATTEMPT, House.FAILED, charge, outcome)
             return Settlement(attempt.hold_id, 0, (row,))
@@ -222,7 +241,7 @@ class Accounting:
             ttft_us=attempt.ttft_us,
             prompt_tokens=attempt.prompt_tokens,
             completion_tokens=attempt.completion_tokens,
-            estimated=estimated,
+            estimated=estimated or attempt.estimated,
             tags=attempt.spender.tags,
             schema_result=attempt.schema_result if kind is RowKind.ATTEMPT else None,
         )
@@ -234,22 +253,32 @@ class Accounting:
 
         Raises StoreUnavailable; attempts then end when their holds are spent, since no more can be set aside.
         """
-        now_us = self._clock.wall_us()
-        self._meters.apply_due_rates(now_us)
+        self._pools.apply_due_rates(self._clock.wall_us())
         attempts = list(self._running.values())
         try:
+            await self._read(attempts)
             await self.write_unwritten()
-            await self._extend(attempts, now_us)
+            await self._extend(attempts)
         except StoreUnavailable:
             for attempt in attempts:
                 self._refused(attempt, Cause.STORE_DOWN)
             raise
         await self._store.expire()
 
-    async def _extend(self, attempts: Sequence[Attempt], now_us: int) -> None:
-        if not attempts:
+    async def _read(self, attempts: Sequence[Attempt]) -> None:
+        """Note what every attempt has accrued and what its share is; one that left meanwhile keeps its last reading."""
+        readings = await self._meters.read([(attempt.pool.name, attempt.hold_id) for attempt in attempts])
+        now_us = self._clock.mono_us()
+        for attempt in attempts:
+            reading = readings.get(attempt.hold_id)
+            if reading is not None:
+                attempt.accrued_nusd, attempt.share_nusd_per_h = reading.accrued_nusd, reading.share_nusd_per_h
+                attempt.read_us = now_us
+
+    async def _extend(self, attempts: Sequence[Attempt]) -> None:
+        wishes = [(attempt.hold_id, _wish(attempt)) for attempt in attempts if attempt.metered]
+        if not wishes:
             return
-        wishes = [(attempt.hold_id, self._wish(attempt, now_us)) for attempt in attempts if attempt.metered]
         answers = {extended.hold_id: extended for extended in await self._store.extend(wishes)}
         for attempt in attempts:
             extended = answers.get(attempt.hold_id)
@@ -258,32 +287,20 @@ class Accounting:
                 if not extended.granted:
                     self._refused(attempt, Cause.CUT)
 
-    def _wish(self, attempt: Attempt, now_us: int) -> int:
-        meter = self._meters[attempt.pool.name]
-        share = meter.share_nusd_per_h(now_us, attempt.hold_id)
-        attempt.share_nusd_per_h = share
-        ahead_us = TICKS_AHEAD * round(attempt.limits.hold_tick_s * US_PER_S)
-        ahead = ceil_nusd(SHARE_MARGIN * share * ahead_us, US_PER_HOUR)
-        return max(attempt.hold_nusd, meter.accrued(now_us, attempt.hold_id) + ahead)
-
     def _refused(self, attempt: Attempt, cause: Cause) -> None:
         """There is no more than the hold. It is spent to its end, then the attempt is cut."""
         if attempt.limits.on_exhausted is OnExhausted.FINISH or not attempt.metered:
             return
         tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
         next_tick = ceil_nusd(attempt.share_nusd_per_h * tick_us, US_PER_HOUR)
-        accrued = self._meters[attempt.pool.name].accrued(self._clock.wall_us(), attempt.hold_id)
-        if accrued + next_tick > attempt.hold_nusd:
+        if attempt.accrued_by(self._clock.mono_us()) + next_tick > attempt.hold_nusd:
             attempt.interrupts.interrupt(cause)
 
-    # -- the house -------------------------------------------------------------------------------------------------
 
-    async def flush_house(self) -> None:
-        """Write what boots and idle containers have cost. Raises StoreUnavailable; the rows then wait."""
-        self._unposted += self._meters.house_rows()
-        if self._unposted:
-            await self._store.post(self._unposted)
-            self._unposted = []
+def _wish(attempt: Attempt) -> int:
+    ahead_us = TICKS_AHEAD * round(attempt.limits.hold_tick_s * US_PER_S)
+    ahead = ceil_nusd(SHARE_MARGIN * attempt.share_nusd_per_h * ahead_us, US_PER_HOUR)
+    return max(attempt.hold_nusd, attempt.accrued_nusd + ahead)
 
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:

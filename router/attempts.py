@@ -32,7 +32,7 @@ from router.errors import ApiError
 from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
 from router.gather import Gatherer
 from router.interrupts import Cause, Interrupted
-from router.meters import Meters
+from router.meters import MeteredPools
 from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
 from router.retry_budget import RetryBudget
 from router.upstream import upstream_request
@@ -52,7 +52,7 @@ class Attempts:
     live: LivePools
     warmups: WarmUps
     accounting: Accounting
-    meters: Meters
+    meters: MeteredPools
     backends: Mapping[str, Backend]
     retry_budget: RetryBudget
     events: Fanout
@@ -168,7 +168,7 @@ class Attempts:
     # -- one attempt -----------------------------------------------------------------------------------------------
 
     async def _begin(self, chain: Chain, candidate: Candidate) -> Attempt:
-        """Open the hold and enter the meter. Raises ApiError `budget_exceeded` or `store_unavailable`."""
+        """Open the hold, and enter the meter with it. Raises ApiError `budget_exceeded` or `store_unavailable`."""
         attempt = self._attempt(chain, candidate)
         previous, chain.pending = chain.pending, None
         chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
@@ -213,6 +213,7 @@ class Attempts:
             weight=needs.prompt_tokens + needs.expected_output_tokens if by_tokens else 1,
             share_nusd_per_h=candidate.share_nusd_per_h,
             expected_charge_nusd=candidate.expected_charge_nusd,
+            kv_tokens=needs.kv_tokens(candidate.pool.kv_cache),
             anchor_us=chain.anchor_us,
         )
 

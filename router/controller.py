@@ -256,9 +256,9 @@ class Controller:
         finally:
             await rest.aclose()
 
-    def _cost_so_far(self, chain: Chain) -> int:
+    async def _cost_so_far(self, chain: Chain) -> int:
         """What the tenant pays for the attempts that have a part in the answer; fixes the cost of the one that runs."""
-        running = 0 if chain.attempt is None else self.attempts.accounting.leave_meter(chain.attempt)
+        running = 0 if chain.attempt is None else await self.attempts.accounting.leave_meter(chain.attempt)
         return running if chain.broken is None else chain.broken.paid_nusd + running
 
     async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:

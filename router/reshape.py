@@ -20,7 +20,7 @@ from pricing.money import usd_number
 from router.accounting import Attempt
 from router.continuation import Broken, How
 from router.stops import Join
-from router.streaming import LeaveMeter
+from router.streaming import LeaveMeter, Priced, Shaped
 
 _HEAD: Final = ("id", "object", "created", "model")
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -77,7 +77,7 @@ class Ended:
 
     async def frames(self, leave_meter: LeaveMeter) -> AsyncIterator[bytes]:
         yield self._voice.chunk("", "length", None, [], FramePeek())
-        if usage := self._voice.usage(None, None, leave_meter()):
+        if usage := self._voice.usage(None, None, await leave_meter()):
             yield usage
 
     async def aclose(self) -> None:
@@ -97,13 +97,13 @@ class Reshaped:
         self._join = join
         self._complete = False  # a stop string across the cut ended the answer
 
-    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
+    def shape(self, frame: Frame, seen: FramePeek) -> Shaped:
         """One frame as the client gets it; None for one that says nothing to it."""
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
         if seen.choices_empty:
-            return self._usage(leave_meter) if seen.has_usage else None
+            return Priced(self._usage) if seen.has_usage else None
         chunk = chunk_of(frame.data)
         text, finish, stopped_by = self._joined(chunk, seen)
         known = len(self._transcript.ids)
@@ -112,7 +112,7 @@ class Reshaped:
         if not text and finish is None and not ids:
             return None
         out = self._voice.chunk(text, finish, stopped_by, ids, seen)
-        return out + self._usage(leave_meter) if self._complete else out
+        return Priced(lambda charge_nusd: out + self._usage(charge_nusd)) if self._complete else out
 
     def _new_ids(self, known: int) -> list[int]:
         """The ids that the chunk brought and that the client does not have yet."""
@@ -121,9 +121,9 @@ class Reshaped:
         self._again -= had
         return ids[had:]
 
-    def _usage(self, leave_meter: LeaveMeter) -> bytes:
+    def _usage(self, charge_nusd: int) -> bytes:
         attempt = self._attempt
-        return self._voice.usage(attempt.prompt_tokens, attempt.completion_tokens, leave_meter())
+        return self._voice.usage(attempt.prompt_tokens, attempt.completion_tokens, charge_nusd)
 
     def is_complete(self) -> bool:
         return self._complete

@@ -33,7 +33,7 @@ from router.expectation import OutputExpectation
 from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
-from router.meters import Meters
+from router.meters import MeteredPools
 from router.metrics import MetricsSink
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
@@ -62,10 +62,10 @@ class Service:
             on_refused=self._refused,
         )
         self.store = SqliteStore(settings.ledger, clock, self.policy.caps, on_warn=self._warned)
-        self.meters = Meters(clock)
+        self.meters = MeteredPools(self.store.meters, clock)
         self.accounting = Accounting(self.store, self.meters, clock)
         self.live = LivePools(
-            clock, on_change=self.meters.containers_changed, on_missed=self.meters.container_time_missed
+            clock, on_change=self.store.meters.set_containers, on_missed=self.store.meters.missed
         )
         self.metrics = MetricsSink(self.live.states)
         self._log = LogSink()
@@ -108,7 +108,7 @@ class Service:
         await self._poll_platform()
         for name, period_s, step in (
             ("tick", self._tick_s(), self.accounting.tick),
-            ("house", self.settings.house_flush_s, self.accounting.flush_house),
+            ("house", self.settings.house_flush_s, self.meters.post_house),
             ("platform", self.settings.platform_poll_s, self._poll_platform),
             ("reload", self.policy.reload_poll_s, self._check_files),
         ):
@@ -148,7 +148,7 @@ class Service:
     async def _write_last_rows(self) -> None:
         try:
             await self.accounting.write_unwritten()
-            await self.accounting.flush_house()
+            await self.meters.post_house()
         except StoreUnavailable as trouble:
             self.events.emit(StoreTrouble("lost", str(trouble)))
 

@@ -7,7 +7,8 @@ frame, or `[DONE]`) leaves the meter, which fixes the cost.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from pools.backend import Frame, FrameKind, FrameStream
@@ -25,8 +26,20 @@ from router.transcript import Transcript
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
 DONE: Final = b"data: [DONE]\n\n"
 
-LeaveMeter = Callable[[], int]
+LeaveMeter = Callable[[], Awaitable[int]]
 """Fixes what the request costs, once the engine has nothing left to do for it: nano-dollars."""
+
+
+class Priced:
+    """A frame that ends the engine's work: `frame` makes its bytes of what the request costs, nano-dollars."""
+
+    __slots__ = ("frame",)
+
+    def __init__(self, frame: Callable[[int], bytes]) -> None:
+        self.frame = frame
+
+
+Shaped = bytes | Priced | None
 
 
 class Shape(Protocol):
@@ -42,8 +55,10 @@ class Shape(Protocol):
         """Whether the answer is whole, so that whatever the engine still sends is not wanted."""
         ...
 
-    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
-        """One frame as the client gets it; None for one it did not ask for."""
+    def shape(self, frame: Frame, seen: FramePeek) -> Shaped:
+        """One frame as the client gets it; None, or no bytes, for one it did not ask for. The frame after which the
+        engine has nothing left to do is `Priced`: the meter is left before it goes out.
+        """
         ...
 
     def ended(self) -> None:
@@ -89,12 +104,20 @@ class Relay:
         """The bytes for the client, see `Outgoing`."""
         shape = self._shape
         for frame, seen in self._started:
-            if frame.kind is FrameKind.DATA and (out := shape.shape(frame, seen, leave_meter)):
-                yield out
+            if frame.kind is FrameKind.DATA:
+                out = shape.shape(frame, seen)
+                if isinstance(out, Priced):
+                    out = out.frame(await leave_meter())
+                if out:
+                    yield out
         if not shape.is_complete():
             async for frame in self._frames:
-                if frame.kind is FrameKind.DATA and (out := shape.shape(frame, peek(frame.data), leave_meter)):
-                    yield out
+                if frame.kind is FrameKind.DATA:
+                    out = shape.shape(frame, peek(frame.data))
+                    if isinstance(out, Priced):
+                        out = out.frame(await leave_meter())
+                    if out:
+                        yield out
                 if shape.is_complete():
                     break
         shape.ended()
@@ -116,7 +139,7 @@ class AsItCame:
         self._transcript = transcript
         self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
 
-    def shape(self, frame: Frame, seen: FramePeek, leave_meter: LeaveMeter) -> bytes | None:
+    def shape(self, frame: Frame, seen: FramePeek) -> Shaped:
         """One frame as the client gets it; None for one it did not ask for."""
         if self._text is not None:
             self._text.feed(frame.data)
@@ -124,8 +147,7 @@ class AsItCame:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
         if seen.choices_empty and seen.has_usage:
-            charge = leave_meter()
-            return b"data: " + with_cost(frame.data, charge) + b"\n\n" if self._parsed.wants_usage else None
+            return Priced(partial(self._usage, frame.data))
         unasked = seen.has_usage and not self._parsed.wants_continuous_usage
         data = frame.data
         if self._transcript is not None:
@@ -136,6 +158,9 @@ class AsItCame:
         elif unasked:
             data = without_fields(data, ("usage",))
         return frame.raw if data is frame.data else b"data: " + data + b"\n\n"
+
+    def _usage(self, data: bytes, charge_nusd: int) -> bytes:
+        return b"data: " + with_cost(data, charge_nusd) + b"\n\n" if self._parsed.wants_usage else b""
 
     def is_complete(self) -> bool:
         """The engine itself says when it is."""

@@ -29,12 +29,13 @@ from pricing.budgets.lockfile import FileLock
 from pricing.budgets.recovery import house_rows_posted, recover
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, expiry_row, late_row
 from pricing.budgets.steps import StepLog, Undo
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room, Settlement
+from pricing.budgets.store import CapStatus, Extended, Hold, MeterEntry, OpenHold, Room, Settlement
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from pricing.ledger.upgrade import ensure_current
+from pricing.meters_local import LocalMeters
 
 _PRUNE_EVERY_US: Final = 3_600 * US_PER_S
 _POSTED_REMEMBERED: Final = 16_384
@@ -46,7 +47,10 @@ def _ignore(_: CapWarning) -> None:
 
 
 class SqliteStore:
-    """`BudgetStore` on one SQLite file. Belongs to the event loop that first uses it."""
+    """`BudgetStore` on one SQLite file. Belongs to the event loop that first uses it.
+
+    `meters` are its pools' meters: a hold enters them once it is committed.
+    """
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class SqliteStore:
         """
         self._path = path
         self._clock = clock
+        self.meters = LocalMeters(clock, self.post)
         self._tell = on_warn
         self._lock = FileLock(path)
         self._warned: list[CapWarning] = []
@@ -114,7 +119,7 @@ class SqliteStore:
             return known.as_hold(self._clock.mono_us())
         change, undo = Change(), list[Undo]()
         held = self._open(wish, change, undo)
-        return await self._opened(held, change, undo)
+        return await self._opened(held, wish.meter, change, undo)
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
         change, undo, answers = Change(), list[Undo](), list[Extended]()
@@ -143,7 +148,7 @@ class SqliteStore:
         except BudgetExceeded:
             await self._commit(change, undo)
             raise
-        return await self._opened(held, change, undo)
+        return await self._opened(held, wish.meter, change, undo)
 
     async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
         await self.settle(Settlement(hold_id, 0, (), request))
@@ -204,13 +209,15 @@ class SqliteStore:
         undo.append(partial(self._book.undo_open, held))
         return held
 
-    async def _opened(self, held: Held, change: Change, undo: list[Undo]) -> Hold:
+    async def _opened(self, held: Held, meter: MeterEntry | None, change: Change, undo: list[Undo]) -> Hold:
         """Wait for a new hold to be written; a caller that gives up meanwhile leaves no hold behind."""
         try:
             await self._commit(change, undo)
         except asyncio.CancelledError:
             self._let_go(held)
             raise
+        if meter is not None:
+            self.meters.enter(meter, held.hold_id)
         return held.as_hold(self._clock.mono_us())
 
     def _let_go(self, held: Held) -> None:
@@ -235,6 +242,7 @@ class SqliteStore:
             change.requests.append(settlement.request)
 
     def _note_end(self, held: Held, amount_nusd: int, change: Change, undo: list[Undo]) -> None:
+        self.meters.drop(held.hold_id)
         change.ended.append(held)
         if amount_nusd:
             change.spend += [(account.name, held.bucket, amount_nusd) for account in held.accounts]

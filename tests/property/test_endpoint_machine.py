@@ -150,7 +150,7 @@ class EndpointMachine(RuleBasedStateMachine):
 
     @rule()
     def the_house_is_written(self) -> None:
-        self.runs(self.endpoint.service.accounting.flush_house())
+        self.runs(self.endpoint.service.meters.post_house())
 
     @rule()
     def the_files_change(self) -> None:

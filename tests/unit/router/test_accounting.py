@@ -17,7 +17,7 @@ from pricing.ledger.rows import RowKind
 from pricing.ledger.verify import verify
 from router.accounting import Accounting, Attempt
 from router.interrupts import Cause
-from router.meters import Meters
+from router.meters import MeteredPools
 from support.chains import attempt, candidate, chain
 from support.choosing import ladder, needs, rung, shipped
 from support.money import cap, caps, request
@@ -56,10 +56,10 @@ def books(folder: Path, cap_nusd: int) -> Books:
     clock = ManualClock()
     path = folder / "ledger.sqlite"
     store = SqliteStore(path, clock, caps(cap(cap_nusd)))
-    meters = Meters(clock)
-    meters.apply(shipped())
-    meters.containers_changed(L4.pool.name, clock.wall_us(), 1, 0)
-    return Books(clock, store, Accounting(store, meters, clock), path)
+    pools = MeteredPools(store.meters, clock)
+    pools.apply(shipped())
+    store.meters.set_containers(L4.pool.name, clock.wall_us(), 1, 0)
+    return Books(clock, store, Accounting(store, pools, clock), path)
 
 
 async def test_a_first_hold_is_small(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ async def test_the_cost_is_fixed_when_the_engine_has_nothing_left_to_do(tmp_path
     kept = books(tmp_path, 10**9)
     begun = await kept.begun()
     kept.clock.advance(2)
-    charge = kept.accounting.leave_meter(begun)
+    charge = await kept.accounting.leave_meter(begun)
     kept.clock.advance(60)
-    assert kept.accounting.leave_meter(begun) == charge == pytest.approx(2 * PER_S, abs=1)
+    assert await kept.accounting.leave_meter(begun) == charge == pytest.approx(2 * PER_S, abs=1)
     assert (await kept.accounting.close(begun, "answered", Payer.TENANT)).amount_nusd <= charge
     await kept.store.aclose()
 

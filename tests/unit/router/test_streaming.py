@@ -44,7 +44,7 @@ class Meter:
     def __init__(self) -> None:
         self.left = 0
 
-    def leave(self) -> int:
+    async def leave(self) -> int:
         self.left += 1
         return CHARGE
 
