@@ -1,0 +1,285 @@
+-- uses: clock
+-- The fair-share clock of a pool: pricing/meter.py to the nano-dollar, for any order of steps.
+--
+-- That counts in integers of any size, this in doubles, which are exact up to 2^53. So a cost is a pair: whole
+-- nano-dollars, and a rest that is counted in 1/HOUR of one (nano-dollars per hour × microseconds: container time) or in
+-- 1/FINE (the clocks, and what members cost); products are taken in halves. Sums stay small because a drain moves their
+-- even part into fields that Redis adds up itself, in 64 bits; an odd nano-dollar stays, on which rounding half to even
+-- depends. A step costs the same however many run, and log n where weights differ.
+--
+-- meter:<pool>    told: rate, target, ready, booting · clock: instant, V, U, what the last division left over
+--                 running: members, their weights, of them on V, how many on U, KV tokens · busy, boot, idle,
+--                 adjustment: microseconds, cost · charged: of all who have left, what they were charged, assumed time
+-- members:<pool>  weight, cost carried from the other clock, reading since when, on U or not, KV tokens
+-- weights:<pool>  the members that weigh more than 1, since nobody else ever asks for more than one container
+
+local HOUR = 3600000000 -- microseconds
+local FINE = 1048576
+local DEAREST = 2199023255552 -- 2^41 nano-dollars per hour for one container
+local HEAVIEST = 4294967296 -- 2^32, all members of a pool together
+local PARTS = { 'told', 'clock', 'running', 'busy', 'boot', 'idle', 'adjustment', 'charged' }
+
+-- Quotient and rest, rounded down. `%` would take the quotient from a rounded division.
+local function divide(number, by)
+  local rest = math.fmod(number, by)
+  if rest < 0 then
+    rest = rest + by
+  end
+  return (number - rest) / by, rest
+end
+
+local function half_even(whole, rest, unit)
+  if 2 * rest > unit or (2 * rest == unit and math.fmod(whole, 2) ~= 0) then
+    return whole + 1
+  end
+  return whole
+end
+
+-- What one container costs in that time: nano-dollars and 1/HOUR of one.
+local function cost_of(rate, us)
+  local hours, rest = divide(us, HOUR)
+  local high, low = divide(rate, FINE)
+  local upper, upper_rest = divide(high * rest, HOUR)
+  local lower, lower_rest = divide(upper_rest * FINE + low * rest, HOUR)
+  return rate * hours + upper * FINE + lower, lower_rest
+end
+
+local function numbers(words)
+  local found = {}
+  for word in string.gmatch(words, '%S+') do
+    found[#found + 1] = tonumber(word)
+  end
+  return found
+end
+
+local function phase_of(words)
+  local n = numbers(words)
+  return { us = n[1], whole = n[2], rest = n[3], drained = n[4] }
+end
+
+-- A pool's meter; nil for a pool that was never given a rate.
+local function load_meter(K, pool)
+  local parts = redis.call('HMGET', K .. 'meter:' .. pool, unpack(PARTS))
+  if not parts[1] then
+    return nil
+  end
+  local told, clock, running, charged = numbers(parts[1]), numbers(parts[2]), numbers(parts[3]), numbers(parts[8])
+  return {
+    key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
+    rate = told[1], target = told[2], ready = told[3], booting = told[4],
+    at = clock[1], v_whole = clock[2], v_fine = clock[3], u_whole = clock[4], u_fine = clock[5],
+    left_fine = clock[6], left_rest = clock[7],
+    count = running[1], weight = running[2], light = running[3], heavy = running[4], kv = running[5],
+    busy = phase_of(parts[4]), boot = phase_of(parts[5]), idle = phase_of(parts[6]), adjustment = phase_of(parts[7]),
+    departed_whole = charged[1], departed_fine = charged[2], charged = charged[3], assumed = charged[4],
+  }
+end
+
+local function phase_words(phase)
+  return string.format('%.0f %.0f %.0f %.0f', phase.us, phase.whole, phase.rest, phase.drained)
+end
+
+local function save_meter(m)
+  redis.call('HSET', m.key,
+    'told', string.format('%.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting),
+    'clock', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
+      m.at, m.v_whole, m.v_fine, m.u_whole, m.u_fine, m.left_fine, m.left_rest),
+    'running', string.format('%.0f %.0f %.0f %.0f %.0f', m.count, m.weight, m.light, m.heavy, m.kv),
+    'busy', phase_words(m.busy), 'boot', phase_words(m.boot), 'idle', phase_words(m.idle),
+    'adjustment', phase_words(m.adjustment),
+    'charged', string.format('%.0f %.0f %.0f %.0f', m.departed_whole, m.departed_fine, m.charged, m.assumed))
+end
+
+local function member_of(words)
+  local n = numbers(words)
+  return { weight = n[1], whole = n[2], fine = n[3], since_whole = n[4], since_fine = n[5], heavy = n[6] == 1, kv = n[7] }
+end
+
+local function save_member(m, name, one)
+  redis.call('HSET', m.members, name, string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
+    one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0, one.kv))
+end
+
+-- Containers that serve: min(n, R, ceil(R / target)), and at least one if any request runs.
+local function serving_of(m)
+  local groups, rest = divide(m.count, m.target)
+  return math.min(math.max(1, m.ready), m.count, rest > 0 and groups + 1 or groups)
+end
+
+-- Add the time and cost of `containers`, fewer than none where they are taken back.
+local function spend(phase, containers, us, whole, rest)
+  local carried
+  carried, phase.rest = divide(phase.rest + containers * rest, HOUR)
+  phase.whole = phase.whole + containers * whole + carried
+  phase.us = phase.us + containers * us
+end
+
+-- One container has cost that much: turn U by it, and V by what heavy members leave to the others.
+local function turn_clocks(m, serving, whole, rest)
+  local fine, finest = divide(rest * FINE, HOUR)
+  local over, left_rest = divide(serving * finest + m.left_rest, HOUR)
+  local shared = serving - m.heavy
+  local shared_whole, shared_fine = divide(shared * fine + m.left_fine + over, FINE)
+  local each, remaining = divide(shared * whole + shared_whole, m.light)
+  local each_fine, left_fine = divide(remaining * FINE + shared_fine, m.light)
+  local carried
+  carried, m.v_fine = divide(m.v_fine + each_fine, FINE)
+  m.v_whole = m.v_whole + each + carried
+  carried, m.u_fine = divide(m.u_fine + fine, FINE)
+  m.u_whole = m.u_whole + whole + carried
+  m.left_fine, m.left_rest = left_fine, left_rest
+end
+
+local function advance(m, now)
+  local us = now - m.at
+  if us <= 0 then
+    return
+  end
+  m.at = now
+  local serving = serving_of(m)
+  local assumed = math.max(0, serving - m.ready)
+  local whole, rest = cost_of(m.rate, us)
+  spend(m.boot, m.booting, us, whole, rest)
+  spend(m.idle, m.ready + assumed - serving, us, whole, rest)
+  spend(m.adjustment, -assumed, us, whole, rest)
+  m.assumed = m.assumed + assumed * us
+  if serving > 0 then
+    spend(m.busy, serving, us, whole, rest)
+    turn_clocks(m, serving, whole, rest)
+  end
+end
+
+-- What a member has cost: nano-dollars and 1/FINE of one.
+local function cost_so_far(m, one)
+  local whole, fine, times = m.v_whole, m.v_fine, one.weight
+  if one.heavy then
+    whole, fine, times = m.u_whole, m.u_fine, 1
+  end
+  local carried, left = divide(one.fine + times * (fine - one.since_fine), FINE)
+  return one.whole + times * (whole - one.since_whole) + carried, left
+end
+
+-- Take a member from the clock that it runs on to the other one.
+local function move(m, name, one)
+  one.whole, one.fine = cost_so_far(m, one)
+  one.heavy = not one.heavy
+  one.since_whole, one.since_fine = m.v_whole, m.v_fine
+  if one.heavy then
+    one.since_whole, one.since_fine = m.u_whole, m.u_fine
+  end
+  m.light = m.light + (one.heavy and -one.weight or one.weight)
+  save_member(m, name, one)
+end
+
+-- Put every member whose weight asks for more than one container on U: from the heaviest down, with h set apart and the
+-- weights S of the rest, the next of weight w does when w·(b − h) > S. Those set apart are always the heaviest, and a
+-- step changes one member, so all who may move are among the first of `weights`.
+local function regroup(m)
+  local serving = serving_of(m)
+  if m.heavy == 0 then
+    if serving < 2 or m.weight == m.count then
+      return
+    end
+    local heaviest = redis.call('ZREVRANGE', m.weights, 0, 0, 'WITHSCORES')
+    if heaviest[2] * serving <= m.weight then
+      return
+    end
+  end
+  local first = redis.call('ZREVRANGE', m.weights, 0, math.max(serving - 1, m.heavy), 'WITHSCORES')
+  local heavy, rest, more = 0, m.weight, true
+  for i = 1, #first, 2 do
+    more = more and first[i + 1] * (serving - heavy) > rest
+    if more then
+      heavy = heavy + 1
+      rest = rest - first[i + 1]
+    end
+    local one = member_of(redis.call('HGET', m.members, first[i]))
+    if one.heavy ~= more then
+      move(m, first[i], one)
+    end
+  end
+  m.heavy = heavy
+end
+
+-- A hold was granted: its attempt runs. Returns false, and meters nothing, in a pool without a rate or one whose members
+-- would weigh more than HEAVIEST together.
+local function meter_enter(K, pool, member, weight, kv, now)
+  local m = load_meter(K, pool)
+  if not m or m.weight + weight > HEAVIEST then
+    return false
+  end
+  if redis.call('HEXISTS', m.members, member) == 1 then
+    return true
+  end
+  advance(m, now)
+  save_member(m, member, {
+    weight = weight, whole = 0, fine = 0, since_whole = m.v_whole, since_fine = m.v_fine, heavy = false, kv = kv,
+  })
+  if weight > 1 then
+    redis.call('ZADD', m.weights, weight, member)
+  end
+  m.count, m.weight, m.light, m.kv = m.count + 1, m.weight + weight, m.light + weight, m.kv + kv
+  regroup(m)
+  save_meter(m)
+  return true
+end
+
+-- Nobody runs: the clocks go back to 0, and all that was busy is due. Returns that sum.
+local function rebase(m)
+  m.v_whole, m.v_fine, m.u_whole, m.u_fine, m.left_fine, m.left_rest = 0, 0, 0, 0, 0, 0
+  m.departed_whole, m.departed_fine = m.busy.whole, divide(m.busy.rest * FINE, HOUR)
+  return half_even(m.busy.whole, m.busy.rest, HOUR)
+end
+
+-- Take a running member out; returns its charge.
+local function take_out(m, member, one, now)
+  advance(m, now)
+  local whole, fine = cost_so_far(m, one)
+  local carried
+  carried, m.departed_fine = divide(m.departed_fine + fine, FINE)
+  m.departed_whole = m.departed_whole + whole + carried
+  redis.call('HDEL', m.members, member)
+  if one.weight > 1 then
+    redis.call('ZREM', m.weights, member)
+  end
+  m.count, m.weight, m.kv = m.count - 1, m.weight - one.weight, m.kv - one.kv
+  if one.heavy then
+    m.heavy = m.heavy - 1
+  else
+    m.light = m.light - one.weight
+  end
+  local due
+  if m.count > 0 then
+    due = half_even(m.departed_whole, m.departed_fine, FINE)
+    regroup(m)
+  else
+    due = rebase(m)
+  end
+  local charge = due - m.charged
+  m.charged = due
+  save_meter(m)
+  return charge
+end
+
+-- An attempt's work is done: its charge in nano-dollars, remembered in its hold for whoever asks again; nil where the
+-- attempt never entered, or left with a hold that is gone.
+local function meter_leave(K, pool, member, now)
+  local hold = K .. 'hold:' .. member
+  local words = redis.call('HGET', K .. 'members:' .. pool, member)
+  if not words then
+    return tonumber(redis.call('HGET', hold, 'charge') or nil)
+  end
+  local charge = take_out(load_meter(K, pool), member, member_of(words), now)
+  if redis.call('EXISTS', hold) == 1 then
+    redis.call('HSET', hold, 'charge', text(charge))
+  end
+  return charge
+end
+
+-- A hold ends: its member leaves, if it has not done so.
+local function meter_drop(K, pool, member, now)
+  local words = redis.call('HGET', K .. 'members:' .. pool, member)
+  if words then
+    take_out(load_meter(K, pool), member, member_of(words), now)
+  end
+end
