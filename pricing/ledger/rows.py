@@ -8,8 +8,12 @@ row twice writes it once.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+WITHOUT_STORE: Final = "__store_down__"
+"""Tag of rows whose attempts a replica let run, or go on, while its budget store was down. No file can give it."""
 
 
 class RowKind(StrEnum):

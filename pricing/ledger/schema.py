@@ -1,20 +1,31 @@
-"""The tables of a ledger file, as SQLAlchemy metadata.
+"""The tables of a ledger, as SQLAlchemy metadata: `metadata` of a SQLite file, `shared_metadata` of PostgreSQL.
 
-Only what creates, upgrades or checks a file imports this; the hot writer and the readers speak SQL by themselves, with
-the column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants microseconds since the epoch.
+Only what creates, upgrades or checks a ledger imports this; writers and readers speak SQL by themselves, with the
+column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants microseconds since the epoch.
 
     ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
     requests      one summary per request, no amounts
+
+In a SQLite file:
+
     holds         holds that are open now
     spend         what each scope has spent, per 15-minute bucket; caps read it
     warnings      until when a cap at its amount has sent its warning
+
+In PostgreSQL, whose rows come out of Redis and where Redis keeps the budgets:
+
+    ledger_rows and requests with the stream id of the entry that they came in: `stream_ms`-`stream_n`
+    ledger_hours, request_hours   sums by hour, see `pricing.ledger.rollups`
 """
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, false
 
+from pricing.ledger.rollups import ROLLUPS
+
 metadata = MetaData()
+shared_metadata = MetaData()
 Big = BigInteger().with_variant(Integer, "sqlite")  # 64 bits on every database
 
 ledger_rows = Table(
@@ -47,7 +58,12 @@ ledger_rows = Table(
     Column("tags", Text, nullable=False),
     Column("schema_result", Text),
 )
-Index("ix_ledger_rows_request_id", ledger_rows.c.request_id, sqlite_where=ledger_rows.c.request_id.isnot(None))
+Index(
+    "ix_ledger_rows_request_id",
+    ledger_rows.c.request_id,
+    sqlite_where=ledger_rows.c.request_id.isnot(None),
+    postgresql_where=ledger_rows.c.request_id.isnot(None),
+)
 
 requests = Table(
     "requests",
@@ -113,3 +129,17 @@ warnings = Table(
     Column("quiet_until_us", Big, nullable=False),
     sqlite_with_rowid=False,
 )
+
+for table in (ledger_rows, requests):
+    shared = table.to_metadata(shared_metadata)
+    shared.append_column(Column("stream_ms", BigInteger))
+    shared.append_column(Column("stream_n", BigInteger))
+for rollup in ROLLUPS:
+    Table(
+        rollup.table,
+        shared_metadata,
+        Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+        Column("key", LargeBinary, primary_key=True),
+        *(Column(name, Text, nullable=False) for name in rollup.dimensions),
+        *(Column(name, BigInteger, nullable=False) for name in rollup.sums),
+    )

@@ -1,6 +1,6 @@
-"""Creates a ledger file, or brings an older one up to date, with the Alembic scripts in `pricing/ledger/migrations`.
+"""Creates a ledger, or brings an older one up to date, with the Alembic scripts in `pricing/ledger/migrations`.
 
-SQLAlchemy and Alembic are imported only when there is something to do, which is once in the life of a file.
+SQLAlchemy and Alembic are imported only when there is something to do, which is once in the life of a ledger.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from pricing.errors import StoreUnavailable
+from pricing.ledger.place import LedgerPlace, PostgresUrl
 
-HEAD: Final = "0004"  # the newest script in migrations/versions
-_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+HEAD: Final = "0005"  # the newest script in migrations/versions
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:
@@ -22,15 +22,23 @@ def version_of(connection: sqlite3.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def ensure_current(path: Path) -> None:
-    """Create the file's tables or upgrade them; nothing happens to a current file.
+def ensure_current(place: LedgerPlace) -> None:
+    """Create a ledger's tables or upgrade them; nothing happens to a current one. Any number may do it at once.
 
-    Raises StoreUnavailable for a file that is not a ledger, or is newer than this program, or cannot be written.
+    Raises StoreUnavailable for what is no ledger, or is newer than this program, or cannot be reached or written.
     """
+    if isinstance(place, PostgresUrl):
+        _ensure_database(place)
+    else:
+        _ensure_file(place)
+
+
+def _ensure_file(path: Path) -> None:
     try:
-        version = _read_version(path)
-        if version != HEAD:
-            _run_scripts(path, version)
+        if _read_version(path) != HEAD:
+            from pricing.ledger.migrate import migrate_file
+
+            migrate_file(path)
     except (sqlite3.Error, OSError) as error:
         raise StoreUnavailable(f"ledger {path}: {error}; name another file with SLUICE_LEDGER") from error
 
@@ -44,29 +52,12 @@ def _read_version(path: Path) -> str | None:
         connection.close()
 
 
-def _run_scripts(path: Path, version: str | None) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-    from sqlalchemy import URL, create_engine, event
-    from sqlalchemy.exc import DatabaseError
-    from sqlalchemy.pool import NullPool
+def _ensure_database(url: PostgresUrl) -> None:
+    from pricing.ledger.postgres import connect, in_our_words, version_in
 
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
-        raise StoreUnavailable(
-            f"ledger {path} has tables of version {version}, newer than this program; upgrade sluice"
-        )
-    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
-    # Python's sqlite3 would commit before each CREATE TABLE; one transaction leaves no half-made file behind a crash.
-    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except DatabaseError as error:
-        raise StoreUnavailable(f"ledger {path}: {error.orig}; name another file with SLUICE_LEDGER") from error
+    with connect(url) as connection, in_our_words(url):
+        version = version_in(connection)
+    if version != HEAD:
+        from pricing.ledger.migrate import migrate_database
+
+        migrate_database(url)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import Engine, inspect
 
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Settlement
@@ -71,3 +73,18 @@ async def _serve(store: SqliteStore, request_id: str, paid: LedgerRow, tenant: s
     await store.open(wish(f"{request_id}:1", paid.amount_nusd, *scopes))
     summary = request(request_id, tenant, at_us=paid.at_us, key_id=paid.key_id)
     await store.settle(Settlement(f"{request_id}:1", paid.amount_nusd, (paid,), summary))
+
+
+def described(engine: Engine, without: str = "") -> dict[str, Any]:
+    """Every table with its columns, keys and indexes, as the database says."""
+    found = inspect(engine)
+    return {
+        table: (
+            [(each["name"], str(each["type"]), each["nullable"]) for each in found.get_columns(table)],
+            found.get_pk_constraint(table)["constrained_columns"],
+            sorted(tuple(each["column_names"]) for each in found.get_indexes(table)),
+            sorted(tuple(each["column_names"]) for each in found.get_unique_constraints(table)),
+        )
+        for table in found.get_table_names()
+        if table != without
+    }

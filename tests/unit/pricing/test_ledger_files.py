@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine
 
 from pricing.budgets.journal import HOLD_COLUMNS
 from pricing.errors import StoreUnavailable
@@ -22,7 +22,7 @@ from pricing.ledger.read import find_request, recent_requests, recent_rows
 from pricing.ledger.rows import House, SchemaResult
 from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
-from support.ledgers import write_small_ledger
+from support.ledgers import described, write_small_ledger
 from support.money import request, row
 from support.values import replace
 
@@ -42,20 +42,6 @@ def test_the_migrations_make_the_tables_that_the_code_expects(tmp_path: Path) ->
     metadata.create_all(declared)
     assert described(migrated, without="alembic_version") == described(declared)
     migrated.dispose()
-
-
-def described(engine: object, without: str = "") -> dict[str, object]:
-    found = inspect(engine)
-    return {
-        table: (
-            [(each["name"], str(each["type"]), each["nullable"]) for each in found.get_columns(table)],
-            found.get_pk_constraint(table)["constrained_columns"],
-            sorted(tuple(each["column_names"]) for each in found.get_indexes(table)),
-            sorted(tuple(each["column_names"]) for each in found.get_unique_constraints(table)),
-        )
-        for table in found.get_table_names()
-        if table != without
-    }
 
 
 def test_a_current_file_is_left_alone(tmp_path: Path) -> None:

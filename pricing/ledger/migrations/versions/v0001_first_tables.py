@@ -14,19 +14,12 @@ Big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    op.create_table(
-        "holds",
-        sa.Column("hold_id", sa.Text(), nullable=False),
-        sa.Column("request_id", sa.Text(), nullable=False),
-        sa.Column("amount_nusd", Big, nullable=False),
-        sa.Column("anchor_us", Big, nullable=False),
-        sa.Column("lease_us", Big, nullable=False),
-        sa.Column("lease_ends_us", Big, nullable=False),
-        sa.Column("scopes", sa.Text(), nullable=False),
-        sa.Column("on_expiry", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("hold_id"),
-        sqlite_with_rowid=False,
-    )
+    _create_ledger()
+    if op.get_bind().dialect.name == "sqlite":  # replicas that share a PostgreSQL ledger keep these in Redis
+        _create_budgets()
+
+
+def _create_ledger() -> None:
     op.create_table(
         "ledger_rows",
         sa.Column("seq", Big, nullable=False),
@@ -64,6 +57,7 @@ def upgrade() -> None:
         ["request_id"],
         unique=False,
         sqlite_where=sa.text("request_id IS NOT NULL"),
+        postgresql_where=sa.text("request_id IS NOT NULL"),
     )
     op.create_table(
         "requests",
@@ -92,6 +86,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("request_id"),
     )
     op.create_index(op.f("ix_requests_at_us"), "requests", ["at_us"], unique=False)
+
+
+def _create_budgets() -> None:
+    op.create_table(
+        "holds",
+        sa.Column("hold_id", sa.Text(), nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("amount_nusd", Big, nullable=False),
+        sa.Column("anchor_us", Big, nullable=False),
+        sa.Column("lease_us", Big, nullable=False),
+        sa.Column("lease_ends_us", Big, nullable=False),
+        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("on_expiry", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("hold_id"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "spend",
         sa.Column("scope", sa.Text(), nullable=False),
@@ -111,5 +121,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("warnings", "spend", "requests", "ledger_rows", "holds"):
+    if op.get_bind().dialect.name == "sqlite":
+        for table in ("warnings", "spend", "holds"):
+            op.drop_table(table)
+    for table in ("requests", "ledger_rows"):
         op.drop_table(table)
