@@ -52,6 +52,8 @@ class RedisAddress:
         if parts.scheme == "unix":
             if parts.path in ("", "/") or (parts.hostname and parts.username is None):
                 raise ValueError(f"{SETTING} has no path of a socket. {EXAMPLE}")
+            if "@" in parts.path:  # most likely the rest of a password
+                raise ValueError(f"{SETTING} has an '@' behind a '/': write them %40 and %2F. {EXAMPLE}")
             return replace(common, path=unquote(parts.path))
         if "db" in query and database:
             raise ValueError(f"{SETTING} names the database twice, as path and as db=. {EXAMPLE}")
