@@ -1,4 +1,4 @@
-"""One scope's money by 15-minute bucket, and the caps that look at it.
+"""One scope's money by 15-minute bucket, and the caps that look at it; its open holds, and its rate limits.
 
 A cap owns no money: its `CapView` keeps the sums of its window at hand and sums the buckets anew when the window moves,
 so a cap that is edited or added sees all that was spent before.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from pricing.budgets.caps import Cap, Scope, Unlimited
+from pricing.budgets.rates import ScopeRates
 from pricing.budgets.store import CapStatus
 from pricing.budgets.windows import BUCKET_US, Span, leaves_us, span_at
 from pricing.clock import US_PER_S
@@ -31,9 +32,9 @@ class CapWarning:
 
 
 class Account:
-    """What one scope has spent and holds, nano-dollars by bucket."""
+    """What one scope has spent and holds, nano-dollars by bucket; and what it asks for, where that is limited."""
 
-    __slots__ = ("held", "name", "scope", "spent", "views")
+    __slots__ = ("held", "name", "open_holds", "rates", "scope", "spent", "views")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -41,6 +42,8 @@ class Account:
         self.spent: dict[int, int] = {}
         self.held: dict[int, int] = {}
         self.views: list[CapView] = []
+        self.open_holds = 0
+        self.rates: ScopeRates | None = None
 
     def change(self, bucket: int, spent_nusd: int, held_nusd: int) -> None:
         """Add to a bucket; amounts may be negative."""

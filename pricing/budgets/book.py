@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from pricing.budgets.account import Account, CapView, CapWarning
-from pricing.budgets.caps import LONGEST_ROLLING_S, CapTable, Scope
+from pricing.budgets.caps import LONGEST_ROLLING_S, CapTable, RateLimits, Scope
+from pricing.budgets.rates import ScopeRates
 from pricing.budgets.refusal import refuse
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room
+from pricing.budgets.standing import UNLIMITED, standing_of
+from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Standing
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded, HoldEnded, Shortfall
@@ -29,7 +31,9 @@ KEPT_US: Final = (LONGEST_ROLLING_S + 2 * 86_400) * US_PER_S  # spend older than
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """One open hold. `bucket` is that of its request's first hold; `deadline_us` is monotonic time."""
+    """One open hold. `bucket` is that of its request's first hold; `deadline_us` is monotonic time. A request's first
+    hold counts `tokens` in `rate_slot`, None for any other.
+    """
 
     hold_id: str
     request_id: str
@@ -40,16 +44,18 @@ class Held:
     deadline_us: int
     on_expiry: LedgerRow | None
     accounts: tuple[Account, ...]
+    tokens: int = 0
+    rate_slot: int | None = None
 
-    def as_hold(self, mono_us: int) -> Hold:
-        return Hold(self.hold_id, self.amount_nusd, self.anchor_us, self.good_for_s(mono_us))
+    def as_hold(self, mono_us: int, standing: Standing = UNLIMITED) -> Hold:
+        return Hold(self.hold_id, self.amount_nusd, self.anchor_us, self.good_for_s(mono_us), standing)
 
     def good_for_s(self, mono_us: int) -> float:
         return max(0, self.deadline_us - mono_us) / US_PER_S
 
 
 class BudgetBook:
-    """All budgets of one store. Raises BudgetExceeded and HoldEnded, and ValueError for a caller's mistake."""
+    """All budgets of one store. Raises BudgetExceeded, RateLimited, HoldEnded; ValueError for a caller's mistake."""
 
     def __init__(self, caps: CapTable, wall_us: int, on_warn: Callable[[CapWarning], None]) -> None:
         self._accounts: dict[Scope, Account] = {}
@@ -57,6 +63,7 @@ class BudgetBook:
         self._ended: dict[str, None] = {}
         self._expired: dict[str, None] = {}
         self._views: list[CapView] = []
+        self._limited: list[Account] = []
         self._on_warn = on_warn
         self.replace_caps(caps, wall_us)
 
@@ -75,6 +82,17 @@ class BudgetBook:
             account.views.append(view)
             self._views.append(view)
         self.keep_quiet(quiet)
+        self._limit(caps.limits)
+
+    def _limit(self, limits: Mapping[Scope, RateLimits]) -> None:
+        """Put rate limits in force. What a scope asked for counts from when it was first limited."""
+        before = {account.scope: account.rates for account in self._limited}
+        for account in self._limited:
+            account.rates = None
+        self._limited = [self.account(scope) for scope in limits]
+        for account in self._limited:
+            account.rates = before.get(account.scope) or ScopeRates(account.scope, limits[account.scope])
+            account.rates.limits = limits[account.scope]
 
     def quiet_caps(self) -> dict[tuple[str, str], int]:
         """Until when each cap at its present amount has warned: (label, amount) -> microseconds since the epoch."""
@@ -97,7 +115,10 @@ class BudgetBook:
         return hold_id in self._expired
 
     def open(self, wish: OpenHold, wall_us: int, mono_us: int) -> Held:
-        """Set money aside in every scope, or in none. Raises BudgetExceeded; HoldEnded for an id that has ended."""
+        """Set money aside in every scope, or in none, and count a request's first hold against the rate limits.
+
+        Raises BudgetExceeded, RateLimited; HoldEnded for an id that has ended.
+        """
         if wish.amount_nusd < 0 or wish.lease_s <= 0:
             raise ValueError(f"hold {wish.hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
         if wish.hold_id in self._holds or wish.hold_id in self._ended:
@@ -115,14 +136,23 @@ class BudgetBook:
             accounts=tuple(self.account(scope) for scope in dict.fromkeys(wish.scopes)),
         )
         if not wish.granted:
-            self._check(held, wish.amount_nusd, wall_us)
+            self._check(held, wish, wall_us)
         self._grow(held, wish.amount_nusd)
-        self._holds[wish.hold_id] = held
+        self._add(held)
+        if wish.anchor_us is None:
+            held.tokens = wish.tokens
+            for account in held.accounts:
+                if account.rates is not None:
+                    held.rate_slot = account.rates.count(wish.tokens, wall_us)
         return held
 
     def undo_open(self, held: Held) -> None:
-        del self._holds[held.hold_id]
+        self._remove(held)
         self._grow(held, -held.amount_nusd)
+        if held.rate_slot is not None:
+            for account in held.accounts:
+                if account.rates is not None:
+                    account.rates.uncount(held.rate_slot, held.tokens)
 
     def extend(self, hold_id: str, amount_nusd: int, wall_us: int, mono_us: int) -> Extended:
         """Grow a hold to `amount_nusd` if every cap has room, and renew its lease either way. It never shrinks."""
@@ -140,8 +170,13 @@ class BudgetBook:
         held = self._holds[hold_id]
         self._grow(held, amount_nusd - held.amount_nusd)
 
-    def settle(self, hold_id: str, amount_nusd: int, wall_us: int, *, may_exceed_hold: bool = False) -> Held:
-        """End a hold with an amount spent. Raises HoldEnded, and ValueError for more than the hold without leave."""
+    def settle(
+        self, hold_id: str, amount_nusd: int, wall_us: int, *, may_exceed_hold: bool = False, more_tokens: int = 0
+    ) -> Held:
+        """End a hold with an amount spent, and correct the tokens that its request counted.
+
+        Raises HoldEnded, and ValueError for more than the hold without leave.
+        """
         held = self._holds.get(hold_id)
         if held is None:
             raise HoldEnded(f"hold {hold_id} has ended or was never opened; settle each hold once")
@@ -150,6 +185,7 @@ class BudgetBook:
                 f"hold {hold_id}: {amount_nusd} nano-dollars do not fit its {held.amount_nusd}; extend first"
             )
         self._end(held, amount_nusd, wall_us)
+        self._correct(held, more_tokens)
         return held
 
     def expire(self, wall_us: int, mono_us: int) -> list[Held]:
@@ -160,13 +196,14 @@ class BudgetBook:
             _remember(self._expired, held.hold_id)
         return due
 
-    def undo_end(self, held: Held, amount_nusd: int) -> None:
+    def undo_end(self, held: Held, amount_nusd: int, more_tokens: int = 0) -> None:
         """Take back a settlement, release (amount 0) or expiry."""
         self._ended.pop(held.hold_id, None)
         self._expired.pop(held.hold_id, None)
-        self._holds[held.hold_id] = held
+        self._add(held)
         for account in held.accounts:
             account.change(held.bucket, -amount_nusd, held.amount_nusd)
+        self._correct(held, -more_tokens)
 
     # -- spend without a hold --------------------------------------------------------------------------------------
 
@@ -182,7 +219,7 @@ class BudgetBook:
 
     def restore_hold(self, held: Held) -> None:
         """Put back a hold that a file remembers; it was granted before, so no cap is asked."""
-        self._holds[held.hold_id] = held
+        self._add(held)
         for account in held.accounts:
             account.change(held.bucket, 0, held.amount_nusd)
 
@@ -208,8 +245,20 @@ class BudgetBook:
         shortfall = _first_shortfall(accounts, amount_nusd, bucket_of(wall_us), wall_us)
         return None if shortfall is None else refuse(shortfall, wall_us, self._zone)
 
+    def standing(self, held: Held, wall_us: int) -> Standing:
+        """What is left to the scopes of a hold now."""
+        return standing_of(held.accounts, wall_us)
+
     def statuses(self, wall_us: int) -> list[CapStatus]:
         return [view.status(wall_us) for view in self._views]
+
+    def rate_statuses(self, wall_us: int) -> list[RateStatus]:
+        return [
+            status
+            for account in self._limited
+            if account.rates is not None
+            for status in account.rates.statuses(account.open_holds, wall_us)
+        ]
 
     def account(self, scope: Scope) -> Account:
         """The scope's account, made when first asked for."""
@@ -226,18 +275,41 @@ class BudgetBook:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _check(self, held: Held, more_nusd: int, wall_us: int) -> None:
-        shortfall = _first_shortfall(held.accounts, more_nusd, held.bucket, wall_us)
+    def _check(self, held: Held, wish: OpenHold, wall_us: int) -> None:
+        shortfall = _first_shortfall(held.accounts, wish.amount_nusd, held.bucket, wall_us)
         if shortfall is not None:
             raise refuse(shortfall, wall_us, self._zone)
+        if wish.anchor_us is not None:
+            return
+        for account in held.accounts:
+            if account.rates is not None:
+                limited = account.rates.refusal(wish.tokens, account.open_holds, wall_us)
+                if limited is not None:
+                    raise limited
+
+    def _add(self, held: Held) -> None:
+        self._holds[held.hold_id] = held
+        for account in held.accounts:
+            account.open_holds += 1
+
+    def _remove(self, held: Held) -> None:
+        del self._holds[held.hold_id]
+        for account in held.accounts:
+            account.open_holds -= 1
 
     def _grow(self, held: Held, more_nusd: int) -> None:
         held.amount_nusd += more_nusd
         for account in held.accounts:
             account.change(held.bucket, 0, more_nusd)
 
+    def _correct(self, held: Held, more_tokens: int) -> None:
+        if more_tokens:
+            for account in held.accounts:
+                if account.rates is not None:
+                    account.rates.correct(held.anchor_us, more_tokens)
+
     def _end(self, held: Held, amount_nusd: int, wall_us: int) -> None:
-        del self._holds[held.hold_id]
+        self._remove(held)
         _remember(self._ended, held.hold_id)
         for account in held.accounts:
             account.change(held.bucket, amount_nusd, -held.amount_nusd)

@@ -14,6 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 BUCKET_S: Final = 900  # spend is kept in 15-minute buckets
+LARGEST_NUSD: Final = 1 << 53  # a shared store counts in doubles, which are exact up to here: 9,007,199 dollars
 LONGEST_ROLLING_S: Final = 31 * 86_400  # how far back a store keeps its buckets at hand
 _SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 
@@ -87,9 +88,17 @@ class Cap:
         return max(self.amount_nusd, *(r.amount_nusd if wall_us < r.until_us else 0 for r in self.raises))
 
 
+class Dimension(StrEnum):
+    """What a rate limit counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    IN_FLIGHT = "in_flight"
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """What a tenant or key may ask for. None: no limit. `in_flight` counts open holds."""
+    """What a tenant or key may ask for. None: no limit; 0 lets nothing through. `in_flight` counts open holds."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None

@@ -29,10 +29,10 @@ from pricing.budgets.lockfile import FileLock
 from pricing.budgets.recovery import house_rows_posted, recover
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, expiry_row, late_row
 from pricing.budgets.steps import StepLog, Undo
-from pricing.budgets.store import CapStatus, Extended, Hold, MeterEntry, OpenHold, Room, Settlement
+from pricing.budgets.store import CapStatus, Extended, Hold, MeterEntry, OpenHold, RateStatus, Room, Settlement
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S, Clock
-from pricing.errors import BudgetExceeded, StoreUnavailable
+from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from pricing.ledger.upgrade import ensure_current
 from pricing.meters_local import LocalMeters
@@ -110,13 +110,16 @@ class SqliteStore:
     async def statuses(self) -> list[CapStatus]:
         return self._book.statuses(self._clock.wall_us())
 
+    async def rate_statuses(self) -> list[RateStatus]:
+        return self._book.rate_statuses(self._clock.wall_us())
+
     # -- holds -----------------------------------------------------------------------------------------------------
 
     async def open(self, wish: OpenHold) -> Hold:
         known = self._book.find(wish.hold_id)
         if known is not None:
             await self._commit(Change())
-            return known.as_hold(self._clock.mono_us())
+            return self._as_hold(known)
         change, undo = Change(), list[Undo]()
         held = self._open(wish, change, undo)
         return await self._opened(held, wish.meter, change, undo)
@@ -145,7 +148,7 @@ class SqliteStore:
         self._settle(settlement, change, undo)
         try:
             held = self._open(wish, change, undo)
-        except BudgetExceeded:
+        except (BudgetExceeded, RateLimited):
             await self._commit(change, undo)
             raise
         return await self._opened(held, wish.meter, change, undo)
@@ -218,13 +221,16 @@ class SqliteStore:
             raise
         if meter is not None:
             self.meters.enter(meter, held.hold_id)
-        return held.as_hold(self._clock.mono_us())
+        return self._as_hold(held)
+
+    def _as_hold(self, held: Held) -> Hold:
+        return held.as_hold(self._clock.mono_us(), self._book.standing(held, self._clock.wall_us()))
 
     def _let_go(self, held: Held) -> None:
         if self._book.find(held.hold_id) is held:
             change, undo = Change(), list[Undo]()
-            self._book.settle(held.hold_id, 0, self._clock.wall_us())
-            self._note_end(held, 0, change, undo)
+            self._book.settle(held.hold_id, 0, self._clock.wall_us(), more_tokens=-held.tokens)
+            self._note_end(held, 0, change, undo, -held.tokens)
             self._steps.submit(change, undo)
 
     def _settle(self, settlement: Settlement, change: Change, undo: list[Undo]) -> None:
@@ -235,18 +241,21 @@ class SqliteStore:
             change.rows += [late] if late else []
         else:
             amount = settlement.amount_nusd
-            held = self._book.settle(settlement.hold_id, amount, wall_us, may_exceed_hold=settlement.may_exceed_hold)
-            self._note_end(held, amount, change, undo)
+            more_tokens, exceeds = settlement.more_tokens, settlement.may_exceed_hold
+            held = self._book.settle(
+                settlement.hold_id, amount, wall_us, may_exceed_hold=exceeds, more_tokens=more_tokens
+            )
+            self._note_end(held, amount, change, undo, more_tokens)
             change.rows += settlement.rows
         if settlement.request is not None:
             change.requests.append(settlement.request)
 
-    def _note_end(self, held: Held, amount_nusd: int, change: Change, undo: list[Undo]) -> None:
+    def _note_end(self, held: Held, amount_nusd: int, change: Change, undo: list[Undo], more_tokens: int = 0) -> None:
         self.meters.drop(held.hold_id)
         change.ended.append(held)
         if amount_nusd:
             change.spend += [(account.name, held.bucket, amount_nusd) for account in held.accounts]
-        undo.append(partial(self._book.undo_end, held, amount_nusd))
+        undo.append(partial(self._book.undo_end, held, amount_nusd, more_tokens))
 
     def _spend_on_pool(self, row: LedgerRow, wall_us: int, change: Change, undo: list[Undo]) -> None:
         bucket = bucket_of(row.at_us)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from pricing.budgets.caps import CapTable, Scope
+from pricing.budgets.caps import CapTable, Dimension, Scope
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 
@@ -132,6 +132,20 @@ class CapStatus:
     resets_us: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class RateStatus:
+    """One rate limit and its use: in this minute, or at once (`in_flight`).
+
+    `resets_s` is when all of a minute's use has left it, 0 where there is none; None for `in_flight`.
+    """
+
+    scope: Scope
+    dimension: Dimension
+    limit: int
+    used: int
+    resets_s: float | None
+
+
 class Room(msgspec.Struct, frozen=True):
     """How much a request with given scopes may still hold: the tightest cap. None means unlimited."""
 
@@ -141,7 +155,7 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class BudgetStore(Protocol):
-    """Raises BudgetExceeded, StoreUnavailable and HoldEnded as said at each step."""
+    """Raises BudgetExceeded, RateLimited, StoreUnavailable and HoldEnded as said at each step."""
 
     def replace_caps(self, caps: CapTable) -> None:
         """Put another table of caps in force, from the next step on."""
@@ -160,7 +174,10 @@ class BudgetStore(Protocol):
         ...
 
     async def open(self, wish: OpenHold) -> Hold:
-        """Set money aside; durable when it returns. Raises BudgetExceeded, StoreUnavailable."""
+        """Set money aside; durable when it returns. Raises BudgetExceeded, RateLimited, StoreUnavailable.
+
+        Caps are asked first, then the rate limits of a request's first hold.
+        """
         ...
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
@@ -172,7 +189,7 @@ class BudgetStore(Protocol):
         ...
 
     async def settle_and_open(self, settlement: Settlement, wish: OpenHold) -> Hold:
-        """One step; the settlement stands even when the new hold is refused (BudgetExceeded)."""
+        """One step; the settlement stands even when the new hold is refused (as by `open`)."""
         ...
 
     async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
@@ -193,6 +210,10 @@ class BudgetStore(Protocol):
 
     async def statuses(self) -> list[CapStatus]:
         """Every cap in force."""
+        ...
+
+    async def rate_statuses(self) -> list[RateStatus]:
+        """Every rate limit in force, in the order of the table."""
         ...
 
     async def check(self) -> None:
