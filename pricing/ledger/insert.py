@@ -1,0 +1,128 @@
+"""Writes entries of the stream into a PostgreSQL ledger, each row once however often its entry comes.
+
+One transaction inserts a batch and adds what was really inserted to the sums by hour. A row id that is there already
+changes nothing, so an entry may be delivered again after any crash. A batch travels as one JSON text, which PostgreSQL
+takes apart: measured, a COPY into a temporary table is as fast, but needs a session of its own and more round trips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+import psycopg
+
+from pricing.errors import StoreUnavailable
+from pricing.ledger.entries import Entry
+from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
+from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.upgrade import HEAD
+
+# Batches go in one after another, whoever brings them: two that add to the same sums in another order would wait for
+# each other. `seq` therefore grows in the order of commits.
+_INSERT_LOCK: Final = 0x736C_7569_6366
+_TYPES: Final = {int: "bigint", bool: "boolean"}  # all else is text to begin with
+_Value = TypeVar("_Value", bound=LedgerRow | RequestRow)
+
+
+class Delivered(NamedTuple):
+    """An entry with its id in the stream: milliseconds, and the number within them."""
+
+    ms: int
+    n: int
+    entry: Entry
+
+
+class Inserted(NamedTuple):
+    """How much of a batch was new."""
+
+    rows: int
+    requests: int
+
+
+async def insert(connection: psycopg.AsyncConnection[tuple[Any, ...]], batch: Sequence[Delivered]) -> Inserted:
+    """Write a batch, all or nothing. Raises psycopg.Error, and StoreUnavailable for tables of another version."""
+    rows = [(each.ms, each.n, row) for each in batch for row in each.entry.rows]
+    requests = [(each.ms, each.n, each.entry.request) for each in batch if each.entry.request is not None]
+    async with connection.transaction():
+        locked = await connection.execute(_LOCK_AND_VERSION, [_INSERT_LOCK])
+        _check_version(await locked.fetchone())
+        return Inserted(await _insert(connection, _ROWS, rows), await _insert(connection, _REQUESTS, requests))
+
+
+def _check_version(found: tuple[Any, ...] | None) -> None:
+    """An older program would leave out columns that it does not know; whoever is newer drains instead."""
+    version = found[1] if found else None
+    if version != HEAD:
+        raise StoreUnavailable(
+            f"the ledger has tables of version {version}, this program writes version {HEAD}; upgrade sluice, or run "
+            "`sluice ledger upgrade` where the program is the newer one"
+        )
+
+
+async def _insert(
+    connection: psycopg.AsyncConnection[tuple[Any, ...]], statement: str, values: Sequence[tuple[int, int, _Value]]
+) -> int:
+    if not values:
+        return 0
+    text = _as_json([value for _, _, value in values])
+    done = await connection.execute(statement.encode(), [text, [ms for ms, _, _ in values], [n for _, n, _ in values]])
+    [count] = await done.fetchone() or [0]
+    return int(count)
+
+
+def _as_json(values: Sequence[LedgerRow | RequestRow]) -> str:
+    """PostgreSQL's text holds every character but NUL, which a client may have sent as part of a name."""
+    text = msgspec.json.encode(values)
+    if b"\\u0000" in text:
+        text = msgspec.json.encode([_without_nul(value) for value in values])
+    return text.decode()
+
+
+def _without_nul(value: _Value) -> _Value:
+    def clean(text: str) -> str:
+        return text.replace("\0", "\ufffd")
+
+    changes: dict[str, Any] = {
+        name: clean(text) for name in value.__struct_fields__ if isinstance(text := getattr(value, name), str)
+    }
+    return msgspec.structs.replace(value, **changes, tags=tuple(clean(tag) for tag in value.tags))
+
+
+def _statement(rollup: Rollup, struct: type[LedgerRow | RequestRow], on: str) -> str:
+    """Insert rows given as JSON and two arrays of stream ids, and add the new ones to their sums."""
+    fields = msgspec.structs.fields(struct)
+    columns = ", ".join(field.name for field in fields)
+    typed = ", ".join(f"{field.name} {_type(field.type)}" for field in fields)
+    values = ", ".join(f"decode({f.name}, 'base64')" if f.type is bytes else f.name for f in fields)
+    hour = ("at_us", "key", *rollup.dimensions, *rollup.sums)
+    dimensions = ", ".join(rollup.dimensions)
+    return f"""
+        WITH fresh AS (
+            INSERT INTO {rollup.source} ({columns}, stream_ms, stream_n)
+            SELECT {values}, stream_ms, stream_n FROM ROWS FROM (
+                json_to_recordset(%s::json) AS ({typed}), unnest(%s::bigint[]), unnest(%s::bigint[])
+            ) AS given ({columns}, stream_ms, stream_n)
+            ON CONFLICT ({on}) DO NOTHING RETURNING *
+        ), summed AS (
+            INSERT INTO {rollup.table} AS known ({", ".join(hour)})
+            SELECT at_us, sha256(convert_to(ROW({dimensions})::text, 'UTF8')), {dimensions}, {", ".join(rollup.sums)}
+            FROM ({rollup.by_hour("fresh")}) AS hours
+            ON CONFLICT (at_us, key) DO UPDATE SET {_added(rollup.sums)}
+        ) SELECT count(*) FROM fresh"""
+
+
+def _type(annotation: Any) -> str:
+    """The SQL type of a field: what its struct says, None aside."""
+    kinds = getattr(annotation, "__args__", (annotation,))
+    return next((_TYPES[kind] for kind in kinds if kind in _TYPES), "text")
+
+
+def _added(sums: Iterable[str]) -> str:
+    return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in sums)
+
+
+_LOCK_AND_VERSION: Final = "SELECT pg_advisory_xact_lock(%s), (SELECT version_num FROM alembic_version)"
+_ROWS: Final = _statement(ROWS_BY_HOUR, LedgerRow, "row_id")
+_REQUESTS: Final = _statement(REQUESTS_BY_HOUR, RequestRow, "request_id")
