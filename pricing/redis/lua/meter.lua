@@ -9,9 +9,10 @@
 --
 -- meter:<pool>    told: rate, target, ready, booting · clock: instant, V, U, what the last division left over
 --                 running: members, their weights, of them on V, how many on U, KV tokens · busy, boot, idle,
---                 adjustment: microseconds, cost · charged: of all who have left, what they were charged, assumed time
--- members:<pool>  weight, cost carried from the other clock, reading since when, on U or not, KV tokens
+--                 adjustment: microseconds, cost, odd nano-dollar drained · charged: of all who have left, what they were charged, assumed time
+-- members:<pool>  weight, cost carried from the other clock, reading since when, on U or not, KV tokens, whose
 -- weights:<pool>  the members that weigh more than 1, since nobody else ever asks for more than one container
+-- owners:<pool>   members and KV tokens (`kv:`) of each replica
 
 local HOUR = 3600000000 -- microseconds
 local FINE = 1048576
@@ -19,13 +20,13 @@ local DEAREST = 2199023255552 -- 2^41 nano-dollars per hour for one container
 local HEAVIEST = 4294967296 -- 2^32, all members of a pool together
 local PARTS = { 'told', 'clock', 'running', 'busy', 'boot', 'idle', 'adjustment', 'charged' }
 
--- Quotient and rest, rounded down. `%` would take the quotient from a rounded division.
+-- Quotient and rest, rounded down. `%` would take the quotient from a rounded division; `+ 0` makes 0 of -0.
 local function divide(number, by)
   local rest = math.fmod(number, by)
   if rest < 0 then
     rest = rest + by
   end
-  return (number - rest) / by, rest
+  return (number - rest) / by, rest + 0
 end
 
 local function half_even(whole, rest, unit)
@@ -66,6 +67,7 @@ local function load_meter(K, pool)
   local told, clock, running, charged = numbers(parts[1]), numbers(parts[2]), numbers(parts[3]), numbers(parts[8])
   return {
     key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
+    owners = K .. 'owners:' .. pool,
     rate = told[1], target = told[2], ready = told[3], booting = told[4],
     at = clock[1], v_whole = clock[2], v_fine = clock[3], u_whole = clock[4], u_fine = clock[5],
     left_fine = clock[6], left_rest = clock[7],
@@ -91,13 +93,26 @@ local function save_meter(m)
 end
 
 local function member_of(words)
-  local n = numbers(words)
-  return { weight = n[1], whole = n[2], fine = n[3], since_whole = n[4], since_fine = n[5], heavy = n[6] == 1, kv = n[7] }
+  local heads, owner = string.match(words, '^([%d ]+) @(.*)$')
+  local n = numbers(heads)
+  return {
+    weight = n[1], whole = n[2], fine = n[3], since_whole = n[4], since_fine = n[5], heavy = n[6] == 1, kv = n[7],
+    owner = owner,
+  }
 end
 
 local function save_member(m, name, one)
-  redis.call('HSET', m.members, name, string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
-    one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0, one.kv))
+  redis.call('HSET', m.members, name, string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f @',
+    one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0, one.kv) .. one.owner)
+end
+
+-- Count a member in or out (`one` is 1 or -1), for its pool and for its replica.
+local function count(m, member, one)
+  m.count, m.weight, m.kv = m.count + one, m.weight + one * member.weight, m.kv + one * member.kv
+  redis.call('HINCRBY', m.owners, 'kv:' .. member.owner, text(one * member.kv + 0))
+  if redis.call('HINCRBY', m.owners, 'n:' .. member.owner, one) == 0 then
+    redis.call('HDEL', m.owners, 'n:' .. member.owner, 'kv:' .. member.owner)
+  end
 end
 
 -- Containers that serve: min(n, R, ceil(R / target)), and at least one if any request runs.
@@ -201,9 +216,9 @@ local function regroup(m)
   m.heavy = heavy
 end
 
--- A hold was granted: its attempt runs. Returns false, and meters nothing, in a pool without a rate or one whose members
+-- A hold was granted to a replica: its attempt runs. Returns false, and meters nothing, in a pool without a rate or one whose members
 -- would weigh more than HEAVIEST together.
-local function meter_enter(K, pool, member, weight, kv, now)
+local function meter_enter(K, pool, member, weight, kv, now, owner)
   local m = load_meter(K, pool)
   if not m or m.weight + weight > HEAVIEST then
     return false
@@ -212,13 +227,14 @@ local function meter_enter(K, pool, member, weight, kv, now)
     return true
   end
   advance(m, now)
-  save_member(m, member, {
-    weight = weight, whole = 0, fine = 0, since_whole = m.v_whole, since_fine = m.v_fine, heavy = false, kv = kv,
-  })
+  local one = { weight = weight, whole = 0, fine = 0, heavy = false, kv = kv, owner = owner or '' }
+  one.since_whole, one.since_fine = m.v_whole, m.v_fine
+  save_member(m, member, one)
   if weight > 1 then
     redis.call('ZADD', m.weights, weight, member)
   end
-  m.count, m.weight, m.light, m.kv = m.count + 1, m.weight + weight, m.light + weight, m.kv + kv
+  count(m, one, 1)
+  m.light = m.light + weight
   regroup(m)
   save_meter(m)
   return true
@@ -242,7 +258,7 @@ local function take_out(m, member, one, now)
   if one.weight > 1 then
     redis.call('ZREM', m.weights, member)
   end
-  m.count, m.weight, m.kv = m.count - 1, m.weight - one.weight, m.kv - one.kv
+  count(m, one, -1)
   if one.heavy then
     m.heavy = m.heavy - 1
   else

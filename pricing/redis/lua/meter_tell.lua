@@ -1,0 +1,44 @@
+-- uses: clock observer
+-- Words of a replica about pools, in order. ARGV: now or '', replica; then for each word its number, kind, pool,
+-- microseconds since it became true, and two figures:
+--   rate        nano-dollars per hour, requests per container; a pool that has none yet gets it from anybody
+--   containers  ready, booting
+--   seen        ready, booting, from anybody: counts where no container is known that is as far
+--   missed      'boot' or 'ready', microseconds
+-- All else is the observer's to say, once each: a word that comes again is known by its number. Replies 1.
+
+local K, replica = KEYS[1], ARGV[2]
+local now = time_now(K, ARGV[1])
+
+local function rate(pool, at, first, second, observes)
+  if observes or redis.call('EXISTS', K .. 'meter:' .. pool) == 0 then
+    meter_rate(K, pool, at, tonumber(first), tonumber(second))
+  end
+end
+
+local function containers(pool, at, first, second, observes)
+  if observes then
+    meter_containers(K, pool, at, tonumber(first), tonumber(second))
+  end
+end
+
+local function seen(pool, at, first, second)
+  local m = load_meter(K, pool)
+  local ready, booting = tonumber(first), tonumber(second)
+  if m and m.ready == 0 and (ready > 0 or (booting > 0 and m.booting == 0)) then
+    meter_containers(K, pool, at, ready, booting)
+  end
+end
+
+local function missed(pool, _, first, second, observes)
+  if observes then
+    meter_missed(K, pool, first, tonumber(second))
+  end
+end
+
+local take = { rate = rate, containers = containers, seen = seen, missed = missed }
+for i = 3, #ARGV, 6 do
+  local observes = takes_word(K, replica, tonumber(ARGV[i]))
+  take[ARGV[i + 1]](ARGV[i + 2], now - tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], observes)
+end
+return 1
