@@ -1,4 +1,4 @@
-"""Tenants, keys and caps: who may ask for what, and how much they may spend."""
+"""Tenants, keys, caps and rate limits: who may ask for what, how often, and how much they may spend."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from policies.fileset import FileSet, Placed
 from policies.policy import ApiKey, Tenant
-from policies.schema import CapShape, TenantShape
+from policies.schema import CapShape, RateLimitsShape, TenantShape
 from pricing.budgets.caps import (
     Cap,
     CapTable,
+    RateLimits,
     Scope,
     ScopeKind,
     TemporaryRaise,
@@ -87,7 +88,34 @@ def compile_caps(
                 placed.problem(f"there is a cap '{cap.label}' at {caps[cap.label].place} already; rename one")
             )
         caps.setdefault(cap.label, cap)
-    return CapTable(tuple(caps.values()), zone)
+    return CapTable(tuple(caps.values()), zone, compile_limits(files, known[ScopeKind.TENANT]))
+
+
+def compile_limits(files: FileSet, tenants: Iterable[str]) -> dict[Scope, RateLimits]:
+    """The rate limits of every tenant, those under `defaults:` where it says nothing else, and of keys."""
+    found: dict[Scope, RateLimits] = {}
+    default = files.mapping("defaults").get("limits")
+    base = RateLimits() if default is None else _limits_over(RateLimits(), default.value)
+    shapes: dict[str, Placed[TenantShape]] = files.mapping("tenants")
+    for name in tenants:
+        shape = shapes[name].value if name in shapes else TenantShape()
+        found[Scope(ScopeKind.TENANT, name)] = _limits_over(base, shape.limits)
+        for key in shape.keys:
+            found[Scope(ScopeKind.KEY, key.id)] = _limits_over(RateLimits(), key.limits)
+    return {scope: limits for scope, limits in found.items() if limits != RateLimits()}
+
+
+def _limits_over(base: RateLimits, shape: RateLimitsShape) -> RateLimits:
+    """`base` with the limits that a file sets; `unlimited` takes one off."""
+
+    def over(written: int | str | None, given: int | None) -> int | None:
+        return given if written is None else written if isinstance(written, int) else None
+
+    return RateLimits(
+        over(shape.requests_per_minute, base.requests_per_minute),
+        over(shape.tokens_per_minute, base.tokens_per_minute),
+        over(shape.in_flight, base.in_flight),
+    )
 
 
 def _caps_with_owner(files: FileSet) -> Iterable[tuple[Placed[CapShape], str | None]]:

@@ -1,13 +1,17 @@
-"""Where pools answer. Secrets and addresses may come from the environment: `${VARIABLE}` or `os.environ/VARIABLE`."""
+"""Where pools answer, and where events are told.
+
+Secrets and addresses may come from the environment: `${VARIABLE}` or `os.environ/VARIABLE`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from policies.fileset import FileSet, Placed
-from policies.policy import PoolEndpoint
-from policies.schema import VARIABLE, EndpointShape
+from policies.policy import PoolEndpoint, Webhook
+from policies.schema import VARIABLE, EndpointShape, WebhookShape
 from pricing.yamlfile import nearest
 
 
@@ -18,7 +22,7 @@ class Environment:
         self._values = values
         self._required = required
 
-    def fill(self, placed: Placed[EndpointShape], text: str, problems: list[str], *where: str) -> str:
+    def fill(self, placed: Placed[Any], text: str, problems: list[str], *where: str) -> str:
         """`text` with its variables replaced. Values never show in problems, only the variables' names."""
         missing = [name for name in _variables(text) if name not in self._values]
         if missing and self._required:
@@ -77,6 +81,22 @@ def compile_platform(files: FileSet, environment: Environment, problems: list[st
     if environment.complete(placed.value.url) and not is_http_url(url):
         problems.append(placed.problem("url must begin with https:// or http:// and name a host", "url"))
     return url
+
+
+def compile_webhooks(files: FileSet, environment: Environment, problems: list[str]) -> tuple[Webhook, ...]:
+    """Where events are told."""
+    webhooks = []
+    entries: list[Placed[WebhookShape]] = files.listing("webhooks")
+    for placed in entries:
+        shape = placed.value
+        url = environment.fill(placed, shape.url, problems, "url")
+        if environment.complete(shape.url) and not is_http_url(url):
+            problems.append(placed.problem("url must begin with https:// or http:// and name a host", "url"))
+        secret = environment.fill(placed, shape.secret, problems, "secret")
+        if not secret:
+            problems.append(placed.problem("secret is empty; whoever receives events could not tell ours", "secret"))
+        webhooks.append(Webhook(url, secret, frozenset(shape.events)))
+    return tuple(webhooks)
 
 
 def compile_drained(files: FileSet, pools: Container[str], problems: list[str]) -> frozenset[str]:

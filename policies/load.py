@@ -13,11 +13,18 @@ from pathlib import Path
 
 from policies.compile_access import compile_caps, compile_tenants, known_tags
 from policies.compile_classes import compile_aliases, compile_classes, contradictions, defaults_of, listed_pools
-from policies.compile_endpoints import Environment, compile_drained, compile_endpoints, compile_platform
+from policies.compile_endpoints import (
+    Environment,
+    compile_drained,
+    compile_endpoints,
+    compile_platform,
+    compile_webhooks,
+)
 from policies.compile_pools import Books, choose_books, compile_pools, rate_changes
+from policies.compile_predict import compile_prediction
 from policies.compile_store import compile_store
 from policies.fallback import default_payers
-from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
+from policies.fileset import SHIPPED_DEFAULT, FileSet, model_path, read_set
 from policies.policy import ApiKey, Payer, Policy, Tenant
 from pools.catalog_load import SHIPPED as CATALOGUE_FILES
 from pools.catalog_load import load_catalog
@@ -62,8 +69,10 @@ def load_policy(
     environment = Environment(environ, required=not assume_deployed)
     endpoints = compile_endpoints(files, catalog.pools, environment, problems)
     platform_url = compile_platform(files, environment, problems)
+    webhooks = compile_webhooks(files, environment, problems)
     drained = compile_drained(files, catalog.pools, problems)
     store = compile_store(files, limits, problems)
+    prediction = compile_prediction(files, problems)
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))
     used = _files(files, books)
@@ -86,6 +95,8 @@ def load_policy(
         platform_url=platform_url,
         reload_poll_s=reload_poll_s,
         store=store,
+        prediction=prediction,
+        webhooks=webhooks,
         files=tuple(str(path) for path in used),
     )
 
@@ -131,7 +142,9 @@ def _payers(files: FileSet) -> dict[str, Payer]:
 
 def _files(files: FileSet, books: Books) -> list[Path]:
     """The files that this policy was made from, catalogue excluded."""
-    return [*(document.path for document, _ in files.files), *(book.path for book in (books.current, *books.later))]
+    model = model_path(files)
+    own = [document.path for document, _ in files.files]
+    return [*own, *(book.path for book in (books.current, *books.later)), *([] if model is None else [model])]
 
 
 def _version(files: Iterable[Path], book_in_force: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from policies.predict.expect import Prediction
 from policies.requirements import Tier
 from pools.memory import MemoryFit
 from pools.spec import PoolSpec
@@ -41,6 +42,14 @@ class Durability(StrEnum):
     ALWAYS = "always"
     EVERYSEC = "everysec"
     NONE = "none"
+
+
+class WebhookEvent(StrEnum):
+    """What a webhook may be told."""
+
+    CAP_WARNED = "cap_warned"
+    CAP_EXHAUSTED = "cap_exhausted"
+    STORE_DOWN = "store_down"
 
 
 class Payer(StrEnum):
@@ -139,6 +148,15 @@ class PoolEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where events are told. `secret`, from the environment, signs what is sent."""
+
+    url: str = field(repr=False)  # some services put a token into it
+    secret: str = field(repr=False)
+    events: frozenset[WebhookEvent] = frozenset(WebhookEvent)
+
+
+@dataclass(frozen=True, slots=True)
 class RateChange:
     """Container rates that take effect at an instant to come, because a later price book begins then."""
 
@@ -177,4 +195,6 @@ class Policy:
     platform_url: str | None = None  # control plane that lists containers and wakes pools
     reload_poll_s: float = 2.0
     store: StorePolicy = StorePolicy()
+    prediction: Prediction = Prediction()
+    webhooks: tuple[Webhook, ...] = ()
     files: tuple[str, ...] = ()

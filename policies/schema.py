@@ -23,11 +23,14 @@ from pydantic import (
     model_validator,
 )
 
-from policies.policy import Durability, Objective, OnExhausted, OnStoreDown, Payer
+from policies.policy import Durability, Objective, OnExhausted, OnStoreDown, Payer, WebhookEvent
+from policies.predict.expect import OutputTokens
 from policies.requirements import Tier
 from pools.failures import FailureClass
-from pricing.budgets.caps import parse_permille, parse_scope, parse_window
+from pricing.budgets.caps import LARGEST_NUSD, parse_permille, parse_scope, parse_window
 from pricing.money import parse_usd
+
+LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wherever it is counted
 
 HOW_TO_HASH: Final = 'write its SHA-256 as `sha256:`, from: printf %s "$KEY" | sha256sum'
 
@@ -43,9 +46,31 @@ def _usd(value: object) -> Decimal | str:
         return "unlimited"
     if not isinstance(value, int | float | str | Decimal):
         raise ValueError("an amount of dollars, or the word unlimited")
-    if parse_usd(value) < 0:
+    nusd = parse_usd(value)
+    if nusd < 0:
         raise ValueError("an amount cannot be negative; 0 lets nothing through, unlimited lets everything through")
+    if nusd > LARGEST_NUSD:
+        raise ValueError("an amount is at most 9,007,199 dollars, which is as far as replicas can count; or unlimited")
     return Decimal(str(value))
+
+
+def _rate(value: object) -> int | str:
+    """A whole number, or the word `unlimited`."""
+    if value == "unlimited":
+        return "unlimited"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a limit is a whole number, such as 600, or the word unlimited")
+    if value < 0:
+        raise ValueError("a limit cannot be negative; 0 lets nothing through, unlimited lets everything through")
+    if value > LARGEST_RATE:
+        raise ValueError(f"a limit is at most {LARGEST_RATE:,}; for no limit at all, write unlimited")
+    return value
+
+
+def _exact(value: float) -> float:
+    """Dollars that are a whole number of nano-dollars."""
+    parse_usd(value)
+    return value
 
 
 def _share(value: object) -> object:
@@ -97,6 +122,11 @@ _SHARE_AS_WRITTEN: Final = {
 """For editors: what a file may hold, before `20%` has become 0.2."""
 
 Usd = Annotated[Decimal | Literal["unlimited"], BeforeValidator(_usd)]
+Rate = Annotated[
+    int | Literal["unlimited"],
+    BeforeValidator(_rate),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST_RATE}, {"const": "unlimited"}]}),
+]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), WithJsonSchema(_SHARE_AS_WRITTEN)]
 Permille = Annotated[
     int | None, BeforeValidator(_permille), WithJsonSchema({"anyOf": [_SHARE_AS_WRITTEN, {"enum": ["off", False]}]})
@@ -132,7 +162,7 @@ class LimitKeys(Shape):
         default=None, description="one attempt's; default 5 times the predicted 95th percentile, at least 10"
     )
     max_attempts: int | None = Field(default=None, ge=1, le=20, description="default 4")
-    chain_cost_limit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    chain_cost_limit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_exact)] | None = Field(
         default=None,
         description="dollars of all attempts of one request; default 5 times what the first should cost, at least 0.01",
     )
@@ -159,7 +189,18 @@ class LimitKeys(Shape):
     )
 
 
+class RateLimitsShape(Shape):
+    """How much may be asked for. Under a tenant or a key; under `defaults:` for every tenant that says nothing else."""
+
+    requests_per_minute: Rate | None = Field(default=None, description="requests that begin; default unlimited")
+    tokens_per_minute: Rate | None = Field(
+        default=None, description="prompt and answer tokens of the requests that begin; default unlimited"
+    )
+    in_flight: Rate | None = Field(default=None, description="requests that run at once; default unlimited")
+
+
 class DefaultKeys(LimitKeys):
+    limits: RateLimitsShape = RateLimitsShape()
     reload_poll_s: Seconds | None = Field(
         default=None, description="how often files are looked at for changes; default 2"
     )
@@ -200,6 +241,7 @@ class KeyShape(Shape):
     sha256: str
     rights: list[Literal["warmup", "admin"]] = []
     tags: list[Name] = []
+    limits: RateLimitsShape = RateLimitsShape()
 
     _refuse_secrets = model_validator(mode="before")(_no_plain_key)
 
@@ -232,6 +274,7 @@ class TenantShape(Shape):
     classes: list[str] | None = None
     tags: list[Name] = []
     caps: list[CapShape] = []
+    limits: RateLimitsShape = RateLimitsShape()
 
     _refuse_secrets = model_validator(mode="before")(_no_bare_keys)
 
@@ -248,6 +291,14 @@ def _secrets_by_name(data: Any) -> Any:
     for name, value in named.items():
         if value is not None and not (isinstance(value, str) and VARIABLE.search(value)):
             raise ValueError(f"{name} must come from the environment: write ${{VARIABLE}} instead of the value")
+    return data
+
+
+def _secret_by_name(data: Any) -> Any:
+    """The same for a webhook's secret."""
+    secret = data.get("secret") if isinstance(data, Mapping) else None
+    if secret is not None and not (isinstance(secret, str) and VARIABLE.search(secret)):
+        raise ValueError("secret must come from the environment: write ${VARIABLE} instead of the value")
     return data
 
 
@@ -277,6 +328,33 @@ class StoreShape(Shape):
     )
 
 
+class WebhookShape(Shape):
+    """Where events are told. The secret signs what is sent, and comes from the environment."""
+
+    url: str
+    secret: str
+    events: list[WebhookEvent] = Field(
+        default=list(WebhookEvent), min_length=1, description="what is told there; default all"
+    )
+
+    _refuse_secrets = model_validator(mode="before")(_secret_by_name)
+
+
+def _off(value: object) -> object:
+    return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
+
+class PredictShape(Shape):
+    """What the expected length of an answer is drawn from; it sizes a request's first hold and its time."""
+
+    output_tokens: Annotated[OutputTokens, BeforeValidator(_off)] = Field(
+        default=OutputTokens.HISTORY, description="off: the prior alone; history: what answers came to; model: a file"
+    )
+    file: str | None = Field(
+        default=None, min_length=1, description="what `sluice train` wrote, relative to this file; for model"
+    )
+
+
 class PolicyFile(Shape):
     """One file. Several files of one folder are one set; the sections add up and no key may stand in two files."""
 
@@ -300,7 +378,9 @@ class PolicyFile(Shape):
     drained: list[str] = []
     platform: PlatformShape | None = None
     store: StoreShape = StoreShape()
+    predict: PredictShape | None = None
     failed_attempts: Mapping[FailureClass, Payer] = {}
+    webhooks: list[WebhookShape] = []
     pools: Any = Field(default=None, description="rows added to the pool catalogue, see docs/catalogue.md")
     models: Any = Field(default=None, description="rows added to the model catalogue")
     gpus: Any = Field(default=None, description="rows added to the GPU catalogue")

@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 NUSD_PER_USD = 1_000_000_000
 US_PER_HOUR = 3_600_000_000
 S_PER_HOUR = 3_600
+_LARGEST_EXPONENT = 15  # with nine decimals, within the 28 digits that Decimal keeps; no price or cap comes near
 
 
 def parse_usd(value: str | int | float | Decimal) -> int:
@@ -24,8 +25,8 @@ def parse_usd(value: str | int | float | Decimal) -> int:
         dollars = Decimal(str(value))
     except InvalidOperation:
         raise ValueError(f"not an amount of dollars: {value!r}") from None
-    if not dollars.is_finite():
-        raise ValueError(f"not an amount of dollars: {value!r}")
+    if not dollars.is_finite() or dollars.adjusted() > _LARGEST_EXPONENT:
+        raise ValueError(f"not an amount of dollars: {str(value)[:40]!r}")
     nano = dollars * NUSD_PER_USD
     if nano != nano.to_integral_value():
         raise ValueError(f"{value} has more than nine decimals; a nano-dollar is the smallest amount")
