@@ -53,7 +53,7 @@ async def insert(connection: psycopg.AsyncConnection[tuple[Any, ...]], batch: Se
 
 def _check_version(found: tuple[Any, ...] | None) -> None:
     """An older program would leave out columns that it does not know; whoever is newer drains instead."""
-    version = found[1] if found else None
+    version = found[-1] if found else None
     if version != HEAD:
         raise StoreUnavailable(
             f"the ledger has tables of version {version}, this program writes version {HEAD}; upgrade sluice, or run "
@@ -123,6 +123,9 @@ def _added(sums: Iterable[str]) -> str:
     return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in sums)
 
 
-_LOCK_AND_VERSION: Final = "SELECT pg_advisory_xact_lock(%s), (SELECT version_num FROM alembic_version)"
+# A writer that is cut off in the midst of its transaction must not keep the lock.
+_LOCK_AND_VERSION: Final = """
+    SELECT set_config('idle_in_transaction_session_timeout', '30s', true), pg_advisory_xact_lock(%s),
+    (SELECT version_num FROM alembic_version)"""
 _ROWS: Final = _statement(ROWS_BY_HOUR, LedgerRow, "row_id")
 _REQUESTS: Final = _statement(REQUESTS_BY_HOUR, RequestRow, "request_id")
