@@ -96,12 +96,13 @@ class RedisClient:
         """End the connection; commands without a reply raise StoreUnavailable."""
         self._closed = True
         self._problem = "the client was closed"
-        tasks = [task for task in (self._reconnecting, self._following, *self._loading.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        # Callers wait for the others, which end by themselves now that the connection has.
+        tasks = [task for task in (self._reconnecting, self._following, *self._loading.values()) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _load(self, script: Script) -> None:
@@ -120,6 +121,7 @@ class RedisClient:
         connection = None
         try:
             async with asyncio.timeout(CONNECT_WITHIN_S):
+                self._must_be_open()
                 connection = await self._dial(node)
                 await self._introduce(connection)
         except OSError as problem:  # of which TimeoutError is one, without words
@@ -156,12 +158,15 @@ class RedisClient:
             _must_succeed(step, replies.get(step), node)
         if isinstance(replies["SLOTS"], list):
             self._nodes = tuple(_nodes(replies["SLOTS"], node))
-        if self._closed:
-            raise StoreUnavailable(self._problem)
+        self._must_be_open()
         before, self._connection = self._connection, connection
         self._node = node
         if before is not None:
             before.retire()
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(self._problem)
 
     def _lost(self, connection: Connection, reason: str) -> None:
         if connection is self._connection:
@@ -170,8 +175,10 @@ class RedisClient:
 
     def _try_again(self, reason: str, pause_s: float = 0.0) -> None:
         """From now on nobody waits for a connection: commands fail with the reason, and one task tries."""
+        if self._closed:
+            return
         self._problem = reason
-        if not self._closed and (self._reconnecting is None or self._reconnecting.done()):
+        if self._reconnecting is None or self._reconnecting.done():
             self._reconnecting = asyncio.create_task(self._reconnect(pause_s))
 
     async def _reconnect(self, pause_s: float) -> None:

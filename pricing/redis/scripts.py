@@ -33,7 +33,10 @@ def script(name: str) -> Script:
     """
     texts: dict[str, str] = {}
     _collect(name, texts, ())
-    text = "\n".join(texts.values()).encode()
+    return script_of(name, "\n".join(texts.values()).encode())
+
+
+def script_of(name: str, text: bytes) -> Script:
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 

