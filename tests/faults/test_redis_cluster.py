@@ -14,7 +14,7 @@ from pricing.redis.client import RedisClient
 from pricing.redis.scripts import script_of
 from support.real_redis import NO_PROGRAM, RedisCluster, RedisServer, find_redis, running_cluster
 
-SLUICE = 0  # the master that owns slot 2,866, that of `{sluice}:`
+SLUICE = 0  # the master that owns slot 59, that of `{sluice}:`
 COUNT = script_of("count", b"return redis.call('INCR', KEYS[1] .. 'count')")
 
 
@@ -30,7 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
 
 @contextlib.asynccontextmanager
 async def connected(node: RedisServer) -> AsyncIterator[RedisClient]:
-    client = RedisClient(RedisAddress.from_url(node.url), "tests")
+    client = RedisClient(RedisAddress.from_url(node.url), "tests", timeout_s=10)
     try:
         await client.connect()
         yield client
@@ -81,7 +81,7 @@ async def test_a_failover_is_survived(cluster: RedisCluster) -> None:
     replica = cluster.nodes[3]
     async with connected(cluster.masters[SLUICE]) as client:
         before = await client.evalsha(COUNT, ["{sluice}:"], [])
-        assert await client.command("WAIT", 1, 900) == 1
+        assert await client.command("WAIT", 1, 9000) == 1
         cluster.masters[SLUICE].kill()
         failed, after = 0, None
         async with asyncio.timeout(60):
