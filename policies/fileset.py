@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from policies.predict.expect import OutputTokens
 from policies.schema import PolicyFile
 from pricing.book import is_book
 from pricing.errors import FileProblem
@@ -100,7 +101,7 @@ def _entries(section: Any) -> Iterable[tuple[Any, Any]]:
 
 
 CATALOGUE: Final = ("gpus", "models", "pools")
-SINGLE: Final = ("price_book", "timezone", "platform")
+SINGLE: Final = ("price_book", "timezone", "platform", "predict")
 MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "failed_attempts", "store")
 
 
@@ -195,12 +196,22 @@ def _is_standalone(path: Path) -> bool:
 
 
 def outside_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The price books, files or folders, that the files name; none where the files cannot be read."""
+    """The price books, files or folders, and the model that the files name; none where the files cannot be read."""
     try:
         files = read_set(paths)
     except FileProblem:
         return ()
-    return tuple(placed.document.path.parent / placed.value for placed in files.listing("price_books"))
+    books = tuple(placed.document.path.parent / placed.value for placed in files.listing("price_books"))
+    model = model_path(files)
+    return books if model is None else (*books, model)
+
+
+def model_path(files: FileSet) -> Path | None:
+    """The file of the model that expectations are to be drawn from; None where they are not, or no file is named."""
+    placed = files.single("predict")
+    if placed is None or placed.value.output_tokens is not OutputTokens.MODEL or placed.value.file is None:
+        return None
+    return placed.document.path.parent / str(placed.value.file)
 
 
 def _repeated(files: Sequence[tuple[Document, PolicyFile]]) -> list[str]:

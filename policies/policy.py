@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from policies.predict.expect import Prediction
+from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
 from pools.memory import MemoryFit
 from pools.spec import PoolSpec
@@ -195,6 +195,6 @@ class Policy:
     platform_url: str | None = None  # control plane that lists containers and wakes pools
     reload_poll_s: float = 2.0
     store: StorePolicy = StorePolicy()
-    prediction: Prediction = Prediction()
+    prediction: Prediction = FROM_HISTORY
     webhooks: tuple[Webhook, ...] = ()
     files: tuple[str, ...] = ()

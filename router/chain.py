@@ -15,6 +15,7 @@ from pricing.clock import US_PER_S
 from router.accounting import Attempt
 from router.callers import Caller
 from router.continuation import Broken
+from router.expectation import Outlook
 from router.inbound import Parsed
 from router.interrupts import Interrupts
 from router.sessions import Turn
@@ -83,6 +84,7 @@ class Chain:
     transcript: Transcript | None = None  # of the stream that runs, where another pool could go on with it
     broken: Broken | None = None  # set once its stream broke after it had begun
     turn: Turn | None = None  # of the session that the client named
+    outlook: Outlook | None = None  # how long its answer was expected to be
     ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
     prompt_tokens: int | None = None

@@ -19,6 +19,7 @@ from policies.decision import Decision
 from policies.errors import UnknownModel
 from policies.names import Resolved, resolve
 from policies.policy import Policy, RequestClass
+from policies.predict.question import Question
 from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
 from pools.classify import garbled
@@ -36,7 +37,7 @@ from router.chain import Chain
 from router.continuing import Continuing
 from router.errors import ApiError
 from router.events import Fanout, StoreTrouble
-from router.expectation import OutputExpectation
+from router.expectation import Outlook, OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
 from router.output_check import checked
@@ -80,7 +81,7 @@ class Controller:
         """Requirements and deadlines of one request. Raises ApiError `model_not_found` or `permission_denied`."""
         started_us = self.clock.mono_us()
         turn = self.sessions.turn(caller.tenant, session, parsed)
-        request_class, requirements = self.requirements(parsed, caller, policy, turn)
+        request_class, requirements, outlook = self.requirements(parsed, caller, policy, turn)
         limits = request_class.limits
         total_us = started_us + round(limits.max_total_s * US_PER_S)
         return Chain(
@@ -99,6 +100,7 @@ class Controller:
             endpoint=endpoint,
             cost_limit_nusd=stated_cost_limit_nusd(limits),
             turn=turn,
+            outlook=outlook,
         )
 
     def plan(self, asked: Parsed | RouteBody, caller: Caller, policy: Policy, session: str | None = None) -> Decision:
@@ -106,19 +108,16 @@ class Controller:
         turn = None
         if isinstance(asked, Parsed):
             turn = self.sessions.turn(caller.tenant, session, asked)
-            request_class, requirements = self.requirements(asked, caller, policy, turn)
+            request_class, requirements, _ = self.requirements(asked, caller, policy, turn)
             endpoint = asked.path
         else:
             request_class, resolved = self._class_of(asked.model, caller, policy)
-            requirements = self._requirements(request_class, resolved, caller, asked.max_tokens, 1)
-            requirements = replace(
-                requirements,
-                tier=asked.tier or requirements.tier,
-                prompt_tokens=asked.prompt_tokens,
-                prompt_exact=True,
-                features=frozenset(asked.features),
-                stream=asked.stream,
+            features = frozenset(asked.features)
+            question = Question(
+                caller.tenant, request_class.name, asked.prompt_tokens, asked.max_tokens, features, asked.stream
             )
+            requirements, _ = self._requirements(request_class, resolved, policy, question, 1)
+            requirements = replace(requirements, tier=asked.tier or requirements.tier, prompt_exact=True)
             endpoint = CHAT_PATH
         limit = stated_cost_limit_nusd(request_class.limits)
         cached = turn.cached if turn else None
@@ -127,8 +126,8 @@ class Controller:
 
     def requirements(
         self, parsed: Parsed, caller: Caller, policy: Policy, turn: Turn | None
-    ) -> tuple[RequestClass, Requirements]:
-        """What a request needs, with its prompt's size estimated from its bytes."""
+    ) -> tuple[RequestClass, Requirements, Outlook]:
+        """What a request needs, with its prompt's size estimated from its bytes, and how long its answer may get."""
         request_class, resolved = self._class_of(parsed.model, caller, policy)
         kinds = {rung.pool.model.kind for rung in request_class.ladder}
         if kinds.isdisjoint(WORDS):
@@ -138,17 +137,18 @@ class Controller:
             )
             raise ApiError("feature_not_supported", text, param="model")
         prompt_tokens, exact = self.sizes.estimate(parsed, request_class)
+        question = Question(
+            caller.tenant, request_class.name, prompt_tokens, parsed.max_tokens, parsed.features, parsed.stream
+        )
         sequences = parsed.choices * parsed.prompts
-        requirements = self._requirements(request_class, resolved, caller, parsed.max_tokens, sequences)
-        return request_class, replace(
+        requirements, outlook = self._requirements(request_class, resolved, policy, question, sequences)
+        requirements = replace(
             requirements,
-            prompt_tokens=prompt_tokens,
             prompt_exact=exact,
-            features=parsed.features,
-            stream=parsed.stream,
             session_id=turn.key if turn else None,
             longest_share=parsed.longest_share,
         )
+        return request_class, requirements, outlook
 
     def _class_of(self, model: str, caller: Caller, policy: Policy) -> tuple[RequestClass, Resolved]:
         try:
@@ -162,22 +162,26 @@ class Controller:
         return policy.classes[resolved.request_class], resolved
 
     def _requirements(
-        self, request_class: RequestClass, resolved: Resolved, caller: Caller, max_tokens: int | None, sequences: int
-    ) -> Requirements:
-        bound = max_tokens or request_class.limits.output_bound_default
-        running = self.expectation.running(caller.tenant, request_class.name)
-        return Requirements(
+        self, request_class: RequestClass, resolved: Resolved, policy: Policy, question: Question, sequences: int
+    ) -> tuple[Requirements, Outlook]:
+        bound = question.max_tokens or request_class.limits.output_bound_default
+        outlook = self.expectation.outlook(policy.prediction, question, bound)
+        running = self.expectation.running(question.tenant, request_class.name)
+        requirements = Requirements(
             request_class=request_class.name,
             tier=resolved.tier or request_class.default_tier,
-            prompt_tokens=0,
+            prompt_tokens=question.prompt_tokens,
             output_bound=bound * sequences,
-            expected_output_tokens=self.expectation.expect(caller.tenant, request_class.name, bound) * sequences,
+            expected_output_tokens=outlook.expected.median * sequences,
             deadline_s=request_class.limits.first_byte_deadline_s,
+            features=question.features,
+            stream=question.stream,
             running_output_tokens=None if running is None else running * sequences,
-            bounded=max_tokens is not None,
+            bounded=question.max_tokens is not None,
             sequences=sequences,
             pinned_pool=resolved.pinned_pool,
         )
+        return requirements, outlook
 
     # -- not streamed ----------------------------------------------------------------------------------------------
 
@@ -316,9 +320,9 @@ class Controller:
 
     def _learn(self, chain: Chain) -> None:
         """A complete answer teaches how long answers are and how many bytes a token has, unless models shared it."""
-        if chain.completion_tokens is not None:
+        if chain.completion_tokens is not None and chain.outlook is not None:
             tokens = chain.completion_tokens // chain.requirements.sequences
-            self.expectation.observe(chain.caller.tenant, chain.request_class.name, tokens)
+            self.expectation.observe(chain.outlook.question, tokens)
         if chain.turn is not None and chain.prompt_tokens is not None and chain.pool is not None:
             self.sessions.answered(chain.turn, chain.pool, chain.prompt_tokens, self.clock.wall_us())
         shared = chain.broken is not None and chain.broken.by_text > 0

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from policies.predict.expect import Ground
 from pricing.ledger.rows import SchemaResult
 
 
@@ -49,6 +50,9 @@ class RequestEnded(msgspec.Struct, frozen=True):
     charge_nusd: int
     prompt_tokens: int | None
     completion_tokens: int | None
+    expected_tokens: int | None = None  # what the answer was expected to have at the median ...
+    p90_tokens: int | None = None  # ... and at the 90th percentile
+    expected_from: Ground | None = None  # what that was drawn from
 
 
 class StreamContinued(msgspec.Struct, frozen=True):

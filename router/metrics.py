@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from policies.predict.model import OutputModel
 from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
@@ -73,6 +74,12 @@ class MetricsSink:
         schemas = Counter(
             "sluice_schema_answers", "Answers to requests with a JSON schema.", ["pool", "result"], **make
         )
+        predicted = Counter(
+            "sluice_output_predictions",
+            "Answers beside what was expected of them.",
+            ["class", "ground", "quantile", "result"],
+            **make,
+        )
         # One bound child per label set ever seen; label values are classes, tiers, pools and codes, all from files.
         self._requests = cache(requests.labels)
         self._duration = cache(duration.labels)
@@ -81,9 +88,13 @@ class MetricsSink:
         self._charged = cache(charged.labels)
         self._attempts = cache(attempts.labels)
         self._schemas = cache(schemas.labels)
+        self._predicted = cache(predicted.labels)
         self._continued = Counter("sluice_streams_continued", "Broken streams that went on.", ["how"], **make)
         self._reloads = Counter("sluice_config_reloads", "Changed files taken or refused.", ["result"], **make)
         self._policy = Gauge("sluice_config_info", "1 for the policy in force.", ["version"], **make)
+        self._model = Gauge(
+            "sluice_output_model_trained_timestamp_seconds", "When the model in force was trained.", ["version"], **make
+        )
         self._misconfigured = Counter(
             "sluice_pool_misconfigured", "Refusals only an operator can mend.", ["pool"], **make
         )
@@ -114,6 +125,12 @@ class MetricsSink:
         self._policy.clear()
         self._policy.labels(version).set(1)
 
+    def model_in_force(self, model: OutputModel | None) -> None:
+        """The model of output tokens that expectations are drawn from."""
+        self._model.clear()
+        if model is not None:
+            self._model.labels(model.version).set(model.trained_at_us / US_PER_S)
+
     def _attempt(self, event: AttemptEnded) -> None:
         self._attempts(event.pool, event.outcome).inc()
         if event.ttft_us is not None:
@@ -130,6 +147,15 @@ class MetricsSink:
             self._tokens(event.request_class, "input").inc(event.prompt_tokens)
         if event.completion_tokens is not None:
             self._tokens(event.request_class, "output").inc(event.completion_tokens)
+            if event.outcome == "served":
+                self._prediction(event, event.completion_tokens)
+
+    def _prediction(self, event: RequestEnded, tokens: int) -> None:
+        """Where expectations are right, half of the answers are not above the median, nine in ten not above the p90."""
+        for quantile, expected in (("0.5", event.expected_tokens), ("0.9", event.p90_tokens)):
+            if expected is not None:
+                result = "above" if tokens > expected else "not_above"
+                self._predicted(event.request_class, event.expected_from, quantile, result).inc()
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""

@@ -180,6 +180,7 @@ class Service:
             self.platform = HttpPlatform(policy.platform_url, self.session)
         self.warmups.platform = self.platform
         self.metrics.policy_in_force(policy.version)
+        self.metrics.model_in_force(policy.prediction.model)
 
     async def _knock(self, pool: str, timeout_s: float) -> bool:
         return await self.backends[pool].knock(timeout_s)

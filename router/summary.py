@@ -47,6 +47,7 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
 
 def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
     """The event, with what the request cost."""
+    outlook = chain.outlook
     return RequestEnded(
         request_id=row.request_id,
         tenant=row.tenant,
@@ -65,4 +66,7 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         charge_nusd=chain.charged_nusd,
         prompt_tokens=row.prompt_tokens,
         completion_tokens=row.completion_tokens,
+        expected_tokens=None if outlook is None else outlook.expected.median * row.sequences,
+        p90_tokens=None if outlook is None else outlook.expected.p90 * row.sequences,
+        expected_from=None if outlook is None else outlook.expected.ground,
     )
