@@ -44,6 +44,7 @@ def decide(facts: Facts) -> Decision:
         facts.policy_version,
         facts.price_books,
         facts.now_us,
+        None if ask.tier is facts.requirements.tier else facts.room.lowered_by,
     )
 
 

@@ -85,7 +85,7 @@ class Rejection(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """Every configured pool is in exactly one of `candidates` and `rejected`.
 
-    `tier` is the tier in force (a cap's threshold may have lowered the one asked for). `warm` names the pool to wake
+    `tier` is the tier in force; `lowered_by` is the cap whose threshold has lowered it from the one asked for. `warm` names the pool to wake
     when no candidate can answer within the deadline because all are cold; `warm_s` is its expected boot.
     """
 
@@ -99,6 +99,7 @@ class Decision(msgspec.Struct, frozen=True):
     policy_version: str
     price_books: tuple[str, ...]
     decided_us: int
+    lowered_by: str | None = None
 
     @property
     def chosen(self) -> Candidate | None:

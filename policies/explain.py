@@ -87,6 +87,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "class": needs.request_class,
         "tier": decision.tier.value,
         "tier_asked": needs.tier.value,
+        "tier_lowered_by": decision.lowered_by,
         "prompt_tokens": needs.prompt_tokens,
         "output_bound": needs.output_bound,
         "objective": decision.objective.value,

@@ -26,7 +26,9 @@ def render(decision: Decision) -> RenderableType:
 def render_json(decision: Json) -> RenderableType:
     """The same for a decision that was read from an endpoint or the ledger."""
     tier = decision["tier"]
-    lowered = f" (lowered from {decision['tier_asked']})" if decision["tier_asked"] != tier else ""
+    by = decision.get("tier_lowered_by")  # decisions of earlier releases do not say
+    because = f" by budget {by}" if by else ""
+    lowered = f" (lowered from {decision['tier_asked']}{because})" if decision["tier_asked"] != tier else ""
     asked = f"class {decision['class']} · tier {tier}{lowered}{_size(decision)} · objective {decision['objective']}"
     parts: list[RenderableType] = [Text(asked), _outcome(decision), Text()]
     if decision["candidates"]:

@@ -229,15 +229,16 @@ class BudgetBook:
         """What the tightest cap over these scopes leaves now."""
         left: int | None = None
         tightest: str | None = None
-        lower_tier = False
+        lowered_by: str | None = None
         for scope in scopes:
             account = self._accounts.get(scope)
             for view in account.views if account else ():
                 here = view.left_nusd(wall_us)
-                lower_tier = lower_tier or view.lowering(wall_us)
+                if lowered_by is None and view.lowering(wall_us):
+                    lowered_by = view.cap.label
                 if here is not None and (left is None or here < left):
                     left, tightest = here, view.cap.label
-        return Room(left, tightest, lower_tier)
+        return Room(left, tightest, lowered_by is not None, lowered_by)
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int, wall_us: int) -> BudgetExceeded | None:
         """What opening a hold of that amount now would raise; None where every cap has room."""

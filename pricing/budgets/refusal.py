@@ -11,14 +11,16 @@ from pricing.money import to_usd
 
 
 def refuse(shortfall: Shortfall, wall_us: int, zone: ZoneInfo) -> BudgetExceeded:
-    """The error for one cap's shortfall, with its times in the caps' time zone."""
+    """The error for one cap's shortfall, with its times in the caps' time zone.
+
+    Its last words are the remedy; whoever knows of another may go on from there.
+    """
     needs = f"budget `{shortfall.cap}`: needs {usd_text(shortfall.needed_nusd)} USD"
-    remedy = "raise it or route to `economy`"
     if shortfall.frees_at_us is None:
         whole = f"the whole cap is {usd_text(shortfall.amount_nusd)} per {shortfall.window}"
-        return BudgetExceeded(shortfall, f"{needs}, {whole}; {remedy}")
+        return BudgetExceeded(shortfall, f"{needs}, {whole}; raise it")
     left = f"{usd_text(shortfall.left_nusd)} left until {_time_text(shortfall.frees_at_us, wall_us, zone)}"
-    return BudgetExceeded(shortfall, f"{needs}, {left}; {remedy}")
+    return BudgetExceeded(shortfall, f"{needs}, {left}; raise it")
 
 
 def usd_text(nusd: int) -> str:

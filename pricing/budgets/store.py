@@ -147,11 +147,15 @@ class RateStatus:
 
 
 class Room(msgspec.Struct, frozen=True):
-    """How much a request with given scopes may still hold: the tightest cap. None means unlimited."""
+    """How much a request with given scopes may still hold: the tightest cap. None means unlimited.
+
+    `lowered_by` is the first cap past the threshold that lowers the tier, where `lower_tier` says that one is.
+    """
 
     left_nusd: int | None
     cap: str | None
     lower_tier: bool
+    lowered_by: str | None = None
 
 
 class BudgetStore(Protocol):

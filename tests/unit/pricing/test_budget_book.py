@@ -42,7 +42,7 @@ def test_the_message_says_what_is_missing_until_when_and_what_to_do() -> None:
     book.open(wish("r:1", 3_900_000_000), NOON, 0)
     with pytest.raises(BudgetExceeded) as refused:
         book.open(wish("r:2", 4_200_000_000), NOON + DAY // 2, 0)
-    text = "budget `acme/day`: needs 4.20 USD, 1.10 left until 12:15 UTC; raise it or route to `economy`"
+    text = "budget `acme/day`: needs 4.20 USD, 1.10 left until 12:15 UTC; raise it"
     assert str(refused.value) == text
     assert refused.value.shortfall.frees_at_us == NOON + DAY + BUCKET_US
 
