@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec.structs import replace
 
 from pricing.budgets.book import Held
-from pricing.budgets.caps import ScopeKind
+from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import Settlement
 from pricing.ledger.rows import House, LedgerRow, RowKind
 
@@ -41,21 +42,22 @@ def late_row(settlement: Settlement, wall_us: int) -> LedgerRow | None:
 
 def expiry_row(held: Held, wall_us: int) -> LedgerRow:
     """The row of a hold that nobody ended: its full amount, marked as an estimate."""
-    row = held.on_expiry or _bare_row(held)
+    scopes = [account.scope for account in held.accounts]
+    row = held.on_expiry or bare_row(held.hold_id, held.request_id, scopes, held.amount_nusd, held.anchor_us)
     return replace(row, at_us=wall_us, amount_nusd=held.amount_nusd, metered_nusd=held.amount_nusd, estimated=True)
 
 
-def _bare_row(held: Held) -> LedgerRow:
+def bare_row(hold_id: str, request_id: str, scopes: Iterable[Scope], amount_nusd: int, at_us: int) -> LedgerRow:
     """For a hold opened without a row: its scopes name the tenant and the pool; without a tenant the house pays."""
-    named = {account.scope.kind: account.scope.value for account in held.accounts}
+    named = {scope.kind: scope.value for scope in scopes}
     tenant = named.get(ScopeKind.TENANT)
     return LedgerRow(
-        row_id=f"{held.hold_id}:{RowKind.ATTEMPT}",
-        at_us=held.anchor_us,
+        row_id=f"{hold_id}:{RowKind.ATTEMPT}",
+        at_us=at_us,
         kind=RowKind.ATTEMPT,
         account=tenant or House.FAILED,
-        amount_nusd=held.amount_nusd,
-        metered_nusd=held.amount_nusd,
+        amount_nusd=amount_nusd,
+        metered_nusd=amount_nusd,
         pool=named.get(ScopeKind.POOL, ""),
         gpu="",
         model="",
@@ -63,7 +65,7 @@ def _bare_row(held: Held) -> LedgerRow:
         price_books="",
         tenant=tenant,
         key_id=named.get(ScopeKind.KEY),
-        request_id=held.request_id,
+        request_id=request_id,
         request_class=named.get(ScopeKind.CLASS),
         outcome="expired",
     )

@@ -1,3 +1,4 @@
+-- uses: clock
 -- What a scope has spent and holds, nano-dollars in 15-minute buckets, and the sums of the windows that caps look at.
 --
 -- A window's sums are kept beside the buckets and rolled forward by what leaves them, so that a step costs the same under

@@ -1,0 +1,23 @@
+-- uses: clock holds
+-- End holds whose lease has run out, each spent in full with a row marked as an estimate; whoever runs it, once each.
+-- ARGV: now or '', at most how many.
+-- Replies {now, id, {scope, …}, id, {scope, …}, …}.
+
+local K = KEYS[1]
+local now = time_now(K, ARGV[1])
+local reply = { now }
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', K .. 'leases', '-inf', text(now), 'LIMIT', 0, ARGV[2])) do
+  local hold = load_hold(K, id)
+  if hold then
+    end_hold(K, hold, hold.amount, now)
+    local amount = text(hold.amount)
+    append(K, 'k', 'filled', 'row', hold.row, 'amount', amount, 'metered', amount, 'at', text(now), 'estimated', '1')
+    remember_end(K, id, 'expired', hold.owner, '')
+    reply[#reply + 1] = id
+    reply[#reply + 1] = hold.scopes
+  else
+    redis.call('ZREM', K .. 'leases', id)
+  end
+end
+save_accounts()
+return reply

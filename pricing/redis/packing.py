@@ -1,0 +1,107 @@
+"""Caps as scripts take them: encoded once for a set of scopes, and used until the files change or months have passed.
+
+Caps travel with every step, so that Redis holds money and no rules, and a step needs nothing that could be out of date.
+What is encoded is described in `lua/caps.lua`. Numbers beyond 31 bits go as doubles, which every build of Redis reads
+exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from pricing.budgets.caps import Cap, CapTable, Scope, Unlimited
+from pricing.budgets.windows import bucket_of, month_around
+from pricing.redis.views import CapSeen, Views
+
+REMEMBERED: Final = 16_384  # sets of scopes whose caps are kept encoded
+_SMALL: Final = 1 << 31
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class PackedCaps(msgspec.Struct, frozen=True, eq=False):
+    """The caps of some scopes: encoded, and how they were last heard to stand, in the order of the encoding."""
+
+    scopes: tuple[Scope, ...]
+    seen: tuple[CapSeen, ...]
+    packed: bytes
+    epoch: object
+
+
+class CapPacker:
+    """Encodes caps for the months around an instant of the server's."""
+
+    def __init__(self, caps: CapTable, views: Views, at_us: int) -> None:
+        self._table = caps
+        self._views = views
+        self._known: dict[tuple[Scope, ...], PackedCaps] = {}
+        self.months_around(at_us)
+
+    def replace(self, caps: CapTable) -> None:
+        """Put another table in force, which the views already show."""
+        self._table = caps
+        self.months_around(self._at_us)
+
+    def months_around(self, at_us: int) -> None:
+        """From now on send the month of this instant, the one before and the one after."""
+        self._at_us = at_us
+        zone = self._table.timezone
+        from_us, until_us = month_around(at_us, zone)
+        bounds = (month_around(from_us - 1, zone), (from_us, until_us), month_around(until_us, zone))
+        self._months = [
+            [_number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds
+        ]
+        self._known.clear()
+        self._epoch = object()
+
+    def pack(self, scopes: Sequence[Scope]) -> PackedCaps:
+        """The caps of these scopes, each taken once."""
+        asked = tuple(scopes)
+        known = self._known.get(asked)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+            known = self._known[asked] = self.pack_anew(asked)
+        return known
+
+    def pack_anew(self, scopes: Iterable[Scope]) -> PackedCaps:
+        """Like `pack`, for scopes that will not come together again."""
+        once = tuple(dict.fromkeys(scopes))
+        seen = tuple(cap for scope in once for cap in self._views.of(scope))
+        return PackedCaps(once, seen, self.encode(once, seen), self._epoch)
+
+    def current(self, packed: PackedCaps) -> PackedCaps:
+        """The same scopes under the caps in force now."""
+        return packed if packed.epoch is self._epoch else self.pack(packed.scopes)
+
+    def encode(self, scopes: Iterable[Scope], seen: Iterable[CapSeen]) -> bytes:
+        """Caps, which come scope by scope, as scripts take them."""
+        caps: dict[Scope, list[list[object]]] = {scope: [] for scope in scopes}
+        for one in seen:
+            caps[one.cap.scope].append(_cap(one.cap, one.warned_as))
+        return _encode([self._months, [[key_part(str(scope)), of, *self._rates(scope)] for scope, of in caps.items()]])
+
+    def _rates(self, scope: Scope) -> list[int | float]:
+        limits = self._table.limits.get(scope)
+        if limits is None:
+            return [-1, -1, -1]
+        rates = (limits.requests_per_minute, limits.tokens_per_minute, limits.in_flight)
+        return [-1 if limit is None else _number(limit) for limit in rates]
+
+
+def key_part(text: str) -> str:
+    """Text as a key carries it: what UTF-8 cannot hold (half a surrogate pair) becomes question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _cap(cap: Cap, warned_as: str) -> list[object]:
+    unlimited = isinstance(cap.amount_nusd, Unlimited)
+    raises = [] if unlimited else [_number(n) for one in cap.raises for n in (one.amount_nusd, one.until_us)]
+    amount = -1 if isinstance(cap.amount_nusd, Unlimited) else _number(cap.amount_nusd)
+    return [cap.window.rolling_s or 0, amount, cap.warn_permille or 0, key_part(warned_as), raises]
+
+
+def _number(value: int) -> int | float:
+    return value if -_SMALL < value < _SMALL else float(value)

@@ -1,0 +1,374 @@
+"""The budget store of several replicas: money in Redis, moved by one atomic script a step.
+
+What `pricing.budgets.store` promises holds over all replicas that share a namespace, because a step reads, decides and
+writes within one script, on the server's clock. The scripts are in `lua/`; caps travel with each step from this
+replica's files (`packing.py`), views are what replies said last (`views.py`).
+
+A step whose answer is lost may or may not have happened, so steps can be repeated: a hold is opened and grown by its
+id, and a call that ends one carries a token by which the script knows it again. What nobody waits for any more is
+finished in the background, then with each tick (`unheard.py`).
+
+Time never runs backwards, see `lua/clock.lua`: while the server's clock is behind what it once showed, windows and
+leases stand still; when it is set forward, leases end early, which is the safe side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from pricing.budgets.account import CapWarning
+from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
+from pricing.budgets.settlement import HOUSE_ACCOUNTS, bare_row, check_settlement, late_row
+from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.windows import bucket_of
+from pricing.clock import US_PER_S, Clock
+from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
+from pricing.ledger.entries import rows_json, value_json
+from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
+from pricing.redis.client import RedisClient
+from pricing.redis.connection import Word
+from pricing.redis.keys import LAYOUT
+from pricing.redis.packing import CapPacker, PackedCaps
+from pricing.redis.reading import Reader
+from pricing.redis.steps import Reply, Steps
+from pricing.redis.unheard import Unheard
+from pricing.redis.views import Views
+
+BACKLOG_BYTES: Final = 512 * 2**20
+EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
+EXTENDED_AT_ONCE: Final = 200  # holds that one script grows
+_STILL_OPEN: Final = (b"misfit", b"too_large")
+_CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
+_scopes_of: Final = msgspec.msgpack.Decoder(list[str])
+
+
+def _ignore(_: CapWarning) -> None:
+    """Warnings go nowhere unless somebody asks for them."""
+
+
+class RedisStore:
+    """`BudgetStore` on Redis, for one replica. Belongs to the client's event loop; `start` it before the first step."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        clock: Clock,
+        caps: CapTable,
+        *,
+        replica: str,
+        namespace: str = "sluice",
+        on_warn: Callable[[CapWarning], None] = _ignore,
+        backlog_bytes: int = BACKLOG_BYTES,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        """`replica` owns the holds that it opens; no two that run may have one name, and it holds no white space.
+
+        `on_warn` is called when a cap passes its warning threshold, once per window over all replicas. `backlog_bytes`
+        is how much of the ledger may wait for PostgreSQL before no hold is opened any more. `now` is the wall time that
+        scripts use, for tests and scaled clocks; None: the server's own.
+        """
+        if not replica or len(replica.split()) != 1:
+            raise ValueError(f"'{replica}' is no name of a replica; use one without white space")
+        self._client = client
+        self._clock = clock
+        self._replica = replica
+        self._backlog_bytes = backlog_bytes
+        self._caps = caps
+        self._steps = Steps(client, namespace, clock, now)
+        self._views = Views(caps)
+        self._packer = CapPacker(caps, self._views, clock.wall_us())
+        self._answers = Answers(caps.timezone, on_warn)
+        self._reader = Reader(self._steps, self._packer, self._views, self._answers)
+        self._unheard = Unheard(secrets.token_hex(6))
+        self._holds: dict[str, PackedCaps] = {}  # open ones of this replica
+        self._finishing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Check that this program knows how the keys are laid out. Raises StoreUnavailable."""
+        layout = await self._steps.bare("layout", LAYOUT)
+        if layout > LAYOUT:
+            raise StoreUnavailable(
+                f"Redis holds budgets in layout {layout} and this program knows {LAYOUT}; start a newer version of it"
+            )
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    def replace_caps(self, caps: CapTable) -> None:
+        self._caps = caps
+        self._views.replace(caps)
+        self._packer.replace(caps)
+        self._answers.zone = caps.timezone
+
+    def room(self, scopes: Sequence[Scope]) -> Room:
+        return self._views.room(scopes, self._steps.now_us())
+
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
+        return self._views.refusal(scopes, amount_nusd, self._steps.now_us())
+
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        await self._reader.refresh(scopes)
+
+    async def statuses(self) -> list[CapStatus]:
+        return await self._reader.statuses()
+
+    async def rate_statuses(self) -> list[RateStatus]:
+        return await self._reader.rate_statuses(self._caps)
+
+    # -- holds -----------------------------------------------------------------------------------------------------
+
+    async def open(self, wish: OpenHold) -> Hold:
+        packed = self._packer.pack(wish.scopes)
+        args = self._wish(wish, packed)
+        sent_us = self._clock.mono_us()
+        self._unheard.wanted(wish.hold_id)
+        try:
+            reply = await self._steps.step("open", self._packer, (packed,), *args)
+        except (StoreUnavailable, asyncio.CancelledError):
+            self._forgo(wish.hold_id)
+            raise
+        return self._opened(reply, wish, packed, sent_us)
+
+    async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
+        answers: list[Extended] = []
+        for begin in range(0, len(wishes), EXTENDED_AT_ONCE):
+            answers += await self._extend(wishes[begin : begin + EXTENDED_AT_ONCE])
+        return answers
+
+    async def settle(self, settlement: Settlement) -> None:
+        check_settlement(settlement)
+        await self._end(settlement, "settled")
+
+    async def settle_and_open(self, settlement: Settlement, wish: OpenHold) -> Hold:
+        check_settlement(settlement)
+        last, packed = self._caps_of(settlement.hold_id), self._packer.pack(wish.scopes)
+        token = self._unheard.token(settlement.hold_id)
+        args = (*self._settlement(settlement, last, token, "settled"), *self._wish(wish, packed))
+        sent_us = self._clock.mono_us()
+        try:
+            reply = await self._steps.step("settle_open", self._packer, (last, packed), *args)
+            await self._ended(reply, settlement, last)
+        except (StoreUnavailable, asyncio.CancelledError) as error:
+            self._unanswered(settlement, token, error)
+            self._forgo(wish.hold_id)
+            raise
+        return self._opened(reply[3], wish, packed, sent_us)
+
+    async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
+        await self._end(Settlement(hold_id, 0, (), request), "released")
+
+    async def expire(self) -> list[str]:
+        """Also the store's tick: finish what nobody waits for, and refresh the views that were asked."""
+        await self._catch_up()
+        ended: dict[str, list[bytes]] = {}
+        while True:
+            reply = await self._steps.run("expire", EXPIRED_AT_ONCE)
+            self._steps.heard(reply[0])
+            ended.update((hold_id.decode(), scopes) for hold_id, scopes in zip(reply[1::2], reply[2::2], strict=True))
+            if len(reply) <= 2 * EXPIRED_AT_ONCE:
+                break
+        for hold_id in ended:
+            self._holds.pop(hold_id, None)
+        touched = {parse_scope(scope.decode()) for scopes in ended.values() for scope in scopes}
+        await self._reader.refresh_all(touched | self._views.take_asked())
+        return list(ended)
+
+    # -- rows without a hold ---------------------------------------------------------------------------------------
+
+    async def post(self, rows: Sequence[LedgerRow], pool_scopes: bool = True) -> None:
+        """Write house rows; a row id that was posted within a day changes nothing. Raises ValueError for a tenant's."""
+        args: list[Word] = []
+        scopes: list[Scope] = []
+        for row in rows:
+            if row.account not in HOUSE_ACCOUNTS:
+                raise ValueError(f"row {row.row_id}: account {row.account} is not the house's; settle a hold instead")
+            amount_nusd = row.amount_nusd if pool_scopes and row.kind in _CONTAINER_KINDS else 0
+            if amount_nusd < 0:
+                raise ValueError(f"row {row.row_id}: {row.kind} time costs {amount_nusd}; it costs 0 or more")
+            check_amount(f"row {row.row_id}", amount_nusd)
+            scopes += [Scope(ScopeKind.POOL, row.pool), Scope(ScopeKind.ENDPOINT, row.pool)] if amount_nusd else []
+            args += [row.row_id, value_json(row), bucket_of(row.at_us), amount_nusd, row.pool]
+        if rows:
+            await self._post(self._packer.pack_anew(scopes), args)
+
+    async def record(self, request: RequestRow) -> None:
+        await self._steps.bare("rows", b"", value_json(request))
+
+    async def check(self) -> None:
+        waiting = int(await self._steps.run("check"))
+        if waiting > self._backlog_bytes:
+            raise backlog_full(waiting)
+
+    async def aclose(self) -> None:
+        """Wait for what is finished in the background. The client is its owner's to close."""
+        if self._finishing is not None:
+            await self._finishing
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _wish(self, wish: OpenHold, packed: PackedCaps) -> tuple[Word, ...]:
+        """The arguments that `read_wish` in lua/wishes.lua reads."""
+        if wish.amount_nusd < 0 or wish.lease_s <= 0:
+            raise ValueError(f"hold {wish.hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
+        check_amount(f"hold {wish.hold_id}", wish.amount_nusd)
+        row = wish.on_expiry or bare_row(wish.hold_id, wish.request_id, packed.scopes, wish.amount_nusd, 0)
+        meter = wish.meter
+        return (
+            packed.packed,
+            self._replica,
+            wish.hold_id,
+            wish.amount_nusd,
+            round(wish.lease_s * US_PER_S),
+            b"" if wish.anchor_us is None else wish.anchor_us,
+            wish.tokens,
+            value_json(row),
+            *((b"", 0, 0) if meter is None else (meter.pool, meter.weight, meter.kv_tokens)),
+            self._backlog_bytes,
+            int(wish.granted),
+        )
+
+    def _opened(self, reply: Reply, wish: OpenHold, packed: PackedCaps, sent_us: int) -> Hold:
+        hold = self._answers.opened(reply, wish, packed, self._clock.mono_us() - sent_us)
+        self._steps.heard(reply[1])
+        self._holds[wish.hold_id] = packed
+        return hold
+
+    def _forgo(self, hold_id: str) -> None:
+        self._unheard.forgo(hold_id)
+        self._finish_soon()
+
+    # -- growing ---------------------------------------------------------------------------------------------------
+
+    async def _extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
+        for hold_id, amount_nusd in wishes:
+            check_amount(f"hold {hold_id}", amount_nusd)
+            if hold_id not in self._holds:
+                await self._recall(hold_id)
+        ours = [(hold_id, amount) for hold_id, amount in wishes if hold_id in self._holds]
+        answers = {hold_id: Extended(hold_id, 0, granted=False, good_for_s=0.0) for hold_id, _ in wishes}
+        if ours:
+            answers.update(await self._extend_ours(ours))
+        return [answers[hold_id] for hold_id, _ in wishes]
+
+    async def _extend_ours(self, wishes: Sequence[tuple[str, int]]) -> dict[str, Extended]:
+        tables: dict[PackedCaps, int] = {}
+        args: list[Word] = []
+        for hold_id, amount_nusd in wishes:
+            packed = self._caps_of(hold_id)
+            args += (hold_id, amount_nusd, tables.setdefault(packed, len(tables) + 1))
+        sent_us = self._clock.mono_us()
+        packs = [packed.packed for packed in tables]
+        reply = await self._steps.step("extend", self._packer, tuple(tables), self._replica, len(packs), *packs, *args)
+        now_us, taken_us = reply[1], self._clock.mono_us() - sent_us
+        self._steps.heard(now_us)
+        for packed, sums in zip(tables, reply[3:], strict=True):
+            self._answers.note_sums(sums, 0, packed)
+        answers: dict[str, Extended] = {}
+        for index, (hold_id, _) in enumerate(wishes):
+            amount_nusd, granted, deadline_us = reply[2][3 * index : 3 * index + 3]
+            answers[hold_id] = Extended(hold_id, amount_nusd, bool(granted), good_for_s(deadline_us, now_us, taken_us))
+            if not deadline_us:
+                del self._holds[hold_id]
+        return answers
+
+    async def _recall(self, hold_id: str) -> None:
+        """Learn the scopes of a hold that an earlier process of this name opened."""
+        packed = await self._client.command("HGET", self._steps.prefix + b"hold:" + hold_id.encode(), "scopes")
+        if packed is not None:
+            self._holds[hold_id] = self._packer.pack([parse_scope(scope) for scope in _scopes_of.decode(packed)])
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    async def _end(self, settlement: Settlement, how: str) -> None:
+        packed = self._caps_of(settlement.hold_id)
+        token = self._unheard.token(settlement.hold_id)
+        args = self._settlement(settlement, packed, token, how)
+        try:
+            reply = await self._steps.step("settle", self._packer, (packed,), *args)
+            if reply[0] == b"unknown" and self._unheard.may_have_ended(settlement.hold_id):
+                reply[0] = b"again"  # by the call that got no answer, so long ago that the store has forgotten it
+                reply += [self._steps.now_us(), []]
+            await self._ended(reply, settlement, packed)
+        except (StoreUnavailable, asyncio.CancelledError) as error:
+            self._unanswered(settlement, token, error)
+            raise
+        if len(reply) > 3:
+            self._answers.note_sums(reply, 3, packed)
+
+    async def _ended(self, reply: Reply, settlement: Settlement, packed: PackedCaps) -> None:
+        """Take in that a hold has ended, and write the row of one that is late. Raises why it was not ended."""
+        hold_id = settlement.hold_id
+        if reply[0] == b"late":
+            late = late_row(settlement, reply[1])
+            request = b"" if settlement.request is None else value_json(settlement.request)
+            await self._steps.bare("rows", rows_json([late]) if late else b"", request)
+        self._unheard.answered(hold_id)
+        if reply[0] not in _STILL_OPEN:
+            self._holds.pop(hold_id, None)
+        check_settled(reply, settlement)
+        self._steps.heard(reply[1])
+        self._answers.warn(reply[2], packed, reply[1])
+
+    def _unanswered(self, settlement: Settlement, token: str, error: BaseException) -> None:
+        """Nobody knows whether the hold has ended. Its caller tries again, unless it has left."""
+        self._unheard.unanswered(settlement.hold_id, token)
+        if isinstance(error, asyncio.CancelledError):
+            self._unheard.owe(settlement)
+            self._finish_soon()
+
+    def _settlement(self, settlement: Settlement, packed: PackedCaps, token: str, how: str) -> tuple[Word, ...]:
+        """The arguments that `read_settlement` in lua/wishes.lua reads."""
+        hold_id, amount_nusd = settlement.hold_id, settlement.amount_nusd
+        if amount_nusd < 0:
+            raise ValueError(f"hold {hold_id}: {amount_nusd} nano-dollars do not fit it; a settlement is 0 or more")
+        check_amount(f"hold {hold_id}", amount_nusd)
+        return (
+            packed.packed,
+            self._replica,
+            hold_id,
+            amount_nusd,
+            int(settlement.may_exceed_hold),
+            settlement.more_tokens,
+            token,
+            rows_json(settlement.rows) if settlement.rows else b"",
+            b"" if settlement.request is None else value_json(settlement.request),
+            how,
+        )
+
+    def _caps_of(self, hold_id: str) -> PackedCaps:
+        """The caps of a hold of this process; none for another's, whose sums the next refresh tells."""
+        packed = self._holds.get(hold_id)
+        return self._packer.pack(()) if packed is None else self._packer.current(packed)
+
+    # -- what nobody waits for -------------------------------------------------------------------------------------
+
+    def _finish_soon(self) -> None:
+        if self._finishing is None or self._finishing.done():
+            self._finishing = asyncio.create_task(self._finish())
+
+    async def _finish(self) -> None:
+        with suppress(StoreUnavailable):  # the next tick tries again
+            while self._unheard.any:
+                await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        while forgone := self._unheard.forgone()[:EXPIRED_AT_ONCE]:
+            await self._steps.run("forgo", self._replica, *forgone)
+            self._unheard.forgotten(forgone)
+        for settlement in self._unheard.owed():
+            with suppress(HoldEnded, ValueError):  # nobody is left to hear that it ended otherwise
+                await self._end(settlement, "settled")
+
+    async def _post(self, packed: PackedCaps, args: Sequence[Word]) -> None:
+        reply = await self._steps.step("post", self._packer, (packed,), packed.packed, *args)
+        if reply[0] == b"too_large":
+            raise too_large("rows of the house", 0, reply[1])
+        self._steps.heard(reply[1])
+        self._answers.note_sums(reply, 3, packed)
+        self._answers.warn(reply[2], packed, reply[1])

@@ -1,0 +1,79 @@
+"""Steps whose answer never came: what a replica must remember of them so that each happens once, or not at all.
+
+A hold that may have been opened for nobody is made none: released, or barred from being opened by a command that is
+still on its way. A settlement whose caller has left is sent until it is answered. A settlement is known to the store by
+its token, so it can be sent again by whoever wants it done.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from pricing.budgets.store import Settlement
+
+REMEMBERED: Final = 65_536  # calls whose outcome is unknown; beyond, the oldest are left to their leases
+_T = TypeVar("_T")
+
+
+class Unheard:
+    """What is unanswered. `source` begins every token and is different for each process."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._count = 0
+        self._tokens: dict[str, str] = {}  # hold -> token of the call that may have ended it
+        self._holds: dict[str, None] = {}
+        self._settlements: dict[str, Settlement] = {}
+
+    @property
+    def any(self) -> bool:
+        """Whether something is left to do that nobody waits for."""
+        return bool(self._holds or self._settlements)
+
+    def token(self, hold_id: str) -> str:
+        """For a call that ends a hold: a new one, or that of the call that may have ended it already."""
+        known = self._tokens.get(hold_id)
+        if known is not None:
+            return known
+        self._count += 1
+        return f"{self._source}-{self._count}"
+
+    def may_have_ended(self, hold_id: str) -> bool:
+        return hold_id in self._tokens
+
+    def unanswered(self, hold_id: str, token: str) -> None:
+        """A call that was to end this hold got no answer."""
+        _remember(self._tokens, hold_id, token)
+
+    def answered(self, hold_id: str) -> None:
+        self._tokens.pop(hold_id, None)
+        self._settlements.pop(hold_id, None)
+
+    def owe(self, settlement: Settlement) -> None:
+        """Nobody waits for this settlement any more, and it must be written all the same."""
+        _remember(self._settlements, settlement.hold_id, settlement)
+
+    def owed(self) -> tuple[Settlement, ...]:
+        return tuple(self._settlements.values())
+
+    def forgo(self, hold_id: str) -> None:
+        """A hold that may have been opened, and that nobody will use."""
+        _remember(self._holds, hold_id, None)
+
+    def wanted(self, hold_id: str) -> None:
+        """Somebody opens it after all."""
+        self._holds.pop(hold_id, None)
+
+    def forgone(self) -> tuple[str, ...]:
+        return tuple(self._holds)
+
+    def forgotten(self, hold_ids: tuple[str, ...]) -> None:
+        """These are no holds now."""
+        for hold_id in hold_ids:
+            self._holds.pop(hold_id, None)
+
+
+def _remember(calls: dict[str, _T], hold_id: str, value: _T) -> None:
+    calls[hold_id] = value
+    if len(calls) > REMEMBERED:
+        del calls[next(iter(calls))]
