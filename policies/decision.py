@@ -85,8 +85,9 @@ class Rejection(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """Every configured pool is in exactly one of `candidates` and `rejected`.
 
-    `tier` is the tier in force; `lowered_by` is the cap whose threshold has lowered it from the one asked for. `warm` names the pool to wake
-    when no candidate can answer within the deadline because all are cold; `warm_s` is its expected boot.
+    `tier` is the tier in force; `lowered_by` is the cap whose threshold has lowered it from the one asked for.
+    `warm` names the pool to wake when no candidate can answer within the deadline because all are cold; `warm_s` is its
+    expected boot.
     """
 
     requirements: Requirements
