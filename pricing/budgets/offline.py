@@ -8,7 +8,7 @@ from pricing.budgets.book import BudgetBook
 from pricing.budgets.caps import CapTable
 from pricing.budgets.recovery import recover
 from pricing.budgets.store import CapStatus
-from pricing.ledger.read import reading
+from pricing.ledger.read import reading_file
 
 
 def cap_statuses(path: Path, caps: CapTable, wall_us: int) -> list[CapStatus]:
@@ -18,6 +18,6 @@ def cap_statuses(path: Path, caps: CapTable, wall_us: int) -> list[CapStatus]:
     """
     book = BudgetBook(caps, wall_us, on_warn=lambda _: None)
     if path.exists():
-        with reading(path) as connection:
+        with reading_file(path) as connection:
             recover(connection, book, wall_us, mono_us=0)
     return book.statuses(wall_us)

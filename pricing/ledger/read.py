@@ -1,24 +1,64 @@
-"""Reading a ledger file, also while a server writes it: every reader sees one consistent moment."""
+"""Reading a ledger, also while others write it: every reader sees one consistent moment.
+
+A `Reader` takes the same SQL whether the ledger is a SQLite file or a PostgreSQL database: parameters are written `?`
+or `:name`, and what the two say differently has a method. SQLite's path imports nothing of PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final, Literal, Protocol
 from urllib.parse import quote
 
 import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
+from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.upgrade import HEAD, version_of
 
-_ROWS = f"SELECT {','.join(ROW_COLUMNS)} FROM ledger_rows"
-_REQUESTS = f"SELECT {','.join(REQUEST_COLUMNS)} FROM requests"
+_ROWS: Final = f"SELECT {','.join(ROW_COLUMNS)} FROM ledger_rows"
+_REQUESTS: Final = f"SELECT {','.join(REQUEST_COLUMNS)} FROM requests"
+_STRFTIME: Final = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+Values = Sequence[Any] | Mapping[str, Any]
+Span = Literal["hour", "day", "month"]
+
+
+class Found(Protocol):
+    """What a statement found."""
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Reader(Protocol):
+    """A ledger at one moment. `has_rollups`: it keeps the sums by hour of `pricing.ledger.rollups`."""
+
+    has_rollups: ClassVar[bool]
+
+    def execute(self, statement: str, values: Values = ()) -> Found: ...
+
+    def utc_text(self, column: str, span: Span) -> str:
+        """SQL: a column of microseconds as `2026-01-31T23:00Z`, `2026-01-31` or `2026-01`."""
+        ...
+
+
+class FileReader:
+    """A SQLite ledger."""
+
+    has_rollups: ClassVar[bool] = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.execute = connection.execute
+
+    def utc_text(self, column: str, span: Span) -> str:
+        return f"strftime('{_STRFTIME[span]}', {column} / 1000000, 'unixepoch')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +71,31 @@ class StoredRequest:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection inside one transaction.
+def reading(place: LedgerPlace) -> Iterator[Reader]:
+    """A ledger inside one transaction that only reads.
 
-    Raises StoreUnavailable when there is no such file, it is not a ledger, or its tables are of another version.
+    Raises StoreUnavailable when there is none, it cannot be reached, or its tables are of another version.
     """
+    if isinstance(place, PostgresUrl):
+        from pricing.ledger.read_database import reading_database
+
+        with reading_database(place) as database:
+            yield database
+    else:
+        with reading_file(place) as connection:
+            yield FileReader(connection)
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection to a SQLite ledger inside one transaction. Raises StoreUnavailable as `reading` does."""
     if not path.is_file():
         raise StoreUnavailable(f"no ledger at {path}; name one with --ledger or SLUICE_LEDGER, or start `sluice serve`")
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
         try:
             connection.execute("BEGIN")
-            version = version_of(connection)
-            if version != HEAD:
-                raise StoreUnavailable(
-                    f"ledger {path} has tables of version {version}, this program reads version {HEAD}; "
-                    "`sluice serve` upgrades an older file"
-                )
+            check_version(path, version_of(connection))
             yield connection
         finally:
             connection.close()
@@ -55,34 +103,43 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreUnavailable(f"ledger {path} cannot be read: {error}") from error
 
 
-def find_request(path: Path, request_id: str, tenant: str | None = None) -> StoredRequest | None:
+def check_version(place: LedgerPlace, version: str | None) -> None:
+    """Raises StoreUnavailable for tables of another version than this program reads."""
+    if version != HEAD:
+        raise StoreUnavailable(
+            f"ledger {place} has tables of version {version}, this program reads version {HEAD}; "
+            "`sluice serve` and `sluice ledger upgrade` upgrade an older one"
+        )
+
+
+def find_request(place: LedgerPlace, request_id: str, tenant: str | None = None) -> StoredRequest | None:
     """A request by its id; with `tenant`, only if it is that tenant's. Raises StoreUnavailable."""
-    with reading(path) as connection:
-        found = connection.execute(f"{_REQUESTS} WHERE request_id = ?", [request_id]).fetchone()
+    with reading(place) as ledger:
+        found = ledger.execute(f"{_REQUESTS} WHERE request_id = ?", [request_id]).fetchone()
         if found is None:
             return None
         summary = request_from(found)
         if tenant is not None and summary.tenant != tenant:
             return None
-        rows = connection.execute(f"{_ROWS} WHERE request_id = ? ORDER BY attempt, seq", [request_id]).fetchall()
+        rows = ledger.execute(f"{_ROWS} WHERE request_id = ? ORDER BY attempt, seq", [request_id]).fetchall()
     decisions = msgspec.json.decode(summary.decisions_json or b"[]", type=tuple[Any, ...])
     return StoredRequest(summary, decisions, tuple(row_from(row) for row in rows))
 
 
-def recent_rows(path: Path, limit: int, tenant: str | None = None) -> list[LedgerRow]:
+def recent_rows(place: LedgerPlace, limit: int, tenant: str | None = None) -> list[LedgerRow]:
     """The newest rows of money, newest first; with `tenant`, only those that tenant asked for."""
     where, values = _of_tenant(tenant)
-    with reading(path) as connection:
-        rows = connection.execute(f"{_ROWS} {where} ORDER BY seq DESC LIMIT ?", [*values, limit]).fetchall()
+    with reading(place) as ledger:
+        rows = ledger.execute(f"{_ROWS} {where} ORDER BY seq DESC LIMIT ?", [*values, limit]).fetchall()
     return [row_from(row) for row in rows]
 
 
-def recent_requests(path: Path, limit: int, tenant: str | None = None) -> list[RequestRow]:
+def recent_requests(place: LedgerPlace, limit: int, tenant: str | None = None) -> list[RequestRow]:
     """The newest summaries, newest first."""
     where, values = _of_tenant(tenant)
-    with reading(path) as connection:
+    with reading(place) as ledger:
         query = f"{_REQUESTS} {where} ORDER BY at_us DESC LIMIT ?"
-        rows = connection.execute(query, [*values, limit]).fetchall()
+        rows = ledger.execute(query, [*values, limit]).fetchall()
     return [request_from(row) for row in rows]
 
 

@@ -28,10 +28,21 @@ class Rollup:
     dimensions: tuple[str, ...]
     sums: Mapping[str, str]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All that a reader may ask for."""
-        return ("at_us", *self.dimensions, *self.sums)
+    def sum(self, name: str, rolled: bool) -> str:
+        """SQL: one of `sums`, over the roll-up or over the rows themselves."""
+        return f"sum({name if rolled else self.sums[name]})"
+
+    def between(self, since_us: int, until_us: int) -> str:
+        """SQL: a window in the columns of the roll-up, its whole hours from there and its ends from the rows."""
+        first_us, last_us = -(-since_us // US_PER_HOUR) * US_PER_HOUR, until_us // US_PER_HOUR * US_PER_HOUR
+        if first_us >= last_us:
+            return self.of_rows(self.source, _window(since_us, until_us))
+        columns = ", ".join(("at_us", *self.dimensions, *self.sums))
+        return (
+            f"SELECT {columns} FROM {self.table} {_window(first_us, last_us)} "
+            f"UNION ALL {self.of_rows(self.source, _window(since_us, first_us))} "
+            f"UNION ALL {self.of_rows(self.source, _window(last_us, until_us))}"
+        )
 
     def of_rows(self, source: str, where: str = "") -> str:
         """SQL: rows as they are, in the columns of the roll-up."""
@@ -47,6 +58,10 @@ class Rollup:
             f"SELECT at_us / {US_PER_HOUR} * {US_PER_HOUR} AS at_us, {names}, {sums} "
             f"FROM ({self.of_rows(source)}) AS one GROUP BY 1, {names}"
         )
+
+
+def _window(since_us: int, until_us: int) -> str:
+    return f"WHERE at_us >= {since_us} AND at_us < {until_us}"
 
 
 ROWS_BY_HOUR: Final = Rollup(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from pricing.redis.client import RedisClient
+from pricing.redis.keys import prefix_of
 from pricing.redis.replies import RedisReplyError
 from pricing.redis.scripts import script
 
@@ -49,8 +50,8 @@ class LedgerStream:
 
     def __init__(self, client: RedisClient, namespace: str = "sluice") -> None:
         self._client = client
-        self._prefix = f"{{{namespace}}}:"
-        self._rows = f"{self._prefix}rows"
+        self._prefix = prefix_of(namespace)
+        self._rows = self._prefix + b"rows"
 
     async def join(self) -> None:
         """Create stream and group where they are missing; a new group begins with the oldest entry."""
@@ -95,7 +96,7 @@ class LedgerStream:
 
     async def range(self, start: str, end: str, count: int, *, poison: bool = False) -> list[StreamEntry]:
         """Entries of the stream, or of those that were set aside, from one id to another, oldest first."""
-        key = f"{self._prefix}poison" if poison else self._rows
+        key = self._prefix + b"poison" if poison else self._rows
         return [
             _entry(id_, words) for id_, words in await self._client.command("XRANGE", key, start, end, "COUNT", count)
         ]

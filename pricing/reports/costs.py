@@ -7,16 +7,16 @@ under these names. Buckets are aligned to their width in UTC; a page ends with t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pricing.clock import US_PER_S
-from pricing.ledger.read import reading
+from pricing.ledger.place import LedgerPlace
+from pricing.ledger.read import Reader, reading
+from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
 from pricing.ledger.rows import House, RowKind
-from pricing.money import usd_number
+from pricing.money import US_PER_HOUR, usd_number
 
 WIDTHS_S: Final = {"1m": 60, "1h": 3_600, "1d": 86_400}
 COSTS_GROUPS: Final[dict[str, str]] = {
@@ -31,7 +31,7 @@ USAGE_GROUPS: Final[dict[str, str]] = {
     "project_id": "tenant",
     "api_key_id": "key_id",
     "model": "model_asked",
-    "service_tier": "coalesce(tier_served, tier_asked)",
+    "service_tier": "coalesce(nullif(tier_served, ''), tier_asked)",
     "pool": "pool",
 }
 _COSTS_LIMITS: Final = dict.fromkeys(WIDTHS_S, (7, 180))  # default and largest number of buckets on a page
@@ -71,26 +71,27 @@ class _Page:
     next_page: str | None
 
 
-def costs(path: Path, query: PageQuery, now_us: int) -> dict[str, Any]:
-    """A page for GET /v1/costs. Raises ValueError for a bad question, StoreUnavailable for an unreadable file."""
+def costs(place: LedgerPlace, query: PageQuery, now_us: int) -> dict[str, Any]:
+    """A page for GET /v1/costs. Raises ValueError for a bad question, StoreUnavailable for an unreadable ledger."""
     page = _page(query, now_us, _COSTS_LIMITS)
     columns = _columns(query, COSTS_GROUPS)
     selected = {name: _LINE_ITEM if column == "line_item" else column for name, column in columns.items()}
     sums = ("sum(amount_nusd)", "sum(duration_us)")
     mine = f"AND account NOT IN ({_words((House.BOOT, House.IDLE, House.ADJUSTMENT))})" if query.tenant else ""
     where = f"kind <> '{RowKind.LATE}' {mine}"
-    with reading(path) as connection:
-        found = list(_grouped(connection, "ledger_rows", selected, sums, where, query, page))
+    with reading(place) as ledger:
+        found = list(_grouped(ledger, ROWS_BY_HOUR, selected, sums, where, query, page))
     return _answer(page, ((bucket, _cost(group, *numbers)) for bucket, group, numbers in found))
 
 
-def usage(path: Path, query: PageQuery, now_us: int) -> dict[str, Any]:
+def usage(place: LedgerPlace, query: PageQuery, now_us: int) -> dict[str, Any]:
     """A page for GET /v1/usage: requests and tokens. Raises as `costs` does."""
     page = _page(query, now_us, _USAGE_LIMITS)
     columns = _columns(query, USAGE_GROUPS)
-    sums = ("coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)", "count(*)")
-    with reading(path) as connection:
-        found = list(_grouped(connection, "requests", columns, sums, "1", query, page))
+    sums = ("coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)")
+    with reading(place) as ledger:
+        count = REQUESTS_BY_HOUR.sum("request_count", _rolled(ledger, page))
+        found = list(_grouped(ledger, REQUESTS_BY_HOUR, columns, (*sums, count), "1 = 1", query, page))
     return _answer(page, ((bucket, _usage(group, *numbers)) for bucket, group, numbers in found))
 
 
@@ -132,29 +133,38 @@ def _columns(query: PageQuery, groups: Mapping[str, str]) -> dict[str, str]:
     return {name: groups[name] for name in dict.fromkeys(query.group_by)}
 
 
+def _rolled(ledger: Reader, page: _Page) -> bool:
+    return ledger.has_rollups and page.width_s * US_PER_S % US_PER_HOUR == 0
+
+
 def _grouped(
-    connection: sqlite3.Connection,
-    table: str,
+    ledger: Reader,
+    rollup: Rollup,
     columns: Mapping[str, str],
     sums: Sequence[str],
     where: str,
     query: PageQuery,
     page: _Page,
 ) -> Iterable[tuple[int, dict[str, Any], tuple[int, ...]]]:
-    """(bucket, group, sums) for every group of every bucket that has any."""
+    """(bucket, group, sums) for every group of every bucket that has any, in order."""
+    since_us, until_us = page.start_s * US_PER_S, page.end_s * US_PER_S
+    source = f"({rollup.between(since_us, until_us)}) AS hours" if _rolled(ledger, page) else rollup.source
     width_us = page.width_s * US_PER_S
-    selected = [f"at_us / {width_us} * {page.width_s}", *columns.values(), *sums]
+    groups = [f"nullif({column}, '')" for column in columns.values()]
+    selected = [f"at_us / {width_us} * {page.width_s}", *groups, *sums]
     conditions = [where, "at_us >= ?", "at_us < ?"]
-    values: list[Any] = [page.start_s * US_PER_S, page.end_s * US_PER_S]
+    values: list[Any] = [since_us, until_us]
     tenants = query.project_ids if query.tenant is None else (query.tenant,)
     for column, chosen in (("tenant", tenants), ("key_id", query.api_key_ids)):
         if chosen:
             conditions.append(f"{column} IN ({','.join('?' * len(chosen))})")
             values += chosen
     group = ",".join(str(index + 1) for index in range(1 + len(columns)))
-    statement = f"SELECT {','.join(selected)} FROM {table} WHERE {' AND '.join(conditions)} GROUP BY {group}"
-    for bucket, *rest in connection.execute(f"{statement} ORDER BY {group}", values):
-        yield bucket, dict(zip(columns, rest, strict=False)), tuple(rest[len(columns) :])
+    statement = f"SELECT {','.join(selected)} FROM {source} WHERE {' AND '.join(conditions)} GROUP BY {group}"
+    last = 1 + len(columns)
+    # Databases differ in where they put what is missing, and in how they sort text.
+    for found in sorted(ledger.execute(statement, values), key=lambda row: [each or "" for each in row[1:last]]):
+        yield found[0], dict(zip(columns, found[1:], strict=False)), tuple(found[last:])
 
 
 def _words(accounts: Iterable[str]) -> str:

@@ -14,13 +14,13 @@ counts at the pool that gave it, also when another pool answered after it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Final
 
-from pricing.ledger.read import reading
+from pricing.ledger.place import LedgerPlace
+from pricing.ledger.read import Reader, Span, reading
+from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
 from pricing.ledger.rows import House, SchemaResult
 from pricing.yamlfile import nearest
 
@@ -29,29 +29,32 @@ _LAST = "(SELECT {column} FROM ledger_rows a WHERE a.request_id = r.request_id O
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A way to group: SQL over a row of money `l` (with its request `r`, if any), and over a request `r`."""
+    """A way to group: SQL over a row of money `l` (with its request `r`, if any), and over a request `r`.
+
+    With `span`, both are instants of which that much counts. `rolled_rows` and `rolled_requests` say whether the sums
+    by hour know it.
+    """
 
     row: str
     request: str
-
-
-def _when(form: str) -> Dimension:
-    return Dimension(*(f"strftime('{form}', {table}.at_us / 1000000, 'unixepoch')" for table in ("l", "r")))
+    span: Span | None = None
+    rolled_rows: bool = True
+    rolled_requests: bool = True
 
 
 DIMENSIONS: Final[dict[str, Dimension]] = {
     "tenant": Dimension("l.tenant", "r.tenant"),
     "key": Dimension("l.key_id", "r.key_id"),
     "class": Dimension("l.request_class", "r.request_class"),
-    "tier": Dimension("l.tier", "coalesce(r.tier_served, r.tier_asked)"),
+    "tier": Dimension("l.tier", "coalesce(nullif(r.tier_served, ''), r.tier_asked)"),
     "pool": Dimension("l.pool", "r.pool"),
-    "model": Dimension("l.model", _LAST.format(column="a.model")),
-    "gpu": Dimension("l.gpu", _LAST.format(column="a.gpu")),
-    "outcome": Dimension("coalesce(r.outcome, 'unfinished')", "r.outcome"),
+    "model": Dimension("l.model", _LAST.format(column="a.model"), rolled_requests=False),
+    "gpu": Dimension("l.gpu", _LAST.format(column="a.gpu"), rolled_requests=False),
+    "outcome": Dimension("coalesce(r.outcome, 'unfinished')", "r.outcome", rolled_rows=False),
     "policy": Dimension("l.policy_version", "r.policy_version"),
-    "hour": _when("%Y-%m-%dT%H:00Z"),
-    "day": _when("%Y-%m-%d"),
-    "month": _when("%Y-%m"),
+    "hour": Dimension("l.at_us", "r.at_us", "hour"),
+    "day": Dimension("l.at_us", "r.at_us", "day"),
+    "month": Dimension("l.at_us", "r.at_us", "month"),
 }
 _NO_REQUEST: Final = (House.BOOT, House.IDLE, House.ADJUSTMENT)
 _HOUSE: Final = ",".join(f"'{account}'" for account in House)
@@ -144,14 +147,14 @@ def check_groupings(by: Sequence[str]) -> tuple[str, ...]:
     return tuple(by)
 
 
-def report(path: Path, by: Sequence[str], since_us: int, until_us: int, tenant: str | None = None) -> Report:
+def report(place: LedgerPlace, by: Sequence[str], since_us: int, until_us: int, tenant: str | None = None) -> Report:
     """Roll up what happened from `since_us` to before `until_us`; with `tenant`, that tenant's requests only.
 
-    Raises ValueError for groupings that do not exist, StoreUnavailable when the file cannot be read.
+    Raises ValueError for groupings that do not exist, StoreUnavailable when the ledger cannot be read.
     """
     groupings = check_groupings(by)
-    with reading(path) as connection:
-        query = _Query(connection, groupings, since_us, until_us, tenant)
+    with reading(place) as ledger:
+        query = _Query(ledger, groupings, since_us, until_us, tenant)
         lines: dict[tuple[str, ...], Line] = {}
         for line in (*query.money(), *query.requests()):
             known = lines.get(line.key)
@@ -165,26 +168,27 @@ def report(path: Path, by: Sequence[str], since_us: int, until_us: int, tenant: 
 
 
 class _Query:
-    """The three questions of a report, over one window."""
+    """The three questions of a report, over one window.
 
-    def __init__(
-        self, connection: sqlite3.Connection, by: tuple[str, ...], since_us: int, until_us: int, tenant: str | None
-    ) -> None:
-        self._connection = connection
+    A ledger that keeps sums by hour answers from them, unless a grouping asks for more than they know.
+    """
+
+    def __init__(self, ledger: Reader, by: tuple[str, ...], since_us: int, until_us: int, tenant: str | None) -> None:
+        self._ledger = ledger
         self._dimensions = [DIMENSIONS[name] for name in by]
         self._window: dict[str, Any] = {"since": since_us, "until": until_us, "tenant": tenant}
+        self._rolled_rows = ledger.has_rollups and all(each.rolled_rows for each in self._dimensions)
+        self._rolled_requests = ledger.has_rollups and all(each.rolled_requests for each in self._dimensions)
 
     def money(self) -> Iterable[Line]:
-        by = [dimension.row for dimension in self._dimensions]
         paid_by_house = f"l.account IN ({_HOUSE})"
         sums = [
             f"sum(CASE WHEN {paid_by_house} THEN 0 ELSE l.amount_nusd END)",
             f"sum(CASE WHEN {paid_by_house} THEN l.amount_nusd ELSE 0 END)",
-            *(f"coalesce(sum(l.schema_result = '{result}'), 0)" for result in SchemaResult),
+            *(ROWS_BY_HOUR.sum(f"schema_{result}", self._rolled_rows) for result in SchemaResult),
         ]
-        source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
         where = f"l.account NOT IN ({_words(_NO_REQUEST)})"
-        for key, (charged, house, kept, broken, cut) in self._rows("l", by, sums, source, where):
+        for key, (charged, house, kept, broken, cut) in self._of_rows([], sums, where):
             yield Line(
                 key,
                 charged_nusd=charged,
@@ -195,35 +199,49 @@ class _Query:
             )
 
     def requests(self) -> Iterable[Line]:
-        by = [dimension.request for dimension in self._dimensions]
+        count = "r.request_count" if self._rolled_requests else "1"
         sums = [
-            "count(*)",
-            "sum(r.outcome = 'served')",
+            f"sum({count})",
+            f"sum(CASE WHEN r.outcome = 'served' THEN {count} ELSE 0 END)",
             "coalesce(sum(r.prompt_tokens), 0)",
             "coalesce(sum(r.completion_tokens), 0)",
             "coalesce(sum(r.baseline_nusd), 0)",
         ]
-        for key, (count, served, prompt, completion, baseline) in self._rows("r", by, sums, "requests r", "1"):
-            yield Line(key, count, served, prompt, completion, baseline_nusd=baseline)
+        by = [self._grouping(dimension.request, dimension) for dimension in self._dimensions]
+        source = self._hours(REQUESTS_BY_HOUR, "r") if self._rolled_requests else "requests r"
+        for key, (total, served, prompt, completion, baseline) in self._rows("r", by, sums, source, "1 = 1"):
+            yield Line(key, total, served, prompt, completion, baseline_nusd=baseline)
 
     def house(self) -> Iterable[HouseLine]:
-        by = ["l.account", *(dimension.row for dimension in self._dimensions)]
-        source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
         sums = ["sum(l.amount_nusd)", "sum(l.duration_us)"]
-        for key, (amount, duration) in self._rows("l", by, sums, source, f"l.account IN ({_words(_NO_REQUEST)})"):
+        where = f"l.account IN ({_words(_NO_REQUEST)})"
+        for key, (amount, duration) in self._of_rows(["l.account"], sums, where):
             yield HouseLine(key[0], key[1:], amount, duration)
+
+    def _of_rows(
+        self, first: Sequence[str], sums: Sequence[str], where: str
+    ) -> Iterable[tuple[tuple[str, ...], tuple[int, ...]]]:
+        by = [*first, *(self._grouping(dimension.row, dimension) for dimension in self._dimensions)]
+        source = "ledger_rows l LEFT JOIN requests r ON r.request_id = l.request_id"
+        return self._rows("l", by, sums, self._hours(ROWS_BY_HOUR, "l") if self._rolled_rows else source, where)
+
+    def _grouping(self, expression: str, dimension: Dimension) -> str:
+        return self._ledger.utc_text(expression, dimension.span) if dimension.span else expression
+
+    def _hours(self, rollup: Rollup, alias: str) -> str:
+        return f"({rollup.between(self._window['since'], self._window['until'])}) AS {alias}"
 
     def _rows(
         self, table: str, by: Sequence[str], sums: Sequence[str], source: str, where: str
     ) -> Iterable[tuple[tuple[str, ...], tuple[int, ...]]]:
         keys = [f"coalesce(nullif({expression}, ''), '-')" for expression in by]
         mine = f"AND {table}.tenant = :tenant" if self._window["tenant"] is not None else ""
-        group = ",".join(str(index + 1) for index in range(len(keys))) or "NULL"
+        group = ",".join(str(index + 1) for index in range(len(keys))) or "(SELECT 1)"
         query = (
             f"SELECT {','.join([*keys, *sums])} FROM {source} "
             f"WHERE {where} AND {table}.at_us >= :since AND {table}.at_us < :until {mine} GROUP BY {group}"
         )
-        for values in self._connection.execute(query, self._window):
+        for values in self._ledger.execute(query, self._window):
             yield tuple(values[: len(keys)]), tuple(values[len(keys) :])
 
 
