@@ -37,6 +37,7 @@ from pricing.redis.connection import Word
 from pricing.redis.keys import LAYOUT
 from pricing.redis.packing import CapPacker, PackedCaps
 from pricing.redis.reading import Reader
+from pricing.redis.scripts import script
 from pricing.redis.steps import Reply, Steps
 from pricing.redis.unheard import Unheard
 from pricing.redis.views import Views
@@ -44,6 +45,19 @@ from pricing.redis.views import Views
 BACKLOG_BYTES: Final = 512 * 2**20
 EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
 EXTENDED_AT_ONCE: Final = 200  # holds that one script grows
+_SCRIPTS: Final = (
+    "open",
+    "settle",
+    "settle_open",
+    "extend",
+    "expire",
+    "forgo",
+    "sums",
+    "frees",
+    "rows",
+    "post",
+    "check",
+)
 _STILL_OPEN: Final = (b"misfit", b"too_large")
 _CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
 _scopes_of: Final = msgspec.msgpack.Decoder(list[str])
@@ -91,12 +105,13 @@ class RedisStore:
         self._finishing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Check that this program knows how the keys are laid out. Raises StoreUnavailable."""
+        """Check that this program knows how the keys are laid out, and load the scripts. Raises StoreUnavailable."""
         layout = await self._steps.bare("layout", LAYOUT)
         if layout > LAYOUT:
             raise StoreUnavailable(
                 f"Redis holds budgets in layout {layout} and this program knows {LAYOUT}; start a newer version of it"
             )
+        await asyncio.gather(*(self._client.command("SCRIPT", "LOAD", script(name).text) for name in _SCRIPTS))
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +221,9 @@ class RedisStore:
             raise backlog_full(waiting)
 
     async def aclose(self) -> None:
-        """Wait for what is finished in the background. The client is its owner's to close."""
+        """Wait for the steps that are on their way and for what they left to do. The client is its owner's to close."""
+        with suppress(StoreUnavailable):
+            await self._steps.run("check")  # answered after all that was sent before it
         if self._finishing is not None:
             await self._finishing
 

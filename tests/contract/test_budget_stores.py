@@ -6,66 +6,46 @@ from pathlib import Path
 
 import pytest
 
-from pricing.budgets.account import CapWarning
-from pricing.budgets.caps import CapTable, parse_scope
-from pricing.budgets.sqlite import SqliteStore
-from pricing.budgets.store import BudgetStore, Settlement
-from pricing.clock import ManualClock
+from pricing.budgets.caps import parse_scope
+from pricing.budgets.store import Settlement
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
-from pricing.ledger.read import find_request, recent_rows
-from pricing.ledger.rows import House, LedgerRow, RowKind
+from pricing.ledger.rows import House, RowKind
 from support.money import ACME, GLOBEX, POOL, US, cap, caps, house_row, paid, request, row, wish
+from support.stores import Backend, RedisBackend, SqliteBackend, StoreSetup
 from support.values import replace
 
-Maker = Callable[[Path, ManualClock, CapTable, Callable[[CapWarning], None]], BudgetStore]
+TABLE = caps(cap(100), cap(150, scope="pool:l4"), cap(1_000, window="7d", name="week"))
 
 
-def make_sqlite(
-    folder: Path, clock: ManualClock, table: CapTable, on_warn: Callable[[CapWarning], None]
-) -> BudgetStore:
-    return SqliteStore(folder / "ledger.sqlite", clock, table, on_warn=on_warn)
+def sqlite(fixtures: pytest.FixtureRequest) -> Backend:
+    folder: Path = fixtures.getfixturevalue("tmp_path")
+    return SqliteBackend(folder)
 
 
-ALL_STORES: dict[str, Maker] = {"sqlite": make_sqlite}
+def redis(fixtures: pytest.FixtureRequest) -> Backend:
+    return RedisBackend(fixtures.getfixturevalue("redis_server"))
 
 
-class Setup:
-    """A store with its clock, the warnings it sent, and its ledger."""
-
-    def __init__(self, maker: Maker, folder: Path) -> None:
-        self.clock = ManualClock()
-        self.warnings: list[CapWarning] = []
-        self._folder = folder
-        self._maker = maker
-        self.table = caps(cap(100), cap(150, scope="pool:l4"), cap(1_000, window="7d", name="week"))
-        self.store = self.start()
-
-    def start(self) -> BudgetStore:
-        return self._maker(self._folder, self.clock, self.table, self.warnings.append)
-
-    async def restart(self) -> None:
-        await self.store.aclose()
-        self.store = self.start()
-
-    def rows(self) -> dict[str, LedgerRow]:
-        return {each.row_id: each for each in recent_rows(self._folder / "ledger.sqlite", 1_000)}
-
-    @property
-    def ledger(self) -> Path:
-        return self._folder / "ledger.sqlite"
-
-    async def spent(self) -> dict[str, int]:
-        return {status.cap: status.spent_nusd for status in await self.store.statuses()}
+ALL_STORES: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {"sqlite": sqlite, "redis": redis}
 
 
 @pytest.fixture(params=ALL_STORES)
-async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setup]:
-    made = Setup(ALL_STORES[request.param], tmp_path)
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[StoreSetup]:
+    made = StoreSetup(ALL_STORES[request.param](request), TABLE)
+    await made.start()
     yield made
-    await made.store.aclose()
+    await made.stop()
 
 
-async def test_a_hold_is_granted_extended_and_settled(setup: Setup) -> None:
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[StoreSetup]:
+    made = StoreSetup(SqliteBackend(tmp_path), TABLE)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_a_hold_is_granted_extended_and_settled(setup: StoreSetup) -> None:
     """The way of most money: set aside, grown, spent in part, the rest free again."""
     hold = await setup.store.open(wish("r:1", 40))
     assert (hold.amount_nusd, hold.good_for_s, hold.anchor_us) == (40, 30.0, setup.clock.wall_us())
@@ -73,21 +53,20 @@ async def test_a_hold_is_granted_extended_and_settled(setup: Setup) -> None:
     assert (extended.granted, extended.amount_nusd) == (True, 70)
     await setup.store.settle(paid("r:1", 55, request=request("r")))
     assert await setup.spent() == {"acme/day": 55, "pool:l4/day": 55, "acme/week": 55}
-    assert setup.store.room([ACME]).left_nusd == 45
-    stored = find_request(setup.ledger, "r")
-    assert stored is not None
-    assert [each.amount_nusd for each in stored.rows] == [55]
+    assert await setup.left(ACME) == 45
+    assert [each.amount_nusd for each in setup.rows().values()] == [55]
+    assert setup.request("r") == request("r")
 
 
-async def test_a_refusal_reserves_nothing(setup: Setup) -> None:
+async def test_a_refusal_reserves_nothing(setup: StoreSetup) -> None:
     """The pool has room for both, the tenant for one: the refused one holds nothing in the pool either."""
     await setup.store.open(wish("r:1", 60))
     with pytest.raises(BudgetExceeded, match="acme/day"):
         await setup.store.open(wish("r:2", 60))
-    assert setup.store.room([POOL]).left_nusd == 90
+    assert await setup.left(POOL) == 90
 
 
-async def test_many_at_once_never_pass_the_cap(setup: Setup) -> None:
+async def test_many_at_once_never_pass_the_cap(setup: StoreSetup) -> None:
     """Of fifty requests that each want a tenth of the cap, ten get it."""
     results = await asyncio.gather(
         *(setup.store.open(wish(f"r{index}:1", 10)) for index in range(50)), return_exceptions=True
@@ -96,14 +75,14 @@ async def test_many_at_once_never_pass_the_cap(setup: Setup) -> None:
     assert all(isinstance(result, BudgetExceeded) for result in results if isinstance(result, BaseException))
 
 
-async def test_opening_the_same_id_twice_returns_the_same_hold(setup: Setup) -> None:
+async def test_opening_the_same_id_twice_returns_the_same_hold(setup: StoreSetup) -> None:
     """A caller that repeats itself does not hold twice, not even at the same time."""
     holds = await asyncio.gather(setup.store.open(wish("r:1", 60)), setup.store.open(wish("r:1", 60)))
     assert holds[0] == holds[1]
-    assert setup.store.room([ACME]).left_nusd == 40
+    assert await setup.left(ACME) == 40
 
 
-async def test_one_batch_extends_who_fits_and_refuses_the_others(setup: Setup) -> None:
+async def test_one_batch_extends_who_fits_and_refuses_the_others(setup: StoreSetup) -> None:
     """Each hold of a batch is answered by itself, in the order asked; ids that nobody knows get nothing."""
     await setup.store.open(wish("r:1", 30))
     await setup.store.open(wish("r:2", 30))
@@ -115,35 +94,35 @@ async def test_one_batch_extends_who_fits_and_refuses_the_others(setup: Setup) -
     ]
 
 
-async def test_settling_and_opening_is_one_step(setup: Setup) -> None:
+async def test_settling_and_opening_is_one_step(setup: StoreSetup) -> None:
     """Attempt 2 uses the room that attempt 1 gives back, in the windows of attempt 1."""
     first = await setup.store.open(wish("r:1", 90))
     setup.clock.advance(3_600)
     second = await setup.store.settle_and_open(paid("r:1", 20), wish("r:2", 80, anchor_us=first.anchor_us))
     assert second.anchor_us == first.anchor_us
-    assert setup.store.room([ACME]).left_nusd == 0
+    assert await setup.left(ACME) == 0
 
 
-async def test_a_settlement_stands_although_the_next_hold_is_refused(setup: Setup) -> None:
+async def test_a_settlement_stands_although_the_next_hold_is_refused(setup: StoreSetup) -> None:
     """The refused second hold does not undo what the first has cost."""
     await setup.store.open(wish("r:1", 90))
     with pytest.raises(BudgetExceeded):
         await setup.store.settle_and_open(paid("r:1", 50), wish("r:2", 60))
     assert (await setup.spent())["acme/day"] == 50
     assert list(setup.rows()) == ["r:1:attempt"]
-    assert setup.store.room([ACME]).left_nusd == 50
+    assert await setup.left(ACME) == 50
 
 
-async def test_a_release_spends_nothing(setup: Setup) -> None:
+async def test_a_release_spends_nothing(setup: StoreSetup) -> None:
     """A hold that is released leaves its summary and no money."""
     await setup.store.open(wish("r:1", 90))
     await setup.store.release("r:1", request("r", outcome="refused"))
-    assert setup.store.room([ACME]).left_nusd == 100
+    assert await setup.left(ACME) == 100
     assert not setup.rows()
-    assert find_request(setup.ledger, "r") is not None
+    assert setup.request("r") is not None
 
 
-async def test_a_hold_ends_once(setup: Setup) -> None:
+async def test_a_hold_ends_once(setup: StoreSetup) -> None:
     """Whoever comes second gets HoldEnded, and nothing is written."""
     await setup.store.open(wish("r:1", 90))
     await setup.store.settle(paid("r:1", 10))
@@ -153,7 +132,7 @@ async def test_a_hold_ends_once(setup: Setup) -> None:
     assert (await setup.spent())["acme/day"] == 10
 
 
-async def test_a_settlement_within_its_hold_unless_answers_are_finished(setup: Setup) -> None:
+async def test_a_settlement_within_its_hold_unless_answers_are_finished(setup: StoreSetup) -> None:
     """Beyond the hold is a mistake under `cut` and allowed under `finish`, where it may pass the cap."""
     await setup.store.open(wish("r:1", 90))
     with pytest.raises(ValueError, match="do not fit"):
@@ -162,14 +141,14 @@ async def test_a_settlement_within_its_hold_unless_answers_are_finished(setup: S
     assert (await setup.spent())["acme/day"] == 130
 
 
-async def test_rows_and_spend_must_be_the_same_money(setup: Setup) -> None:
+async def test_rows_and_spend_must_be_the_same_money(setup: StoreSetup) -> None:
     """A settlement whose rows charge tenants another sum than it spends is refused."""
     await setup.store.open(wish("r:1", 90))
     with pytest.raises(ValueError, match="same money"):
         await setup.store.settle(Settlement("r:1", 10, (row("r:1", 11),)))
 
 
-async def test_what_the_house_pays_is_not_the_tenants(setup: Setup) -> None:
+async def test_what_the_house_pays_is_not_the_tenants(setup: StoreSetup) -> None:
     """An overrun and a failed attempt are rows of the house, and no budget of the tenant spends them."""
     await setup.store.open(wish("r:1", 30))
     overrun = replace(
@@ -182,7 +161,7 @@ async def test_what_the_house_pays_is_not_the_tenants(setup: Setup) -> None:
     assert sum(each.amount_nusd for each in setup.rows().values()) == 67
 
 
-async def test_a_hold_that_nobody_ends_is_settled_as_an_estimate(setup: Setup) -> None:
+async def test_a_hold_that_nobody_ends_is_settled_as_an_estimate(setup: StoreSetup) -> None:
     """Its lease runs out, its amount is spent and marked; a late settlement adds what the meter said, at amount 0."""
     await setup.store.open(wish("r:1", 30))
     await setup.store.extend([("r:1", 35)])
@@ -196,10 +175,10 @@ async def test_a_hold_that_nobody_ends_is_settled_as_an_estimate(setup: Setup) -
     late = rows["r:1:late"]
     assert (late.kind, late.amount_nusd, late.metered_nusd) == (RowKind.LATE, 0, 22)
     assert (await setup.spent())["acme/day"] == 35
-    assert find_request(setup.ledger, "r") is not None
+    assert setup.request("r") is not None
 
 
-async def test_boot_and_idle_count_on_pools_and_never_on_tenants(setup: Setup) -> None:
+async def test_boot_and_idle_count_on_pools_and_never_on_tenants(setup: StoreSetup) -> None:
     """Container time that no request caused is spent by pool caps, once, however often it is posted."""
     rows = [
         house_row("l4@1:0:boot", RowKind.BOOT, 40, setup.clock.wall_us()),
@@ -216,15 +195,15 @@ async def test_boot_and_idle_count_on_pools_and_never_on_tenants(setup: Setup) -
         await setup.store.post([row("r:1", 5)])
 
 
-async def test_a_request_that_never_held_money_is_recorded(setup: Setup) -> None:
+async def test_a_request_that_never_held_money_is_recorded(setup: StoreSetup) -> None:
     """A refusal before the first attempt leaves a summary."""
     await setup.store.record(request("r", outcome="refused", status=429))
-    stored = find_request(setup.ledger, "r")
+    stored = setup.request("r")
     assert stored is not None
-    assert (stored.summary.status, stored.rows) == (429, ())
+    assert (stored.status, setup.rows()) == (429, {})
 
 
-async def test_everything_is_there_after_a_restart(setup: Setup) -> None:
+async def test_everything_is_there_after_a_restart(setup: StoreSetup) -> None:
     """Spend, open holds with what is left of their leases, and warnings that were sent."""
     await setup.store.open(wish("r:1", 85))
     await setup.store.settle(paid("r:1", 85))
@@ -232,7 +211,7 @@ async def test_everything_is_there_after_a_restart(setup: Setup) -> None:
     assert [warning.cap for warning in setup.warnings] == ["acme/day"]
     setup.clock.advance(20)
     await setup.restart()
-    assert setup.store.room([ACME]).left_nusd == 5
+    assert await setup.left(ACME) == 5
     assert await setup.store.expire() == []
     await setup.store.open(wish("t:1", 1))
     await setup.store.settle(paid("t:1", 1))
@@ -241,45 +220,45 @@ async def test_everything_is_there_after_a_restart(setup: Setup) -> None:
     assert await setup.store.expire() == ["s:1"]
 
 
-async def test_a_clock_set_back_does_not_lengthen_a_lease(setup: Setup) -> None:
-    """Leases run on the monotonic clock; after a restart what is left is at most a whole lease."""
-    await setup.store.open(wish("r:1", 10, lease_s=30))
-    setup.clock.jump_wall(-3_600)
-    await setup.restart()
-    setup.clock.advance(30)
-    assert await setup.store.expire() == ["r:1"]
+async def test_a_clock_set_back_does_not_lengthen_a_lease(embedded: StoreSetup) -> None:
+    """In one process leases run on the monotonic clock; after a restart what is left is at most a whole lease."""
+    await embedded.store.open(wish("r:1", 10, lease_s=30))
+    embedded.clock.jump_wall(-3_600)
+    await embedded.restart()
+    embedded.clock.advance(30)
+    assert await embedded.store.expire() == ["r:1"]
 
 
-async def test_replaced_caps_hold_from_the_next_step_on(setup: Setup) -> None:
+async def test_replaced_caps_hold_from_the_next_step_on(setup: StoreSetup) -> None:
     """A lowered cap refuses at once, a cap for another scope sees what was spent before it existed."""
     await setup.store.open(wish("r:1", 60, ACME, POOL, parse_scope("class:chat")))
-    setup.store.replace_caps(caps(cap(70), cap(65, scope="class:chat")))
-    assert setup.store.room([parse_scope("class:chat")]).left_nusd == 5
+    setup.use(caps(cap(70), cap(65, scope="class:chat")))
+    assert await setup.left(parse_scope("class:chat")) == 5
     with pytest.raises(BudgetExceeded, match="acme/day"):
         await setup.store.open(wish("s:1", 11))
 
 
-async def test_scopes_without_caps_are_free(setup: Setup) -> None:
+async def test_scopes_without_caps_are_free(setup: StoreSetup) -> None:
     """A tenant that no cap names spends as it likes, and its spend is remembered for the cap to come."""
     await setup.store.open(wish("r:1", 10**12, GLOBEX))
-    assert setup.store.room([GLOBEX]).left_nusd is None
-    setup.store.replace_caps(caps(cap(5, scope="tenant:globex")))
+    assert await setup.left(GLOBEX) is None
+    setup.use(caps(cap(5, scope="tenant:globex")))
     assert (await setup.store.statuses())[0].held_nusd == 10**12
 
 
-async def test_a_caller_that_gives_up_leaves_no_hold(setup: Setup) -> None:
+async def test_a_caller_that_gives_up_leaves_no_hold(setup: StoreSetup) -> None:
     """When the task that opens a hold is cancelled before the answer, the money is free again."""
     task = asyncio.create_task(setup.store.open(wish("r:1", 60)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert setup.store.room([ACME]).left_nusd == 100
+    assert await setup.left(ACME) == 100
     await setup.restart()
-    assert setup.store.room([ACME]).left_nusd == 100
+    assert await setup.left(ACME) == 100
 
 
-async def test_a_cancelled_settlement_still_counts(setup: Setup) -> None:
+async def test_a_cancelled_settlement_still_counts(setup: StoreSetup) -> None:
     """Once asked for, a settlement is written, whether or not its caller waits."""
     await setup.store.open(wish("r:1", 60))
     task = asyncio.create_task(setup.store.settle(paid("r:1", 50)))
@@ -289,14 +268,14 @@ async def test_a_cancelled_settlement_still_counts(setup: Setup) -> None:
     assert (await setup.spent())["acme/day"] == 50
 
 
-async def test_a_value_that_no_file_can_hold_fails_its_step_alone_in_time(setup: Setup) -> None:
+async def test_a_value_that_no_file_can_hold_fails_its_step_alone_in_time(setup: StoreSetup) -> None:
     """An amount beyond 64 bits is refused, nothing hangs, and the store goes on."""
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         await setup.store.open(wish("r:1", 2**63, GLOBEX))
     assert (await setup.store.open(wish("s:1", 5))).amount_nusd == 5
 
 
-async def test_rows_come_back_as_they_were_written(setup: Setup) -> None:
+async def test_rows_come_back_as_they_were_written(setup: StoreSetup) -> None:
     """Every field of a row survives, tags and missing values included."""
     written = row("r:1", 55, tags=("batch", "eu"), ttft_us=7, tier=None, at_us=12 * US, outcome="cut")
     await setup.store.open(wish("r:1", 60))
