@@ -52,7 +52,5 @@ def _function(trees: Sequence[Split | float]) -> Callable[..., float]:
 def _expression(tree: Split | float) -> str:
     if not isinstance(tree, Split):
         return repr(tree)
-    # No comparison with not-a-number is true: turned around, it lets what is not known go left.
-    name, threshold = _NAMES[tree.feature], repr(tree.threshold)
-    test = f"not {name} > {threshold}" if tree.unknown_left else f"{name} <= {threshold}"
+    test = f"{_NAMES[tree.feature]} <= {tree.threshold!r}"
     return f"({_expression(tree.left)} if {test} else {_expression(tree.right)})"

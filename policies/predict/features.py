@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from policies.predict.history import Seen
+from policies.predict.history import UNKNOWN, Seen
 from policies.predict.question import Question
 from pools.spec import Feature
 
@@ -26,15 +26,13 @@ FEATURES: Final = (
 )
 """The hour of the day is not among them: a day of training knows each hour once, and the measured models got worse."""
 
-NOT_ASKED: Final = float("nan")
-
 
 def features_of(question: Question, seen: Seen, class_number: int) -> tuple[float, ...]:
-    """One number per name in `FEATURES`; `class_number` is the model's own. What is not known is not-a-number."""
+    """One number per name in `FEATURES`; `class_number` is the model's own. What is not known is `UNKNOWN`."""
     return (
         class_number,
         question.prompt_tokens,
-        NOT_ASKED if question.max_tokens is None else question.max_tokens,
+        UNKNOWN if question.max_tokens is None else question.max_tokens,
         question.asks_schema,
         question.asks_tools,
         Feature.VISION in question.features,

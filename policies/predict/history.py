@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import log1p, nan
+from math import log1p
 from typing import Final, TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ LAST: Final = 128  # answers of a tenant that are remembered: enough to hold rar
 RECENT: Final = 16  # its newest ones, which show a change first
 ALIKE: Final = 32  # answers of one template
 PRIOR_ANSWERS: Final = 4  # 4 measured better than 8 and 16 on four traces
+UNKNOWN: Final = -1.0  # below every length, so that a tree can tell it from all of them with one threshold
 TENANTS_AT_MOST: Final = 10_000  # tenant × class; 1.8 KiB each
 TEMPLATES_AT_MOST: Final = 20_000  # 0.6 KiB each
 
@@ -32,7 +33,7 @@ _MEDIAN, _P90 = QUANTILES
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
-    """What answers came to, in tokens; not-a-number where there were none. `expected_logs` is ln(1 + tokens) at
+    """What answers came to, in tokens; `UNKNOWN` where there were none. `expected_logs` is ln(1 + tokens) at
     `QUANTILES`, prior included: what is expected without a model.
     """
 
@@ -67,14 +68,14 @@ class OutputHistory:
         median, p90 = prior_logs(question.prompt_tokens)
         tenant = self._tenants.get((question.tenant, question.request_class))
         if tenant is None:
-            return Seen(0, nan, nan, nan, 0, nan, nan, (median, p90))
+            return Seen(0, UNKNOWN, UNKNOWN, UNKNOWN, 0, UNKNOWN, UNKNOWN, (median, p90))
         last = tenant.last
         answers, own_median, own_p90 = len(last), last.quantile(_MEDIAN), last.quantile(_P90)
         median, p90 = _blend(PRIOR_ANSWERS, median, p90, answers, own_median, own_p90)
         recent = tenant.recent.quantile(_MEDIAN)
         alike = self._templates.get(question.template())
         if alike is None:
-            return Seen(answers, own_median, own_p90, recent, 0, nan, nan, (median, p90))
+            return Seen(answers, own_median, own_p90, recent, 0, UNKNOWN, UNKNOWN, (median, p90))
         like_median, like_p90 = alike.quantile(_MEDIAN), alike.quantile(_P90)
         logs = _blend(PRIOR_ANSWERS, median, p90, len(alike), like_median, like_p90)
         return Seen(answers, own_median, own_p90, recent, len(alike), like_median, like_p90, logs)

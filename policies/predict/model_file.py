@@ -32,11 +32,10 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Split(msgspec.Struct, frozen=True, array_like=True):
-    """A node: below or at `threshold` goes left. What is not known goes left where `unknown_left` says so."""
+    """A node: what is below or at `threshold` goes left."""
 
     feature: Annotated[int, Meta(ge=0, lt=len(FEATURES))]
     threshold: float
-    unknown_left: bool
     left: Split | float
     right: Split | float
 

@@ -16,7 +16,7 @@ HEAVY = {
     "alembic": ("pricing/ledger/",),
     "redis": ("pricing/budgets/redis",),
     "sqlalchemy": ("pricing/ledger/",),
-    "numpy": (),
+    "numpy": ("router/learning/",),
     "scipy": (),
 }
 # What `sluice --help` must not wait for.

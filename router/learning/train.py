@@ -1,0 +1,113 @@
+"""From past answers to a model, or to why there is none.
+
+The answers are split by time. Two forests are fitted for each quantile on the first part: one that predicts tokens, one
+that predicts how far they are from what history expects (`anchored`); the second part says which is better. That one is
+fitted anew on both parts, and the third part, which nothing has looked at, is what the model is tested on. What is
+written is what was tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import expm1
+from typing import Final
+
+from msgspec.structs import replace
+
+from policies.predict.features import FEATURES
+from policies.predict.model import OutputModel, compile_model
+from policies.predict.model_file import FORMAT, ForestShape, Judged, ModelFile, signed
+from policies.predict.question import QUANTILES
+from pricing.errors import SluiceError
+from router.learning.examples import Example, Sample, replayed
+from router.learning.fit import Table, fit_forest, forest_of, ordered_classes, table_of
+from router.learning.judge import HISTORY, MODEL, RUNNING, Predictor, Service, baselines, held, history, judged, pinball
+
+FITTED: Final = 0.6  # share of the answers that the choice is fitted on ...
+CHOSEN: Final = 0.8  # ... and up to which it is made; the rest is the test
+ANSWERS_AT_LEAST: Final = 1_000
+BETTER_BY: Final = 0.01  # of the loss: less than that is noise, and no reason for a file that ages
+
+
+class TooFewAnswers(SluiceError):
+    """The ledger has not enough complete answers to train and to test on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model with its test in it. `not_beaten` names what is as good or better without a model; None: it may serve."""
+
+    file: ModelFile
+    not_beaten: str | None
+
+
+def train(samples: Sequence[Sample], now_us: int, output_bound: int, service: Service, seed: int = 0) -> Trained:
+    """Raises TooFewAnswers. `output_bound` is what a client may get that gave no `max_tokens`."""
+    if len(samples) < ANSWERS_AT_LEAST:
+        text = f"{len(samples):,} complete answers are too few to train on, {ANSWERS_AT_LEAST:,} are needed"
+        raise TooFewAnswers(f"{text}; write output_tokens: history until there are more")
+    examples = replayed(samples)
+    cut = round(len(examples) * CHOSEN)
+    known, test = examples[:cut], examples[cut:]
+    classes = ordered_classes(known)
+    forests = tuple(_forest(known, classes, quantile, seed) for quantile in QUANTILES)
+    untested = ModelFile(
+        format=FORMAT,
+        version="",
+        trained_at_us=now_us,
+        from_us=known[0].sample.at_us,
+        until_us=known[-1].sample.at_us,
+        trained=len(known),
+        tested=len(test),
+        features=FEATURES,
+        classes=classes,
+        judged=(),
+        held=(),
+        forests=forests,
+    )
+    predictors = {**baselines(output_bound), MODEL: served_by(compile_model(untested))}
+    scores = judged(predictors, test, output_bound)
+    money = held(predictors, test, output_bound, service)
+    return Trained(signed(replace(untested, judged=tuple(scores), held=tuple(money))), _not_beaten(scores))
+
+
+def served_by(model: OutputModel) -> Predictor:
+    """The model as it serves: a class it does not know is expected from history."""
+
+    def predict(example: Example) -> tuple[float, float]:
+        question = example.sample.question
+        return model.tokens(question, example.seen) if model.knows(question.request_class) else history(example)
+
+    return predict
+
+
+def _forest(known: Sequence[Example], classes: tuple[str, ...], quantile: float, seed: int) -> ForestShape:
+    """The better of the two kinds, fitted on everything that is known."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    table = table_of(known, numbers)
+    cut = round(len(known) * FITTED / CHOSEN)
+    losses = {anchored: _loss(known, table, cut, quantile, anchored=anchored, seed=seed) for anchored in (False, True)}
+    anchored = losses[True] <= losses[False]
+    regressor = fit_forest(known, table, quantile, anchored=anchored, seed=seed)
+    return forest_of(regressor, quantile, anchored=anchored)
+
+
+def _loss(known: Sequence[Example], table: Table, cut: int, quantile: float, *, anchored: bool, seed: int) -> float:
+    """Pinball loss of one kind, fitted before the cut, over the answers after it."""
+    regressor = fit_forest(known[:cut], table[:cut], quantile, anchored=anchored, seed=seed)
+    place = QUANTILES.index(quantile)
+    total = 0.0
+    for example, log in zip(known[cut:], regressor.predict(table[cut:]), strict=True):
+        anchor = example.seen.expected_logs[place] if anchored else 0.0
+        total += pinball(example.sample.tokens, expm1(log + anchor), quantile)
+    return total
+
+
+def _not_beaten(scores: Sequence[Judged]) -> str | None:
+    """The best of what needs no model, where the model is not clearly better over all quantiles together."""
+    losses = {
+        name: sum(score.pinball for score in scores if score.predictor == name) for name in (RUNNING, HISTORY, MODEL)
+    }
+    best = min(RUNNING, HISTORY, key=lambda name: losses[name])
+    return None if losses[MODEL] <= (1 - BETTER_BY) * losses[best] else best
