@@ -142,6 +142,12 @@ class ShapeBreaker:
         self._open_until_us[shape] = now_us + round(cooldown_s * US_PER_S)
         self._struck_us.pop(shape, None)
 
+    def out_elsewhere(self, shape: int, now_us: int, left_s: float) -> None:
+        """Another replica knows that the shape is out, for so long; what is known here stands where it is longer."""
+        until_us = now_us + round(left_s * US_PER_S)
+        self._open_until_us[shape] = max(until_us, self._open_until_us.get(shape, 0))
+        self._struck_us.pop(shape, None)
+
     def engine_died(self, largest_shape: int, now_us: int, cooldown_s: float) -> bool:
         """A strike on the largest shape in flight; True where it is the second, and the shape is now out.
 

@@ -24,7 +24,7 @@ from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
 from pricing.meters import Phase
 
-OnChange = Callable[[str, int, int, int], None]  # pool, now_us, ready, booting
+OnChange = Callable[[str, int, int, int, bool], None]  # pool, now_us, ready, booting, whether a list says so
 OnMissed = Callable[[str, Phase, int], None]  # pool, phase, duration_us (negative: was told too much)
 
 
@@ -92,11 +92,24 @@ class Containers:
             if late_us:
                 self._miss("ready", -late_us)
 
+    # -- what other replicas tell ----------------------------------------------------------------------------------
+
+    def heard(self, now_us: int, ready: int, booting: int) -> None:
+        """What all replicas together know, where no list says more: the meter has counted it already."""
+        if self.listed or (ready, booting) == (self.ready, self.booting):
+            return
+        self._boot_began_us = now_us if booting else None
+        self._count(now_us)
+        self._become(now_us, ready, booting)
+
     # -- what a list tells -----------------------------------------------------------------------------------------
 
     def observe(self, now_us: int, infos: Iterable[ContainerInfo], scale_down_us: int | None) -> None:
-        """Take in a platform's list. `scale_down_us`: when an idle pool's window passes; None while it is busy."""
-        self.listed = True
+        """Take in a platform's list. `scale_down_us`: when an idle pool's window passes; None while it is busy.
+
+        The first list is told in any case: meters that outlive this process may remember other containers.
+        """
+        first, self.listed = not self.listed, True
         alive = {info.id: info for info in infos}
         for name in [name for name in self._lives if name not in alive]:
             boot, ready = self._lives.pop(name).spent(self._dated_end(now_us, scale_down_us))
@@ -105,7 +118,7 @@ class Containers:
             self._note(info, now_us)
         ready_now = sum(life.ready_us is not None for life in self._lives.values())
         self._boot_began_us = None
-        self._tell(now_us, ready_now, len(self._lives) - ready_now)
+        self._tell(now_us, ready_now, len(self._lives) - ready_now, first=first)
         serving = (life.ready_us for life in self._lives.values() if life.ready_us is not None)
         self.serving_since_us = min(serving, default=None)
         self._correct(now_us)
@@ -140,15 +153,22 @@ class Containers:
 
     # -- telling ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, now_us: int, ready: int, booting: int) -> None:
+    def _tell(self, now_us: int, ready: int, booting: int, *, first: bool = False) -> None:
+        self._count(now_us)
+        if first or (ready, booting) != (self.ready, self.booting):
+            self._become(now_us, ready, booting)
+            self._on_change(self._pool, now_us, ready, booting, self.listed)
+
+    def _count(self, now_us: int) -> None:
+        """Add up what the meter has counted since the last time."""
         dt_us = max(0, now_us - self._told_us)
         self._told = (self._told[0] + self.booting * dt_us, self._told[1] + self.ready * dt_us)
         self._told_us = max(now_us, self._told_us)
-        if (ready, booting) != (self.ready, self.booting):
-            if ready == 0 or self.ready == 0:
-                self.serving_since_us = now_us if ready else None
-            self.ready, self.booting = ready, booting
-            self._on_change(self._pool, now_us, ready, booting)
+
+    def _become(self, now_us: int, ready: int, booting: int) -> None:
+        if ready == 0 or self.ready == 0:
+            self.serving_since_us = now_us if ready else None
+        self.ready, self.booting = ready, booting
 
     def _miss(self, phase: Phase, duration_us: int) -> None:
         boot, ready = self._told

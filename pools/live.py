@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from pools.containers import Containers, OnChange, OnMissed
 from pools.failures import AttemptFailed
 from pools.live_pool import SNAPSHOT_S, FailureLimits, LivePool, LiveSettings, Sized
+from pools.others import Elsewhere, Others, ShapeReports, nothing_elsewhere
 from pools.platform import ContainerInfo
 from pools.state import PoolState
 from pools.waiting_lines import Ticket, WaitingLines
@@ -28,14 +30,25 @@ LOOK_AGAIN_BEHIND_S: Final = 5.0  # ... and those behind it, who are many: 500 o
 class LivePools:
     """Belief about all pools. Every method belongs to the event loop's thread.
 
-    `on_change(pool, now_us, ready, booting)` and `on_missed(pool, phase, duration_us)` tell the meter about containers:
-    see `pools.containers`.
+    `on_change(pool, now_us, ready, booting, listed)` and `on_missed(pool, phase, duration_us)` tell the meter about
+    containers: see `pools.containers`. `elsewhere` is what other replicas run in a pool, where there are others, and
+    `shapes` is told of out-of-memory, for them to hear of it.
     """
 
-    def __init__(self, clock: Clock, *, on_change: OnChange, on_missed: OnMissed) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        on_change: OnChange,
+        on_missed: OnMissed,
+        elsewhere: Elsewhere = nothing_elsewhere,
+        shapes: ShapeReports | None = None,
+    ) -> None:
         self._clock = clock
         self._on_change = on_change
         self._on_missed = on_missed
+        self._elsewhere = elsewhere
+        self._shapes = shapes
         self._pools: dict[str, LivePool] = {}
         self._states: dict[str, PoolState] = {}
         self._fresh_until_us = 0
@@ -52,7 +65,8 @@ class LivePools:
         for name, each in settings.items():
             if name not in self._pools:
                 containers = Containers(name, self._clock.wall_us(), self._on_change, self._on_missed)
-                self._pools[name] = LivePool(name, each, self._clock, containers, self._touched)
+                others = Others(partial(self._elsewhere, name), self._shapes)
+                self._pools[name] = LivePool(name, each, self._clock, containers, self._touched, others)
             self._pools[name].configure(each)
         self._touched()
 
@@ -95,7 +109,7 @@ class LivePools:
         self._pools[pool].failed(failure, needs, dispatched_us, limits)
 
     def in_flight(self, pools: Iterable[str]) -> int:
-        """Requests running in these pools together."""
+        """Requests running in these pools together, those of other replicas among them."""
         return sum(self._pools[name].in_flight for name in pools if name in self._pools)
 
     async def wait_for_room(self, ticket: Ticket, pools: Iterable[str], timeout_s: float) -> None:
@@ -108,6 +122,22 @@ class LivePools:
             async with self._clock.timeout(min(timeout_s, look_again_s)):
                 await ticket.woken.wait()
         ticket.woken.clear()
+
+    # -- other replicas --------------------------------------------------------------------------------------------
+
+    def heard(self, pool: str, ready: int, booting: int, idle_us: int | None) -> None:
+        """What all replicas together know of a pool: its containers, and how long ago its last request ended (None:
+        some run, or none ever did).
+        """
+        if pool in self._pools:
+            self._pools[pool].heard(ready, booting, idle_us)
+            self.lines.wake(pool)
+
+    def heard_shapes(self, pools: Mapping[str, Mapping[int, float]]) -> None:
+        """Shapes that cool down after out-of-memory that any replica saw, and for how many more seconds."""
+        for pool, shapes in pools.items():
+            if pool in self._pools:
+                self._pools[pool].heard_shapes(shapes)
 
     # -- containers ------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ containers, and the files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,6 +15,7 @@ from pools.breaker import BreakerLimits, PoolBreaker, ShapeBreaker
 from pools.containers import Containers
 from pools.failures import AttemptFailed, FailureClass
 from pools.kv_ceiling import KvCeiling
+from pools.others import ALONE, Others
 from pools.platform import ContainerInfo
 from pools.spec import KvCache
 from pools.state import BreakerState, PoolState, shape_bucket
@@ -73,7 +74,13 @@ class LivePool:
     """Belief about one pool. `changed` is called when a snapshot of it is no longer true."""
 
     def __init__(
-        self, name: str, settings: LiveSettings, clock: Clock, containers: Containers, changed: Callable[[], None]
+        self,
+        name: str,
+        settings: LiveSettings,
+        clock: Clock,
+        containers: Containers,
+        changed: Callable[[], None],
+        others: Others = ALONE,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -81,6 +88,7 @@ class LivePool:
         self.became_ready = asyncio.Event()  # set while a container is ready
         self._clock = clock
         self._changed = changed
+        self._others = others
         self._breaker = PoolBreaker()
         self._shapes = ShapeBreaker()
         self._ceiling = KvCeiling()
@@ -96,7 +104,7 @@ class LivePool:
 
     @property
     def in_flight(self) -> int:
-        return len(self._members)
+        return len(self._members) + self._others.load().running
 
     @property
     def _kept(self) -> int:
@@ -168,6 +176,8 @@ class LivePool:
             shapes = [member.shape for member in self._members.values()]
             largest = max([shape_bucket(total_tokens), *shapes])
             self._shapes.engine_died(largest, now_us, limits.shape_cooldown_s)
+            if self._others.shapes is not None:
+                self._others.shapes.engine_died(self.name, largest, limits.shape_cooldown_s)
         elif failure.status == 503 and not self.settings.always_on:  # bare: an awake pool has lost its container
             self.containers.gone(self._clock.wall_us())
             self._awake()
@@ -177,10 +187,31 @@ class LivePool:
         one all that ran together was, and any of them may be the one that says so.
         """
         if self.settings.kv_cache is KvCache.PAGED:
-            self._shapes.out_of_memory(shape_bucket(needs.total_tokens), now_us, cooldown_s)
+            shape = shape_bucket(needs.total_tokens)
+            self._shapes.out_of_memory(shape, now_us, cooldown_s)
+            if self._others.shapes is not None:
+                self._others.shapes.out_of_memory(self.name, shape, cooldown_s)
             return
-        in_flight = self._kv_tokens + needs.kv_tokens(self.settings.kv_cache)
+        in_flight = self._kv_tokens + self._others.load().kv_tokens + needs.kv_tokens(self.settings.kv_cache)
         self._ceiling.out_of_memory(in_flight // max(1, self.containers.ready), dispatched_us, now_us, cooldown_s)
+
+    # -- other replicas --------------------------------------------------------------------------------------------
+
+    def heard(self, ready: int, booting: int, idle_us: int | None) -> None:
+        """What all replicas together know, see `LivePools.heard`."""
+        if idle_us is not None:
+            since = (self._clock.wall_us() - idle_us, self._clock.mono_us() - idle_us)
+            self._idle_since = since if self._idle_since is None else max(self._idle_since, since)
+        if not self.settings.always_on:
+            self.containers.heard(self._clock.wall_us(), ready, booting)
+        self._awake()
+
+    def heard_shapes(self, shapes: Mapping[int, float]) -> None:
+        """Shapes that are out, with the rest of their cooldowns, seconds."""
+        now_us = self._clock.mono_us()
+        for shape, left_s in shapes.items():
+            self._shapes.out_elsewhere(shape, now_us, left_s)
+        self._touch()
 
     # -- containers ------------------------------------------------------------------------------------------------
 
@@ -200,7 +231,7 @@ class LivePool:
 
     def _scale_down_us(self) -> int | None:
         """When the idle pool's window passes, wall time; None while it is busy or was never used."""
-        if self._members or self._idle_since is None:
+        if self._idle_since is None or self.in_flight:
             return None
         return self._idle_since[0] + round(self.settings.scaledown_window_s * US_PER_S)
 
@@ -246,13 +277,14 @@ class LivePool:
     def _look(self, now_us: int) -> PoolState:
         wall_us = self._clock.wall_us()
         self._time_passes(wall_us)
-        containers = self.containers
-        idle = None if self._members or self._idle_since is None else max(0, now_us - self._idle_since[1]) / US_PER_S
+        containers, others = self.containers, self._others.load()
+        in_flight = len(self._members) + others.running
+        idle = None if in_flight or self._idle_since is None else max(0, now_us - self._idle_since[1]) / US_PER_S
         return PoolState(
             ready=containers.ready,
             booting=containers.booting,
-            in_flight=len(self._members),
-            kv_tokens_in_flight=self._kv_tokens,
+            in_flight=in_flight,
+            kv_tokens_in_flight=self._kv_tokens + others.kv_tokens,
             boot_left_s=self._boot_left_s(wall_us),
             idle_s=idle,
             breaker=self._breaker.state(now_us),

@@ -42,8 +42,11 @@ class Meters(Protocol):
         """A pool's price and requests per container from an instant on; a pool that is new begins there."""
         ...
 
-    def set_containers(self, pool: str, at_us: int, ready: int, booting: int) -> None:
-        """The containers from an instant on. A pool that was never given a rate is left alone, here and in `missed`."""
+    def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
+        """The containers from an instant on; `listed`: by a platform, which shows every replica the same list.
+
+        A pool that was never given a rate is left alone, here and in `missed`.
+        """
         ...
 
     def missed(self, pool: str, phase: Phase, duration_us: int) -> None:

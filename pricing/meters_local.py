@@ -40,7 +40,7 @@ class LocalMeters:
             meter.set_rate(at_us, rate_nusd_per_h)
             meter.set_target(at_us, target_concurrency)
 
-    def set_containers(self, pool: str, at_us: int, ready: int, booting: int) -> None:
+    def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
         if pool in self._meters:
             self._meters[pool].set_containers(at_us, ready, booting)
 

@@ -204,7 +204,9 @@ def agrees(lua: Lua, both: Both) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(rate=RATES, target=st.integers(1, 9), steps=st.lists(ANY_STEP, max_size=60))
-@example(rate=DEAREST, target=1, steps=[("containers", 3, 0), ("enter", 2**26), ("enter", 1), ("wait", 259_200_000_000)])
+@example(
+    rate=DEAREST, target=1, steps=[("containers", 3, 0), ("enter", 2**26), ("enter", 1), ("wait", 259_200_000_000)]
+)
 def test_every_sequence_of_steps_costs_the_same(lua: Lua, rate: int, target: int, steps: list[Any]) -> None:
     """Enters, leaves, weights, scalings, prices, late news and drains, with gaps from nothing to days."""
     both = Both(rate, target)

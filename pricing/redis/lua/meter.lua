@@ -7,9 +7,10 @@
 -- even part into fields that Redis adds up itself, in 64 bits; an odd nano-dollar stays, on which rounding half to even
 -- depends. A step costs the same however many run, and log n where weights differ.
 --
--- meter:<pool>    told: rate, target, ready, booting · clock: instant, V, U, what the last division left over
---                 running: members, their weights, of them on V, how many on U, KV tokens · busy, boot, idle,
---                 adjustment: microseconds, cost, odd nano-dollar drained · charged: of all who have left, what they were charged, assumed time
+-- meter:<pool>    told: rate, target, ready, booting, since when · clock: instant, V, U, what the last division left
+--                 running: members, their weights, of them on V, how many on U, KV tokens, when the last one left
+--                 busy, boot, idle, adjustment: microseconds, cost, odd nano-dollar that was drained
+--                 charged: what those who have left cost, what they were charged, assumed time
 -- members:<pool>  weight, cost carried from the other clock, reading since when, on U or not, KV tokens, whose
 -- weights:<pool>  the members that weigh more than 1, since nobody else ever asks for more than one container
 -- owners:<pool>   members and KV tokens (`kv:`) of each replica
@@ -68,10 +69,11 @@ local function load_meter(K, pool)
   return {
     key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
     owners = K .. 'owners:' .. pool,
-    rate = told[1], target = told[2], ready = told[3], booting = told[4],
+    rate = told[1], target = told[2], ready = told[3], booting = told[4], told_at = told[5],
     at = clock[1], v_whole = clock[2], v_fine = clock[3], u_whole = clock[4], u_fine = clock[5],
     left_fine = clock[6], left_rest = clock[7],
     count = running[1], weight = running[2], light = running[3], heavy = running[4], kv = running[5],
+    emptied = running[6],
     busy = phase_of(parts[4]), boot = phase_of(parts[5]), idle = phase_of(parts[6]), adjustment = phase_of(parts[7]),
     departed_whole = charged[1], departed_fine = charged[2], charged = charged[3], assumed = charged[4],
   }
@@ -83,10 +85,10 @@ end
 
 local function save_meter(m)
   redis.call('HSET', m.key,
-    'told', string.format('%.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting),
+    'told', string.format('%.0f %.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting, m.told_at),
     'clock', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
       m.at, m.v_whole, m.v_fine, m.u_whole, m.u_fine, m.left_fine, m.left_rest),
-    'running', string.format('%.0f %.0f %.0f %.0f %.0f', m.count, m.weight, m.light, m.heavy, m.kv),
+    'running', string.format('%.0f %.0f %.0f %.0f %.0f %.0f', m.count, m.weight, m.light, m.heavy, m.kv, m.emptied),
     'busy', phase_words(m.busy), 'boot', phase_words(m.boot), 'idle', phase_words(m.idle),
     'adjustment', phase_words(m.adjustment),
     'charged', string.format('%.0f %.0f %.0f %.0f', m.departed_whole, m.departed_fine, m.charged, m.assumed))
@@ -270,6 +272,7 @@ local function take_out(m, member, one, now)
     regroup(m)
   else
     due = rebase(m)
+    m.emptied = now
   end
   local charge = due - m.charged
   m.charged = due

@@ -2,8 +2,8 @@
 -- Words of a replica about pools, in order. ARGV: now or '', replica; then for each word its number, kind, pool,
 -- microseconds since it became true, and two figures:
 --   rate        nano-dollars per hour, requests per container; a pool that has none yet gets it from anybody
---   containers  ready, booting
---   seen        ready, booting, from anybody: counts where no container is known that is as far
+--   containers  ready, booting, as a platform's list has them
+--   seen        ready, booting, as answers tell; from anybody
 --   missed      'boot' or 'ready', microseconds
 -- All else is the observer's to say, once each: a word that comes again is known by its number. Replies 1.
 
@@ -23,11 +23,7 @@ local function containers(pool, at, first, second, observes)
 end
 
 local function seen(pool, at, first, second)
-  local m = load_meter(K, pool)
-  local ready, booting = tonumber(first), tonumber(second)
-  if m and m.ready == 0 and (ready > 0 or (booting > 0 and m.booting == 0)) then
-    meter_containers(K, pool, at, ready, booting)
-  end
+  meter_containers(K, pool, at, tonumber(first), tonumber(second))
 end
 
 local function missed(pool, _, first, second, observes)

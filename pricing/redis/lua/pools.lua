@@ -13,16 +13,17 @@ local function meter_rate(K, pool, now, rate, target)
   end
   local key, nothing = K .. 'meter:' .. pool, '0 0 0 0'
   redis.call('SADD', K .. 'meters', pool)
-  redis.call('HSET', key, 'told', string.format('%.0f %.0f 0 0', rate, target),
-    'clock', string.format('%.0f 0 0 0 0 0 0', now), 'running', '0 0 0 0 0',
+  redis.call('HSET', key, 'told', string.format('%.0f %.0f 0 0 0', rate, target),
+    'clock', string.format('%.0f 0 0 0 0 0 0', now), 'running', '0 0 0 0 0 0',
     'busy', nothing, 'boot', nothing, 'idle', nothing, 'adjustment', nothing, 'charged', nothing)
 end
 
+-- The containers from now on; a word that is older than what is known says nothing.
 local function meter_containers(K, pool, now, ready, booting)
   local m = load_meter(K, pool)
-  if m then
+  if m and now >= m.told_at then
     advance(m, now)
-    m.ready, m.booting = ready, booting
+    m.ready, m.booting, m.told_at = ready, booting, now
     regroup(m)
     save_meter(m)
   end

@@ -25,12 +25,13 @@ class Meter:
     ready: int = 0
     booting: int = 0
     now_us: int = 0
+    listed: bool = False
     spent: Counter[Phase] = field(default_factory=Counter)
     missed: list[tuple[Phase, int]] = field(default_factory=list)
 
-    def changed(self, pool: str, now_us: int, ready: int, booting: int) -> None:
+    def changed(self, pool: str, now_us: int, ready: int, booting: int, listed: bool) -> None:
         self.until(now_us)
-        self.ready, self.booting = ready, booting
+        self.ready, self.booting, self.listed = ready, booting, listed
 
     def late(self, pool: str, phase: Phase, duration_us: int) -> None:
         self.missed.append((phase, duration_us))
@@ -213,3 +214,32 @@ def test_a_list_says_since_when_the_oldest_of_them_serves() -> None:
     assert containers.serving_since_us == s(8)
     containers.observe(s(30), [booting("d", 29)], None)
     assert containers.serving_since_us is None
+
+
+def test_the_first_list_is_told_even_if_it_is_empty() -> None:
+    """Meters that outlive this process may remember containers that are gone; later lists are told as they change."""
+    told: list[tuple[int, int, bool]] = []
+    containers = Containers("p", 0, lambda _, __, *counts: told.append(counts), lambda *_: None)
+    containers.observe(s(1), [], None)
+    containers.observe(s(2), [], None)
+    assert told == [(0, 0, True)]
+
+
+def test_what_other_replicas_know_is_taken_over_and_not_told_again() -> None:
+    """Where nobody lists: a boot that another replica began, and the container that another one met."""
+    containers, meter = watched()
+    containers.heard(s(10), 0, 1)
+    assert (containers.booting, containers.boot_age_s(s(14))) == (1, 4.0)
+    containers.heard(s(20), 1, 0)
+    assert (containers.ready, containers.serving_since_us) == (1, s(20))
+    assert (meter.ready, meter.booting) == (0, 0)
+    containers.gone(s(30))
+    assert meter.until(s(30)).ready == 0
+
+
+def test_a_list_knows_better_than_other_replicas() -> None:
+    """Each replica sees the list itself, and sees it sooner."""
+    containers, _ = watched()
+    containers.observe(s(1), [ready("a", 0, 1)], None)
+    containers.heard(s(2), 0, 0)
+    assert containers.ready == 1

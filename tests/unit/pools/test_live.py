@@ -62,7 +62,7 @@ class World:
     def __post_init__(self) -> None:
         self.live = LivePools(
             self.clock,
-            on_change=lambda pool, _, ready, booting: self.changes.append((pool, ready, booting)),
+            on_change=lambda pool, _, ready, booting, __: self.changes.append((pool, ready, booting)),
             on_missed=lambda *missed: self.missed.append(missed),
         )
         self.live.configure({"p": SETTINGS})
