@@ -1,0 +1,373 @@
+"""A budget store in front of another, for the time in which that one is down.
+
+    up ── a step raises StoreUnavailable ──> down ── the store answers, and has all that was kept ──> up
+
+Up, every step goes through. Down, no request waits for the store: what ends is kept in memory, in order, and requests
+that may start without a store get holds out of this replica's allowance. One task asks the store again, with growing
+pauses; the store grants nothing before all that was kept is written.
+
+Stated exception to the caps: after an outage one may be passed by what replicas granted meanwhile, each at most its
+allowance. A hold granted here is written under its own id, opened as `granted` and then settled, so that an answer
+which was lost does no harm: what is written twice is written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from pricing.budgets.allowance import Allowance, Tracked
+from pricing.budgets.caps import CapTable, Scope
+from pricing.budgets.settlement import check_settlement
+from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, Room, Settlement
+from pricing.clock import US_PER_S, Clock
+from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
+from pricing.ledger.rows import WITHOUT_STORE, LedgerRow, RequestRow
+from pricing.meters_local import LocalMeters
+
+FIRST_PAUSE_S: Final = 0.1  # between two questions to a store that is down; doubled each time ...
+LONGEST_PAUSE_S: Final = 2.0  # ... up to this, which is what refused clients are told to wait
+KEPT_AT_MOST: Final = 10_000  # endings kept in memory and holds granted here; a hold beyond is refused
+SPARED_S: Final = 10.0  # after an outage nobody's hold expires: other replicas write their endings first
+
+
+class StoreState(msgspec.Struct, frozen=True):
+    """What whoever watches may know. Counts are since the start; `down_since_us` is wall time, None while it is up."""
+
+    down_since_us: int | None
+    trouble: str
+    kept: int
+    allowed: int
+    refused: int
+    allowance_left_nusd: int
+
+    @property
+    def up(self) -> bool:
+        return self.down_since_us is None
+
+
+class OutageStore:
+    """`BudgetStore` over `store`. `keep_up` must run beside the requests, as a task.
+
+    `members` is the meter for attempts whose holds are granted here. `on_change` is told when an outage begins and
+    ends; `jitter` gives factors around 1 for pauses, so that replicas do not come back in step.
+    """
+
+    def __init__(
+        self,
+        store: BudgetStore,
+        clock: Clock,
+        caps: CapTable,
+        members: LocalMeters,
+        *,
+        on_change: Callable[[StoreState], None],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._tell = on_change
+        self._jitter = jitter
+        self._allowance = Allowance(store, clock, caps, members)
+        self._holds: dict[str, Tracked] = {}
+        self._kept: deque[tuple[Settlement, Tracked]] = deque()
+        self._writing = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._down_since_us: int | None = None
+        self._trouble = ""
+        self._refused = 0
+        self._spared_until_us = 0
+
+    def allow(self, limit_nusd: int) -> None:
+        """What this replica may grant in one outage."""
+        self._allowance.limit_nusd = limit_nusd
+
+    def replace_caps(self, caps: CapTable) -> None:
+        self._store.replace_caps(caps)
+        self._allowance.replace_caps(caps)
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    @property
+    def up(self) -> bool:
+        return self._down_since_us is None
+
+    def state(self) -> StoreState:
+        return StoreState(
+            down_since_us=self._down_since_us,
+            trouble=self._trouble,
+            kept=len(self._kept),
+            allowed=self._allowance.granted,
+            refused=self._refused,
+            allowance_left_nusd=self._allowance.left_nusd,
+        )
+
+    def room(self, scopes: Sequence[Scope]) -> Room:
+        return self._allowance.room(scopes)
+
+    def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
+        if not self._allowance.beside(scopes):
+            return self._store.refusal(scopes, amount_nusd)
+        return self._allowance.refusal(scopes, amount_nusd)
+
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        """Never raises StoreUnavailable: while the store is down, what was last seen is all there is."""
+        if self.up:
+            try:
+                await self._store.refresh(scopes)
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+
+    async def statuses(self) -> list[CapStatus]:
+        return await self._store.statuses()
+
+    # -- holds -----------------------------------------------------------------------------------------------------
+
+    async def open(self, wish: OpenHold) -> Hold:
+        if self.up:
+            try:
+                hold = await self._store.open(wish)
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+            else:
+                self._holds[wish.hold_id] = Tracked(wish, hold.amount_nusd)
+                return hold
+        return self._grant(wish)
+
+    def _grant(self, wish: OpenHold) -> Hold:
+        """A hold out of the allowance. Raises BudgetExceeded, RateLimited, StoreUnavailable."""
+        try:
+            if not wish.without_store:
+                raise StoreUnavailable(self._trouble)
+            if len(self._kept) + self._allowance.open_holds >= KEPT_AT_MOST:
+                raise StoreUnavailable(f"{self._trouble}; {KEPT_AT_MOST} endings wait to be written")
+            self._holds[wish.hold_id], hold = self._allowance.open(wish)
+        except StoreUnavailable:
+            self._refused += 1
+            raise
+        return hold
+
+    async def settle_and_open(self, settlement: Settlement, wish: OpenHold) -> Hold:
+        """On StoreUnavailable neither stands: the caller settles again when its request ends."""
+        tracked = self._holds.get(settlement.hold_id)
+        if self.up and not (tracked and tracked.granted_nusd):
+            try:
+                hold = await self._store.settle_and_open(settlement, wish)
+            except (BudgetExceeded, RateLimited):
+                self._holds.pop(settlement.hold_id, None)
+                raise
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+                if tracked is not None:
+                    tracked.tried = True
+            else:
+                self._holds.pop(settlement.hold_id, None)
+                self._holds[wish.hold_id] = Tracked(wish, hold.amount_nusd)
+                return hold
+        try:
+            hold = await self.open(wish)
+        except (BudgetExceeded, RateLimited):
+            await self.settle(settlement)
+            raise
+        await self.settle(settlement)
+        return hold
+
+    async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
+        """Never raises StoreUnavailable: what the store could not be asked is not granted, and says why."""
+        answers: dict[str, Extended] = {}
+        if self.up:
+            try:
+                for answer in await self._store.extend([wish for wish in wishes if not self._is_here(wish[0])]):
+                    answers[answer.hold_id] = self._noted(answer)
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+        return [answers.get(hold_id) or self._grow(hold_id, amount_nusd) for hold_id, amount_nusd in wishes]
+
+    def _is_here(self, hold_id: str) -> bool:
+        tracked = self._holds.get(hold_id)
+        return tracked is not None and tracked.here
+
+    def _noted(self, answer: Extended) -> Extended:
+        """What the store has of a hold now; it may have taken over what was granted here while it was down."""
+        tracked = self._holds.get(answer.hold_id)
+        if tracked is None or not answer.amount_nusd:
+            return answer
+        whole_nusd, tracked.stored_nusd = tracked.whole_nusd, answer.amount_nusd
+        if not tracked.granted_nusd:
+            return answer
+        self._allowance.regrant(tracked, max(0, whole_nusd - answer.amount_nusd))
+        return replace(answer, amount_nusd=tracked.whole_nusd)
+
+    def _grow(self, hold_id: str, amount_nusd: int) -> Extended:
+        tracked = self._holds.get(hold_id)
+        if tracked is None:
+            return Extended(hold_id, 0, granted=False, good_for_s=0.0)
+        return self._allowance.grow(tracked, amount_nusd)
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Never raises StoreUnavailable: what cannot be written now is kept."""
+        tracked = self._holds.get(settlement.hold_id)
+        if self.up and not (tracked and tracked.granted_nusd):
+            try:
+                await self._write(settlement, tracked)
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+            else:
+                self._holds.pop(settlement.hold_id, None)
+                return
+        if tracked is None:
+            raise HoldEnded(f"hold {settlement.hold_id} has ended or was never opened; settle each hold once")
+        check_settlement(settlement)
+        await self._keep(settlement, tracked)
+
+    async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
+        await self.settle(Settlement(hold_id, 0, (), request))
+
+    async def expire(self) -> list[str]:
+        """Holds granted here expire here; those of the store, but not right after an outage."""
+        ended = []
+        for settlement in self._allowance.expired():
+            await self._keep(settlement, self._holds[settlement.hold_id])
+            ended.append(settlement.hold_id)
+        if self.up and self._clock.mono_us() >= self._spared_until_us:
+            try:
+                ended += await self._store.expire()
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+        return ended
+
+    # -- rows without a hold ---------------------------------------------------------------------------------------
+
+    async def post(self, rows: Sequence[LedgerRow], pool_scopes: bool = True) -> None:
+        self._must_be_up()
+        try:
+            await self._store.post(rows, pool_scopes)
+        except StoreUnavailable as trouble:
+            self._fell(trouble)
+            raise
+
+    async def record(self, request: RequestRow) -> None:
+        """Raises StoreUnavailable: nothing bounds how many refused requests may come, so they are not kept."""
+        self._must_be_up()
+        try:
+            await self._store.record(request)
+        except StoreUnavailable as trouble:
+            self._fell(trouble)
+            raise
+
+    def _must_be_up(self) -> None:
+        if not self.up:
+            raise StoreUnavailable(self._trouble)
+
+    # -- what was kept ---------------------------------------------------------------------------------------------
+
+    async def _keep(self, settlement: Settlement, tracked: Tracked) -> None:
+        """Write it in its turn: now, if the store is up and only the hold is of an outage."""
+        del self._holds[settlement.hold_id]
+        granted = tracked.granted_nusd > 0 or tracked.here
+        self._allowance.end(tracked, settlement)
+        self._kept.append((_marked(settlement, tracked) if granted else settlement, tracked))
+        if self.up:
+            try:
+                await self._write_kept()
+            except StoreUnavailable as trouble:
+                self._fell(trouble)
+
+    async def _write_kept(self) -> None:
+        """In order, each until it is written. Raises StoreUnavailable."""
+        async with self._writing:
+            while self._kept:
+                settlement, tracked = self._kept[0]
+                with suppress(HoldEnded):  # whoever ended it has written its money
+                    if tracked.here:
+                        await self._tell_of(tracked.wish, settlement.amount_nusd)
+                        tracked.tried = True
+                    await self._write(settlement, tracked)
+                self._kept.popleft()
+                self._allowance.known(tracked)
+
+    async def _tell_of(self, wish: OpenHold, amount_nusd: int) -> None:
+        """Open a hold that the store has never seen. One that it has ended was told before, and the answer lost."""
+        with suppress(HoldEnded):
+            await self._store.open(_granted(wish, amount_nusd))
+
+    async def _write(self, settlement: Settlement, tracked: Tracked | None) -> None:
+        """Settle, also where the store has done so and its answer was lost, or has lost the hold. Raises
+        StoreUnavailable, and HoldEnded where somebody else has ended it.
+        """
+        try:
+            await self._store.settle(settlement)
+        except StoreUnavailable:
+            if tracked is not None:
+                tracked.tried = True
+            raise
+        except HoldEnded:
+            if tracked is None:
+                raise
+            if not tracked.tried:
+                await self._store.open(_granted(tracked.wish, tracked.whole_nusd))
+                await self._store.settle(settlement)
+            elif settlement.request is not None:
+                await self._store.record(settlement.request)
+
+    # -- up and down -----------------------------------------------------------------------------------------------
+
+    def _fell(self, trouble: StoreUnavailable) -> None:
+        self._trouble = str(trouble)
+        self._woken.set()
+        if self.up:
+            self._down_since_us = self._clock.wall_us()
+            self._allowance.begin()
+            self._tell(self.state())
+
+    async def recover(self) -> bool:
+        """Ask the store once, and write what was kept. Whether it is up now."""
+        try:
+            await self._store.check()
+            await self._write_kept()
+        except StoreUnavailable as trouble:
+            self._fell(trouble)
+            return False
+        self._woken.clear()
+        if not self.up:
+            self._down_since_us, self._trouble = None, ""
+            self._spared_until_us = self._clock.mono_us() + round(SPARED_S * US_PER_S)
+            self._tell(self.state())
+        return True
+
+    async def keep_up(self) -> None:
+        """Bring the store back up whenever it falls. Runs until it is cancelled."""
+        while True:
+            await self._woken.wait()
+            pause_s = FIRST_PAUSE_S
+            while not await self.recover():
+                await self._clock.sleep(pause_s * self._jitter())
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def check(self) -> None:
+        await self._store.check()
+
+    async def aclose(self) -> None:
+        """Write what is kept, then close the store. Raises StoreUnavailable, once it is closed, for what is lost."""
+        try:
+            await self._write_kept()
+        except StoreUnavailable as trouble:
+            raise StoreUnavailable(f"{len(self._kept)} endings were not written: {trouble}") from None
+        finally:
+            await self._store.aclose()
+
+
+def _marked(settlement: Settlement, tracked: Tracked) -> Settlement:
+    """What a reader of the ledger can tell it by. The store has counted no tokens for a hold that it never saw."""
+    rows = tuple(replace(row, tags=(*row.tags, WITHOUT_STORE)) for row in settlement.rows)
+    more_tokens = 0 if tracked.here else settlement.more_tokens
+    return replace(settlement, rows=rows, may_exceed_hold=True, more_tokens=more_tokens)
+
+
+def _granted(wish: OpenHold, amount_nusd: int) -> OpenHold:
+    return replace(wish, amount_nusd=amount_nusd, meter=None, granted=True)
