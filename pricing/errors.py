@@ -80,13 +80,17 @@ class RateLimited(PricingError):
     """A request was refused by a rate limit. Nothing was reserved or counted (all or nothing).
 
     `scope` is whose limit (`tenant:acme`), `dimension` one of `requests`, `tokens`, `in_flight`; `limit` is per minute,
-    or at once. `retry_after_s` is when it would fit, None where nobody can tell (`in_flight`) or it never will.
+    or at once; `remaining` of it are left. `retry_after_s` is when it would fit, None where nobody can tell
+    (`in_flight`) or it never will.
     """
 
-    def __init__(self, scope: str, dimension: str, limit: int, retry_after_s: float | None, message: str) -> None:
+    def __init__(
+        self, scope: str, dimension: str, limit: int, retry_after_s: float | None, message: str, remaining: int = 0
+    ) -> None:
         self.scope = scope
         self.dimension = dimension
         self.limit = limit
+        self.remaining = remaining
         self.retry_after_s = retry_after_s
         super().__init__(message)
 

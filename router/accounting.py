@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from policies.policy import Limits, OnExhausted, Payer
 from policies.requirements import Tier
 from pools.spec import PoolSpec
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import BudgetStore, MeterEntry, OpenHold, Settlement
+from pricing.budgets.standing import UNLIMITED
+from pricing.budgets.store import BudgetStore, MeterEntry, OpenHold, Room, Settlement, Standing
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
@@ -55,6 +58,8 @@ class Attempt:
     share_nusd_per_h: int
     expected_charge_nusd: int
     kv_tokens: int = 0
+    tokens: int = 0  # prompt and expected answer, for rate limits
+    standing: Standing = UNLIMITED  # of its scopes, when it began
     hold_nusd: int = 0
     anchor_us: int = 0
     dispatched_us: int = 0
@@ -98,10 +103,18 @@ class Accounting:
         """Why a hold of that amount would be refused now; None where there is room."""
         return self._store.refusal(scopes, amount_nusd)
 
+    def room(self, scopes: Sequence[Scope]) -> Room:
+        """What the tightest cap leaves, as far as is known here."""
+        return self._store.room(scopes)
+
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        """Bring `room` and `refusal` up to date. Raises StoreUnavailable."""
+        await self._store.refresh(scopes)
+
     async def begin(self, attempt: Attempt, previous: Settlement | None) -> None:
         """Open the attempt's first hold; one step with settling the previous attempt, if there was one.
 
-        Raises BudgetExceeded (the previous settlement stands) and StoreUnavailable.
+        Raises BudgetExceeded and RateLimited (the previous settlement stands), and StoreUnavailable.
         """
         wish = self._first_hold(attempt)
         if previous is None:
@@ -110,6 +123,7 @@ class Accounting:
             hold = await self._store.settle_and_open(previous, wish)
         attempt.hold_nusd = hold.amount_nusd
         attempt.anchor_us = hold.anchor_us
+        attempt.standing = hold.standing
 
     async def settle(self, settlement: Settlement) -> None:
         """End a failed attempt's hold before its request goes on. Raises StoreUnavailable."""
@@ -127,6 +141,7 @@ class Accounting:
             lease_s=attempt.limits.hold_lease_s,
             anchor_us=attempt.anchor_us or None,
             on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
+            tokens=attempt.tokens,
             meter=MeterEntry(attempt.pool.name, attempt.weight, attempt.kv_tokens),
         )
 
@@ -305,4 +320,4 @@ def _wish(attempt: Attempt) -> int:
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:
     """The last settlement of a request carries its summary, so that both are written in one transaction."""
-    return Settlement(settlement.hold_id, settlement.amount_nusd, settlement.rows, request, settlement.may_exceed_hold)
+    return replace(settlement, request=request)

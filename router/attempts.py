@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from policies.ask import kv_tokens_too_few
 from policies.decide import decide
-from policies.decision import FOR_ROOM, Candidate, Decision, Reason
+from policies.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
@@ -23,23 +23,25 @@ from pools.warmup import WarmUps
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S, Clock
-from pricing.errors import BudgetExceeded, StoreUnavailable
+from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import SchemaResult
 from pricing.money import cost_nusd, parse_usd
 from router.accounting import Accounting, Attempt, Spender
 from router.chain import AttemptReport, Chain
 from router.errors import ApiError
-from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
+from router.events import AttemptEnded, CapExhausted, Fanout, PoolMisconfigured, RateLimitHit, StoreTrouble
 from router.gather import Gatherer
 from router.interrupts import Cause, Interrupted
 from router.meters import MeteredPools
-from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
+from router.rates import standing_of_refusal
+from router.refusals import budget_refusal, chain_failed, rate_refusal, refusal_of, stop_error, tier_that_fits
 from router.retry_budget import RetryBudget
 from router.upstream import upstream_request
 
 T = TypeVar("T")
 TryOne = Callable[[Attempt, Backend, UpstreamRequest], Awaitable[T]]
 
+ENGINES_AT_MOST: Final = 2  # that may die under one request: it may be what kills them
 CHAIN_COST_TIMES: Final = 5  # the default limit of a chain: five times its first expected charge ...
 CHAIN_COST_AT_LEAST_NUSD: Final = parse_usd("0.01")  # ... never below a cent, and one boot of its ladder's dearest pool
 
@@ -64,7 +66,6 @@ class Attempts:
         Raises ApiError when nothing can serve or every try failed, and Interrupted; `chain.pending` then holds the
         settlement of the last attempt, if there was one.
         """
-        self.retry_budget.live += 1
         drawn = False
         try:
             while True:
@@ -88,7 +89,6 @@ class Attempts:
                     self._answering(chain, attempt)
                     return attempt, answer
         finally:
-            self.retry_budget.live -= 1
             self.retry_budget.drawn -= drawn
 
     # -- choosing --------------------------------------------------------------------------------------------------
@@ -100,6 +100,9 @@ class Attempts:
         while True:
             decision = await self._with_room(chain)
             candidate = decision.chosen
+            if candidate is None and not chain.refreshed and _over_budget(decision):
+                await self._refresh(chain, decision)
+                continue
             if candidate is None:
                 self._note_decision(chain, decision)
                 raise self._refuse(chain, decision)
@@ -158,17 +161,44 @@ class Attempts:
     def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
         if decision.warm is not None and not chain.reports:
             self.warmups.start(decision.warm)
-        over = [one for one in decision.rejected if one.reason is Reason.BUDGET]
-        for one in over:
-            refused = self.accounting.refusal(self._scopes(chain, one.pool), int(one.numbers["needed_nusd"]))
+        for one in _over_budget(decision):
+            refused = self.accounting.refusal(self.scopes(chain, one.pool), int(one.numbers["needed_nusd"]))
             if refused is not None:
-                return budget_refusal(refused, self.clock.wall_us())
+                return self._exhausted(chain, refused)
         return refusal_of(chain, decision)
+
+    async def _refresh(self, chain: Chain, decision: Decision) -> None:
+        """What memory knows of budgets may be old: nobody is refused for it before it was brought up to date."""
+        chain.refreshed = True
+        scopes = (scope for one in _over_budget(decision) for scope in self.scopes(chain, one.pool))
+        try:
+            await self.accounting.refresh(list(dict.fromkeys(scopes)))
+        except StoreUnavailable as trouble:
+            raise self._store_down(trouble) from None
+
+    def _exhausted(self, chain: Chain, refused: BudgetExceeded) -> ApiError:
+        short = refused.shortfall
+        self.events.emit(
+            CapExhausted(
+                short.cap, short.scope, short.spent_nusd, short.held_nusd, short.amount_nusd, short.needed_nusd
+            )
+        )
+        cheaper = tier_that_fits(self.gatherer.of_chain(chain), short.left_nusd)
+        return budget_refusal(refused, self.clock.wall_us(), cheaper)
+
+    def _limited(self, chain: Chain, limited: RateLimited) -> ApiError:
+        chain.standing = standing_of_refusal(limited)
+        caller = chain.caller
+        self.events.emit(RateLimitHit(caller.tenant, caller.key_id, limited.scope, limited.dimension, limited.limit))
+        return rate_refusal(limited)
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
     async def _begin(self, chain: Chain, candidate: Candidate) -> Attempt:
-        """Open the hold, and enter the meter with it. Raises ApiError `budget_exceeded` or `store_unavailable`."""
+        """Open the hold, and enter the meter with it.
+
+        Raises ApiError `budget_exceeded`, `rate_limit_exceeded` or `store_unavailable`.
+        """
         attempt = self._attempt(chain, candidate)
         previous, chain.pending = chain.pending, None
         chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
@@ -178,7 +208,9 @@ class Attempts:
             await self.accounting.begin(attempt, previous)
             held = True
         except BudgetExceeded as refused:
-            raise budget_refusal(refused, self.clock.wall_us()) from None
+            raise self._exhausted(chain, refused) from None
+        except RateLimited as limited:
+            raise self._limited(chain, limited) from None
         except StoreUnavailable as trouble:
             chain.pending = previous
             raise self._store_down(trouble) from None
@@ -186,7 +218,9 @@ class Attempts:
             if not held:
                 self.live.leave(candidate.pool.name, attempt.hold_id)
         chain.attempt, chain.attempts = attempt, attempt.number
-        chain.anchor_us = attempt.anchor_us
+        chain.anchor_us, chain.standing = attempt.anchor_us, attempt.standing
+        if chain.counted_tokens is None:
+            chain.counted_tokens = attempt.tokens
         chain.pool, chain.gpu, chain.tier_served = candidate.pool.name, candidate.pool.gpu.id, str(candidate.tier)
         self.accounting.dispatch(attempt)
         return attempt
@@ -197,7 +231,8 @@ class Attempts:
 
     def _attempt(self, chain: Chain, candidate: Candidate) -> Attempt:
         needs = chain.requirements
-        scopes = self._scopes(chain, candidate.pool.name)
+        scopes = self.scopes(chain, candidate.pool.name)
+        tokens = needs.prompt_tokens + needs.expected_output_tokens
         by_tokens = chain.limits.meter_weight == "tokens"
         return Attempt(
             request_id=chain.request_id,
@@ -210,15 +245,19 @@ class Attempts:
             limits=chain.limits,
             interrupts=chain.interrupts,
             policy_version=chain.policy.version,
-            weight=needs.prompt_tokens + needs.expected_output_tokens if by_tokens else 1,
+            weight=tokens if by_tokens else 1,
             share_nusd_per_h=candidate.share_nusd_per_h,
             expected_charge_nusd=candidate.expected_charge_nusd,
             kv_tokens=needs.kv_tokens(candidate.pool.kv_cache),
+            tokens=tokens,
             anchor_us=chain.anchor_us,
         )
 
-    def _scopes(self, chain: Chain, pool: str) -> tuple[Scope, ...]:
+    def scopes(self, chain: Chain, pool: str | None) -> tuple[Scope, ...]:
+        """Every scope that the request spends in, with those of a pool."""
         own = chain.caller.scopes(chain.request_class.name, chain.endpoint)
+        if pool is None:
+            return own
         return (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
 
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
@@ -259,6 +298,9 @@ class Attempts:
         )
         if not rule.goes_on:
             raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
+        chain.engines_died += failure.engine_died
+        if chain.engines_died >= ENGINES_AT_MOST:
+            raise chain_failed(chain, f"{chain.engines_died} engines died under this request; no other is put at risk")
 
     async def interrupted(self, chain: Chain, attempt: Attempt, cause: Cause) -> None:
         """The attempt was ended from outside. What it used is paid by the tenant, unless it was us who ended it."""
@@ -288,6 +330,10 @@ class Attempts:
 
     def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
+
+
+def _over_budget(decision: Decision) -> list[Rejection]:
+    return [one for one in decision.rejected if one.reason is Reason.BUDGET]
 
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:

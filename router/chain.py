@@ -10,7 +10,8 @@ from policies.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
 from pools.waiting_lines import Ticket
-from pricing.budgets.store import Settlement
+from pricing.budgets.standing import UNLIMITED
+from pricing.budgets.store import Settlement, Standing
 from pricing.clock import US_PER_S
 from router.accounting import Attempt
 from router.callers import Caller
@@ -71,12 +72,16 @@ class Chain:
     past: list[PastAttempt] = field(default_factory=list)
     reports: list[AttemptReport] = field(default_factory=list)
     attempts: int = 0
+    engines_died: int = 0  # under it
     neighbours: int = 0  # other requests of the class running when this one was dispatched
     anchor_us: int = 0
     charged_nusd: int = 0
     spent_nusd: int = 0  # what all attempts cost, whoever pays; the chain's cost limit counts it
     attempt: Attempt | None = None
     pending: Settlement | None = None
+    counted_tokens: int | None = None  # against rate limits, by its first hold
+    standing: Standing = UNLIMITED  # of its scopes, at its latest hold
+    refreshed: bool = False  # the view of its budgets was brought up to date before it is refused
     ended: bool = False
     pool: str | None = None
     gpu: str | None = None

@@ -42,12 +42,13 @@ from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
 from router.output_check import checked
 from router.prompt_size import PromptSizes
+from router.rates import more_tokens
 from router.refusals import stop_error
 from router.sessions import Sessions, Turn
 from router.streaming import DONE, AsItCame, Outgoing, Relay
 from router.summary import request_ended, request_row
 from router.transcript import Transcript
-from router.whole_as_stream import frames_of
+from router.whole_as_stream import frames_of, must_be_sayable
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -74,6 +75,7 @@ class Controller:
         parsed: Parsed,
         caller: Caller,
         policy: Policy,
+        interrupts: Interrupts,
         timeout_s: float | None,
         endpoint: str,
         session: str | None = None,
@@ -91,7 +93,7 @@ class Controller:
             policy=policy,
             request_class=request_class,
             requirements=await self.sizes.exact_near_limits(parsed, request_class, requirements),
-            interrupts=Interrupts(),
+            interrupts=interrupts,
             started_us=started_us,
             wall_us=self.clock.wall_us(),
             first_byte_deadline_us=started_us + round(limits.first_byte_deadline_s * US_PER_S),
@@ -189,7 +191,7 @@ class Controller:
         """The whole answer, with its cost in it, settled. Raises ApiError, Interrupted."""
         attempt, answer = await self.attempts.run(chain, lambda *given: self._try_complete(chain, *given))
         await self.attempts.answered(chain, attempt)
-        body = with_cost(answer.body, attempt.charge_nusd)
+        body = with_cost(answer.body, chain.charged_nusd)
         self._learn(chain)
         await self.finish(chain, "served", 200, None)
         return body
@@ -199,6 +201,7 @@ class Controller:
         try:
             found = checked(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)
+            must_be_sayable(chain.parsed, answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise garbled("sent an answer that cannot be read") from None
         if found.problem is not None:
@@ -261,9 +264,9 @@ class Controller:
             await rest.aclose()
 
     async def _cost_so_far(self, chain: Chain) -> int:
-        """What the tenant pays for the attempts that have a part in the answer; fixes the cost of the one that runs."""
+        """What the tenant pays for all attempts; fixes the cost of the one that runs."""
         running = 0 if chain.attempt is None else await self.attempts.accounting.leave_meter(chain.attempt)
-        return running if chain.broken is None else chain.broken.paid_nusd + running
+        return chain.charged_nusd + running
 
     async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
         """The class holds answers with a schema back until they are known to keep to it."""
@@ -310,6 +313,10 @@ class Controller:
         await self.finish(chain, "refused" if cause is Cause.CUT else "broken", 200, error.code)
         await send(error.event())
 
+    def budget_left_nusd(self, chain: Chain) -> int | None:
+        """What the tightest cap of a request leaves now; None where there is none."""
+        return self.attempts.accounting.room(self.attempts.scopes(chain, chain.pool)).left_nusd
+
     # -- ending ----------------------------------------------------------------------------------------------------
 
     def _count_usage(self, chain: Chain, attempt: Attempt, body: bytes) -> None:
@@ -344,6 +351,8 @@ class Controller:
         chain.ended = True
         row = request_row(chain, outcome, status, error_code, self.clock.mono_us() - chain.started_us)
         pending, chain.pending = chain.pending, None
+        if pending is not None:
+            pending = replace(pending, more_tokens=more_tokens(chain, outcome))
         try:
             await self.attempts.accounting.end(row, pending)
         except StoreUnavailable as trouble:

@@ -51,6 +51,7 @@ ERRORS: Final[Mapping[str, ErrorEntry]] = {
     "method_not_allowed": ErrorEntry(405, _REQUEST, None, logging.INFO),
     "request_too_large": ErrorEntry(413, _REQUEST, None, logging.INFO),
     "budget_exceeded": ErrorEntry(429, "insufficient_quota", False, logging.WARNING),
+    "rate_limit_exceeded": ErrorEntry(429, "requests", True, logging.INFO),
     "client_closed_request": ErrorEntry(499, _REQUEST, False, logging.INFO),
     "internal_error": ErrorEntry(500, _SERVER, False, logging.ERROR),
     "schema_violation": ErrorEntry(502, _SERVER, False, logging.WARNING),
@@ -69,6 +70,7 @@ class ApiError(SluiceError):
     """An error answer. `message` says what to do next; `metadata` goes under `error.metadata`.
 
     `passes` False: this will not pass by itself, so that repeating cannot help, whatever the code's entry says.
+    `error_type` replaces that of the code's entry. `exact_wait`: the wait is also told in milliseconds.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class ApiError(SluiceError):
         param: str | None = None,
         retry_after_s: float | None = None,
         passes: bool = True,
+        error_type: str | None = None,
+        exact_wait: bool = False,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
@@ -88,6 +92,8 @@ class ApiError(SluiceError):
         self.param = param
         self.retry_after_s = retry_after_s
         self.passes = passes
+        self.error_type = error_type or self.entry.type
+        self.exact_wait = exact_wait
         self.metadata = metadata
 
     @property
@@ -98,7 +104,7 @@ class ApiError(SluiceError):
         """The OpenAI error object."""
         error: dict[str, Any] = {
             "message": self.message,
-            "type": self.entry.type,
+            "type": self.error_type,
             "param": self.param,
             "code": self.code,
         }
@@ -116,6 +122,8 @@ class ApiError(SluiceError):
             headers.append((b"x-should-retry", b"true" if self._may_repeat() else b"false"))
         if self.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, -int(-self.retry_after_s // 1))))
+            if self.exact_wait:
+                headers.append((b"retry-after-ms", b"%d" % max(1, -int(-self.retry_after_s * 1000 // 1))))
         return headers
 
     def _may_repeat(self) -> bool:

@@ -53,6 +53,7 @@ class RequestEnded(msgspec.Struct, frozen=True):
     expected_tokens: int | None = None  # what the answer was expected to have at the median ...
     p90_tokens: int | None = None  # ... and at the 90th percentile
     expected_from: Ground | None = None  # what that was drawn from
+    lowered_by: str | None = None  # the cap that lowered its tier
 
 
 class StreamContinued(msgspec.Struct, frozen=True):
@@ -90,11 +91,43 @@ class CapWarned(msgspec.Struct, frozen=True):
 
     cap: str
     scope: str
+    window: str
     spent_nusd: int
     amount_nusd: int
 
 
-Event = AttemptEnded | RequestEnded | StreamContinued | PolicyReloaded | PoolMisconfigured | StoreTrouble | CapWarned
+class CapExhausted(msgspec.Struct, frozen=True):
+    """A cap had no room for a request, which was refused."""
+
+    cap: str
+    scope: str
+    spent_nusd: int
+    held_nusd: int
+    amount_nusd: int
+    needed_nusd: int
+
+
+class RateLimitHit(msgspec.Struct, frozen=True):
+    """A request was refused by the rate limit of `scope`. `dimension`: requests, tokens, in_flight."""
+
+    tenant: str
+    key_id: str
+    scope: str
+    dimension: str
+    limit: int
+
+
+Event = (
+    AttemptEnded
+    | RequestEnded
+    | StreamContinued
+    | PolicyReloaded
+    | PoolMisconfigured
+    | StoreTrouble
+    | CapWarned
+    | CapExhausted
+    | RateLimitHit
+)
 
 
 class Sink(Protocol):

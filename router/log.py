@@ -12,7 +12,7 @@ from typing import Final, TextIO
 import msgspec
 
 from router.errors import ERRORS
-from router.events import AttemptEnded, Event, RequestEnded
+from router.events import AttemptEnded, CapExhausted, Event, RateLimitHit, RequestEnded
 
 LOGGER = logging.getLogger("sluice")
 
@@ -76,6 +76,8 @@ def _level(event: Event) -> int:
     if isinstance(event, RequestEnded):
         entry = ERRORS.get(event.error_code or "")
         return entry.log_level if entry else logging.INFO
+    if isinstance(event, CapExhausted | RateLimitHit):
+        return logging.DEBUG  # the request that was refused has a line of its own
     if isinstance(event, AttemptEnded):
         return logging.DEBUG if event.outcome == "answered" else logging.INFO
     return logging.WARNING

@@ -20,10 +20,12 @@ from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.events import (
     AttemptEnded,
+    CapExhausted,
     CapWarned,
     Event,
     PolicyReloaded,
     PoolMisconfigured,
+    RateLimitHit,
     RequestEnded,
     StoreTrouble,
     StreamContinued,
@@ -100,6 +102,11 @@ class MetricsSink:
         )
         self._store_trouble = Counter("sluice_store_trouble", "Budget store not reached.", ["decision"], **make)
         self._cap_warnings = Counter("sluice_cap_warnings", "Caps past their warning threshold.", **make)
+        self._cap_refusals = Counter("sluice_cap_refusals", "Requests that a cap had no room for.", **make)
+        self._rate_limited = Counter(
+            "sluice_rate_limited", "Requests that a rate limit refused.", ["dimension"], **make
+        )
+        self._lowered = Counter("sluice_tier_lowered", "Requests whose tier a budget lowered.", ["class"], **make)
         self.registry.register(PoolGauges(states))
 
     def emit(self, event: Event) -> None:
@@ -120,6 +127,10 @@ class MetricsSink:
                 self._store_trouble.labels(decision).inc()
             case CapWarned():
                 self._cap_warnings.inc()
+            case CapExhausted():
+                self._cap_refusals.inc()
+            case RateLimitHit(dimension=dimension):
+                self._rate_limited.labels(dimension).inc()
 
     def policy_in_force(self, version: str) -> None:
         self._policy.clear()
@@ -140,6 +151,8 @@ class MetricsSink:
 
     def _request(self, event: RequestEnded) -> None:
         self._requests(event.request_class, event.tier, event.outcome, event.error_code or "").inc()
+        if event.lowered_by is not None:
+            self._lowered.labels(event.request_class).inc()
         self._duration(event.request_class).observe(event.duration_us / US_PER_S)
         if event.pool is not None and event.charge_nusd:
             self._charged(event.pool).inc(usd_number(event.charge_nusd))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
+from policies.decide import decide
 from policies.decision import FOR_ROOM, Decision, Reason, Rejection
 from policies.explain import sentence
+from policies.facts import Facts
 from policies.policy import Rung
+from policies.requirements import Tier
 from pools.breaker import UNTIL_RELOAD_S
 from pools.failures import AttemptFailed, FailureClass
+from pricing.budgets.caps import Dimension
 from pricing.clock import US_PER_S
-from pricing.errors import BudgetExceeded
+from pricing.errors import BudgetExceeded, RateLimited
 from router.chain import Chain
 from router.errors import SDK_WAITS_S, ApiError, PassedOn
 from router.interrupts import Cause
@@ -90,15 +96,48 @@ def _listed(chain: Chain, rung: Rung) -> bool:
     return rung.tier.rank >= needs.tier.rank
 
 
-def budget_refusal(refused: BudgetExceeded, now_us: int) -> ApiError:
-    """429 with when enough leaves the window; never to be retried by an SDK on its own."""
+def budget_refusal(refused: BudgetExceeded, now_us: int, cheaper: Tier | None) -> ApiError:
+    """429 with when enough leaves the window; never to be retried by an SDK on its own. `cheaper`: a tier that fits."""
     shortfall = refused.shortfall
     frees_us = shortfall.frees_at_us
     return ApiError(
         "budget_exceeded",
-        str(refused),
+        str(refused) if cheaper is None else f"{refused} or route to `{cheaper}`",
         retry_after_s=None if frees_us is None else max(1.0, (frees_us - now_us) / US_PER_S),
         metadata={"cap": shortfall.cap, "window": shortfall.window},
+    )
+
+
+def tier_that_fits(facts: Facts, left_nusd: int) -> Tier | None:
+    """The highest tier below the one asked for that has a pool of its own with a charge of at most `left_nusd`."""
+    needs = facts.requirements
+    if needs.pinned_pool is not None:
+        return None
+    tier = needs.tier.below
+    while tier is not None:
+        lower = decide(replace(facts, requirements=replace(needs, tier=tier)))
+        for one in lower.candidates:
+            if one.tier.rank < needs.tier.rank and one.expected_charge_nusd <= left_nusd:
+                return tier
+        tier = tier.below
+    return None
+
+
+def rate_refusal(limited: RateLimited) -> ApiError:
+    """429 with when it fits again: an SDK comes back then, unless the request alone is larger than its limit.
+
+    Whoever comes back earlier than told, because clients do not wait for longer, is told the rest.
+    """
+    wait_s = limited.retry_after_s
+    at_once = limited.dimension == Dimension.IN_FLIGHT
+    return ApiError(
+        "rate_limit_exceeded",
+        str(limited),
+        retry_after_s=None if wait_s is None else min(wait_s, SDK_WAITS_S),
+        passes=limited.limit > 0 and (at_once or wait_s is not None),
+        error_type="tokens" if limited.dimension == Dimension.TOKENS else "requests",
+        exact_wait=True,
+        metadata={"scope": limited.scope, "dimension": limited.dimension, "limit": limited.limit},
     )
 
 

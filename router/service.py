@@ -64,9 +64,7 @@ class Service:
         self.store = SqliteStore(settings.ledger, clock, self.policy.caps, on_warn=self._warned)
         self.meters = MeteredPools(self.store.meters, clock)
         self.accounting = Accounting(self.store, self.meters, clock)
-        self.live = LivePools(
-            clock, on_change=self.store.meters.set_containers, on_missed=self.store.meters.missed
-        )
+        self.live = LivePools(clock, on_change=self.store.meters.set_containers, on_missed=self.store.meters.missed)
         self.metrics = MetricsSink(self.live.states)
         self._log = LogSink()
         self.events = Fanout((self.metrics, self._log))
@@ -87,7 +85,7 @@ class Service:
             accounting=self.accounting,
             meters=self.meters,
             backends=self.backends,
-            retry_budget=RetryBudget(),
+            retry_budget=RetryBudget(self.ongoing.__len__),
             events=self.events,
             clock=self.clock,
         )
@@ -211,7 +209,9 @@ class Service:
         self.live.observe_containers(self.clock.wall_us(), containers)
 
     def _warned(self, warning: CapWarning) -> None:
-        self.events.emit(CapWarned(warning.cap, str(warning.scope), warning.spent_nusd, warning.amount_nusd))
+        self.events.emit(
+            CapWarned(warning.cap, str(warning.scope), warning.window, warning.spent_nusd, warning.amount_nusd)
+        )
 
     # -- what routes ask ---------------------------------------------------------------------------------------------
 

@@ -69,4 +69,5 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         expected_tokens=None if outlook is None else outlook.expected.median * row.sequences,
         p90_tokens=None if outlook is None else outlook.expected.p90 * row.sequences,
         expected_from=None if outlook is None else outlook.expected.ground,
+        lowered_by=chain.decisions[-1].lowered_by if chain.decisions else None,
     )

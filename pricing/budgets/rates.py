@@ -144,12 +144,12 @@ def rate_refusal(
 ) -> RateLimited:
     """What a request is told that a limit leaves no room for. `wait_s` is when it fits, None where nobody can tell."""
     whose = f"rate limit of {scope.kind} `{scope.value}`"
-    key = _KEYS[dimension]
+    key, remaining = _KEYS[dimension], max(0, limit - used)
     if dimension is Dimension.IN_FLIGHT:
         text = f"{used:,} of {limit:,} requests are in flight; wait until one ends"
     elif wait_s is None:
         text = f"needs {needed:,} {dimension}, the whole limit is {limit:,} per minute; ask for less"
     else:
-        left = f"{max(0, limit - used):,} of {limit:,} {dimension} per minute are left"
+        left = f"{remaining:,} of {limit:,} {dimension} per minute are left"
         text = f"needs {needed:,}, {left}; try again in {-(-wait_s // 1):.0f} s"
-    return RateLimited(str(scope), dimension, limit, wait_s, f"{whose}: {text}, or raise {key}")
+    return RateLimited(str(scope), dimension, limit, wait_s, f"{whose}: {text}, or raise {key}", remaining)

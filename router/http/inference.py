@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from policies.policy import Policy
 from pricing.clock import Clock
-from pricing.money import to_usd
 from router.callers import identify
 from router.chain import Chain
 from router.controller import Controller
@@ -29,9 +28,10 @@ from router.http.exchange import (
     send_whole,
     watch_client,
 )
+from router.http.limit_headers import limit_headers, usd_bytes
 from router.http.simple import generate_answer, generate_body
 from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
-from router.interrupts import Cause, Interrupted, Ongoing
+from router.interrupts import Cause, Interrupted, Interrupts, Ongoing
 from router.refusals import stop_error
 from router.sessions import session_asked
 
@@ -57,30 +57,35 @@ class Inference:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, answered whatever happens."""
         request_id = f"req_{_IDS.getrandbits(96):024x}"
-        chain = None
-        try:
-            chain = await self._open(request_id, scope, receive)
-        except ApiError as error:
-            await send_error(send, error, [(b"x-sluice-request-id", request_id.encode())])
-            return
-        watch = watch_client(receive, chain.interrupts)
-        try:
-            with self.ongoing.request(chain.interrupts):
+        interrupts = Interrupts()
+        with self.ongoing.request(interrupts):
+            try:
+                chain = await self._open(request_id, scope, receive, interrupts)
+            except ApiError as error:
+                await send_error(send, error, [(b"x-sluice-request-id", request_id.encode())])
+                return
+            watch = watch_client(receive, interrupts)
+            try:
                 await self._run(chain, scope["path"], send)
-        finally:
-            watch.cancel()
+            finally:
+                watch.cancel()
 
-    async def _open(self, request_id: str, scope: Scope, receive: Receive) -> Chain:
+    async def _open(self, request_id: str, scope: Scope, receive: Receive, interrupts: Interrupts) -> Chain:
+        """Raises ApiError, also where the process stops before the whole body is there."""
         if self.stopping():
             raise stop_error(Cause.SHUTDOWN)
         policy = self.policy()
         caller = identify(policy, scope["headers"], client_host(scope))
         timeout_s = _timeout_s(header(scope, b"x-sluice-timeout-s"))
-        body = await read_body(scope, receive, self.max_body_bytes)
+        try:
+            with interrupts.armed():
+                body = await read_body(scope, receive, self.max_body_bytes)
+        except Interrupted as stop:
+            raise stop_error(stop.cause) from None
         path = scope["path"]
         parsed = parse(CHAT_PATH, generate_body(body)) if path == GENERATE_PATH else parse(path, body)
         session = session_asked(scope["headers"])
-        return await self.controller.open(request_id, parsed, caller, policy, timeout_s, path, session)
+        return await self.controller.open(request_id, parsed, caller, policy, interrupts, timeout_s, path, session)
 
     async def _run(self, chain: Chain, path: str, send: Send) -> None:
         try:
@@ -101,18 +106,18 @@ class Inference:
         body = await self.controller.complete(chain)
         headers = self._headers(chain)
         headers.append((b"content-type", b"application/json"))
-        headers.append((b"x-sluice-cost-usd", _usd(chain.charged_nusd)))
+        headers.append((b"x-sluice-cost-usd", usd_bytes(chain.charged_nusd)))
         await send_whole(send, 200, headers, generate_answer(chain, body) if path == GENERATE_PATH else body)
 
     async def _stream(self, chain: Chain, send: Send) -> None:
         async def start() -> None:
-            headers = self._headers(chain)
+            headers = self._headers(chain, begun=True)
             headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
             headers.append((b"cache-control", b"no-cache"))
             headers.append((b"x-accel-buffering", b"no"))
             chosen = chain.decisions[-1].chosen
             if chosen is not None:
-                headers.append((b"x-sluice-cost-estimate-usd", _usd(chosen.expected_charge_nusd)))
+                headers.append((b"x-sluice-cost-estimate-usd", usd_bytes(chosen.expected_charge_nusd)))
             await send({"type": "http.response.start", "status": 200, "headers": headers})
 
         async def write(frame: bytes) -> None:
@@ -129,8 +134,8 @@ class Inference:
         if cause is not Cause.CLIENT_GONE:
             await send_error(send, error, self._headers(chain))
 
-    def _headers(self, chain: Chain) -> HeaderList:
-        """What every answer says about how it was served."""
+    def _headers(self, chain: Chain, *, begun: bool = False) -> HeaderList:
+        """What every answer says about how it was served. `begun`: it is still spending, its hold says what is left."""
         headers = [
             (b"x-sluice-request-id", chain.request_id.encode()),
             (b"x-sluice-attempts", b"%d" % chain.attempts),
@@ -140,11 +145,10 @@ class Inference:
             headers.append((b"x-sluice-pool", chain.pool.encode()))
             headers.append((b"x-sluice-gpu", chain.gpu.encode()))
         headers.append((b"x-sluice-tier", (chain.tier_served or str(chain.requirements.tier)).encode()))
-        return headers
-
-
-def _usd(nusd: int) -> bytes:
-    return f"{to_usd(nusd):.9f}".encode()
+        if chain.decisions and (lowered_by := chain.decisions[-1].lowered_by) is not None:
+            headers.append((b"x-sluice-tier-lowered", b"budget " + lowered_by.encode()))
+        left_nusd = chain.standing.left_nusd if begun else self.controller.budget_left_nusd(chain)
+        return headers + limit_headers(chain.standing, left_nusd)
 
 
 def _timeout_s(text: bytes | None) -> float | None:

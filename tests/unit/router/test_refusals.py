@@ -12,16 +12,17 @@ from policies.requirements import Requirements, Tier
 from pools.failures import AttemptFailed, FailureClass
 from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S, ManualClock
-from pricing.errors import BudgetExceeded, Shortfall
+from pricing.errors import BudgetExceeded, RateLimited, Shortfall
 from router.chain import Chain
 from router.errors import ApiError
 from router.interrupts import Cause
-from router.refusals import budget_refusal, chain_failed, refusal_of, stop_error
+from router.refusals import budget_refusal, chain_failed, rate_refusal, refusal_of, stop_error, tier_that_fits
 from support.chains import chain, report
 from support.choosing import facts, ladder, needs, rung
 from support.values import replace
 
 L4, L40S = rung("qwen3-vl-8b-fp8-l4"), rung("qwen3-vl-8b-bf16-l40s")
+T4 = replace(rung("qwen3-4b-fp16-t4"), tier=Tier.ECONOMY)
 TWO = ladder(L4, L40S)
 ASKED = needs("chat", Tier.STANDARD, prompt=1_000, output=500)
 
@@ -93,10 +94,51 @@ def shortfall(frees_at_us: int | None) -> BudgetExceeded:
 @pytest.mark.parametrize(("frees_at_us", "retry_after"), [(None, None), (90 * US_PER_S, 90.0), (1, 1.0)])
 async def test_a_spent_budget_says_when_there_is_room(frees_at_us: int | None, retry_after: float | None) -> None:
     """429 of type insufficient_quota; Retry-After only where waiting helps, and at least a second."""
-    error = budget_refusal(shortfall(frees_at_us), 0)
+    error = budget_refusal(shortfall(frees_at_us), 0, None)
     assert (error.status, error.entry.type, error.retry_after_s) == (429, "insufficient_quota", retry_after)
     assert dict(error.headers())[b"x-should-retry"] == b"false"
     assert error.metadata == {"cap": "acme/day", "window": "24h"}
+    assert error.message == "too little"
+
+
+async def test_a_cheaper_tier_is_named_where_one_fits() -> None:
+    """Only a pool that the tier asked for may not use, with a charge that is left, is worth a word."""
+    both = ladder(T4, L40S)
+    cheap = decide(facts(replace(ASKED, tier=Tier.ECONOMY), both)).candidates
+    charge_nusd = next(one.expected_charge_nusd for one in cheap if one.tier is Tier.ECONOMY)
+    assert tier_that_fits(facts(ASKED, both), charge_nusd) is Tier.ECONOMY
+    assert tier_that_fits(facts(ASKED, both), charge_nusd - 1) is None
+    assert tier_that_fits(facts(replace(ASKED, tier=Tier.ECONOMY), both), charge_nusd) is None
+    assert tier_that_fits(facts(ASKED, TWO), 1 << 60) is None
+    assert tier_that_fits(facts(replace(ASKED, pinned_pool=L40S.pool.name), both), charge_nusd) is None
+    error = budget_refusal(shortfall(None), 0, Tier.ECONOMY)
+    assert error.message == "too little or route to `economy`"
+
+
+def limited(dimension: str, limit: int, wait_s: float | None) -> ApiError:
+    return rate_refusal(RateLimited("tenant:acme", dimension, limit, wait_s, "slow down"))
+
+
+@pytest.mark.parametrize(
+    ("dimension", "limit", "wait_s", "error_type", "headers"),
+    [
+        ("requests", 60, 12.3456, "requests", (b"true", b"13", b"12346")),
+        ("tokens", 60, 0.0004, "tokens", (b"true", b"1", b"1")),
+        ("requests", 60, 64.5, "requests", (b"true", b"60", b"60000")),
+        ("tokens", 60, None, "tokens", (b"false", None, None)),
+        ("in_flight", 5, None, "requests", (b"true", None, None)),
+        ("in_flight", 0, None, "requests", (b"false", None, None)),
+    ],
+)
+async def test_a_rate_limit_says_when_to_come_back(
+    dimension: str, limit: int, wait_s: float | None, error_type: str, headers: tuple[bytes | None, ...]
+) -> None:
+    """429 with the wait in seconds and milliseconds, no longer than every client waits; what never fits says so."""
+    error = limited(dimension, limit, wait_s)
+    sent = dict(error.headers())
+    assert (error.status, error.code, error.error_type) == (429, "rate_limit_exceeded", error_type)
+    assert tuple(sent.get(name) for name in (b"x-should-retry", b"retry-after", b"retry-after-ms")) == headers
+    assert error.metadata == {"scope": "tenant:acme", "dimension": dimension, "limit": limit}
 
 
 def failed_chain(*failures: str, **body: Any) -> Chain:

@@ -15,11 +15,13 @@ from pricing.ledger.rows import SchemaResult
 from router.errors import ERRORS
 from router.events import (
     AttemptEnded,
+    CapExhausted,
     CapWarned,
     Event,
     Fanout,
     PolicyReloaded,
     PoolMisconfigured,
+    RateLimitHit,
     RequestEnded,
     StoreTrouble,
 )
@@ -54,13 +56,19 @@ def ended(**more: Any) -> RequestEnded:
 
 EVENTS: list[Event] = [
     ATTEMPT,
-    ended(),
+    ended(lowered_by="acme/day"),
     PolicyReloaded("v2", ()),
     PolicyReloaded("v2", ("policy.yaml:3: no",)),
     PoolMisconfigured("l4", "refuses our credentials"),
     StoreTrouble("reject", "full"),
-    CapWarned("acme/day", "tenant:acme", 8, 10),
+    CapWarned("acme/day", "tenant:acme", "24h", 8, 10),
 ]
+
+QUIET: list[Event] = [
+    CapExhausted("acme/day", "tenant:acme", 8, 1, 10, 5),
+    RateLimitHit("acme", "acme-1", "tenant:acme", "tokens", 1_000),
+]
+"""What the line of the refused request says already."""
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +95,7 @@ async def logged(*events: Event) -> list[Any]:
 
 async def test_each_event_is_one_line_with_its_fields() -> None:
     """Level, event and fields with units; what went well at an attempt is not worth a line."""
-    lines = await logged(*EVENTS)
+    lines = await logged(*EVENTS, *QUIET)
     assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS[1:]]
     assert lines[0]["level"] == "info"
     assert (lines[0]["duration_us"], lines[0]["tenant"]) == (2_000_000, "acme")
@@ -97,7 +105,7 @@ async def test_each_event_is_one_line_with_its_fields() -> None:
 @pytest.mark.parametrize("code", sorted(ERRORS))
 async def test_a_request_s_line_has_the_level_of_its_error(code: str) -> None:
     """The table of errors says which are worth a warning; those below the level are not written."""
-    lines = await logged(ended(error_code=code, status=ERRORS[code].status), CapWarned("c", "s", 1, 1))
+    lines = await logged(ended(error_code=code, status=ERRORS[code].status), CapWarned("c", "s", "24h", 1, 1))
     level = logging.getLevelName(ERRORS[code].log_level).lower()
     assert [line["level"] for line in lines] == [level, "warning"]
 
@@ -123,7 +131,7 @@ def test_each_event_counts_where_it_belongs() -> None:
     """Requests, attempts, tokens, dollars, reloads, alarms; nothing by tenant."""
     sink = MetricsSink(dict)
     sink.policy_in_force("v1")
-    for event in EVENTS:
+    for event in (*EVENTS, *QUIET):
         sink.emit(event)
     found = values(sink)
     expected = {
@@ -141,6 +149,9 @@ def test_each_event_counts_where_it_belongs() -> None:
         'sluice_pool_misconfigured_total{pool="l4"}': 1,
         'sluice_store_trouble_total{decision="reject"}': 1,
         "sluice_cap_warnings_total": 1,
+        "sluice_cap_refusals_total": 1,
+        'sluice_rate_limited_total{dimension="tokens"}': 1,
+        'sluice_tier_lowered_total{class="chat"}': 1,
     }
     assert {name: found.get(name) for name in expected} == expected
     assert 'sluice_config_info{version="v1"}' not in found
