@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 
+from pricing.budgets.caps import Scope as CapScope
 from pricing.budgets.caps import ScopeKind
-from pricing.budgets.store import CapStatus
+from pricing.budgets.store import CapStatus, RateStatus
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from pricing.reports.costs import PageQuery, costs, usage
@@ -55,8 +56,9 @@ def add_money_routes(app: FastAPI, service: Service) -> None:
     @app.get("/budgets")
     async def budgets(request: Request) -> Response:
         viewer = viewer_of(service, request)
-        statuses = await service.store.statuses()
-        return reply({"object": "list", "data": [_cap(one) for one in statuses if _may_see(viewer, one)]})
+        caps = [_cap(one) for one in await service.store.statuses() if _may_see(viewer, one.scope)]
+        limits = [_limit(one) for one in await service.store.rate_statuses() if _may_see(viewer, one.scope)]
+        return reply({"object": "list", "data": caps, "limits": limits})
 
 
 async def _read(service: Service, page_of: PageOf, query: PageQuery) -> dict[str, Any]:
@@ -66,10 +68,10 @@ async def _read(service: Service, page_of: PageOf, query: PageQuery) -> dict[str
         raise ApiError("invalid_value", str(error)) from None
 
 
-def _may_see(viewer: Caller, status: CapStatus) -> bool:
-    """A tenant sees the caps that are its own; how much others spend of a shared one is not its business."""
+def _may_see(viewer: Caller, scope: CapScope) -> bool:
+    """A tenant sees the caps and limits that are its own; how much others spend of a shared one is not its business."""
     own = {ScopeKind.TENANT: viewer.tenant, ScopeKind.KEY: viewer.key_id}
-    return viewer.is_admin or own.get(status.scope.kind) == status.scope.value
+    return viewer.is_admin or own.get(scope.kind) == scope.value
 
 
 def _cap(status: CapStatus) -> dict[str, Any]:
@@ -88,4 +90,16 @@ def _cap(status: CapStatus) -> dict[str, Any]:
         "warned": status.warned,
         "lowering_tier": status.lowering,
         "resets_at": None if status.resets_us is None else status.resets_us / US_PER_S,
+    }
+
+
+def _limit(status: RateStatus) -> dict[str, Any]:
+    return {
+        "object": "rate_limit",
+        "scope": str(status.scope),
+        "dimension": status.dimension,
+        "limit": status.limit,
+        "used": status.used,
+        "remaining": max(0, status.limit - status.used),
+        "resets_in_s": None if status.resets_s is None else round(status.resets_s, 3),
     }
