@@ -9,7 +9,7 @@ local reply = { now }
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', K .. 'leases', '-inf', text(now), 'LIMIT', 0, ARGV[2])) do
   local hold = load_hold(K, id)
   if hold then
-    end_hold(K, hold, hold.amount, now)
+    end_hold(K, hold, hold.amount, now, false)
     local amount = text(hold.amount)
     append(K, 'k', 'filled', 'row', hold.row, 'amount', amount, 'metered', amount, 'at', text(now), 'estimated', '1')
     remember_end(K, id, 'expired', hold.owner, '')

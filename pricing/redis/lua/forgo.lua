@@ -8,7 +8,7 @@ local owner = ARGV[2]
 for i = 3, #ARGV do
   local hold = load_hold(K, ARGV[i])
   if hold and hold.owner == owner then
-    end_hold(K, hold, 0, now)
+    end_hold(K, hold, 0, now, false)
     remember_end(K, hold.id, 'released', owner, '')
   elseif not hold and not ended(K, ARGV[i]) then
     remember_end(K, ARGV[i], 'released', owner, '')

@@ -136,12 +136,26 @@ local function open_hold(K, wish, now)
   return add_sums(add_standing(reply, K, wish.caps[2], now), K, wish.caps, now)
 end
 
--- Take a hold out of everything that knows it, with what it has spent.
-local function end_hold(K, hold, spent, now)
+-- Whether rows say what a meter charged: not if they are estimated, or of an attempt that ran while Redis was away.
+local function tell_charge(rows)
+  return rows ~= '' and not string.find(rows, '"estimated":true', 1, true)
+    and not string.find(rows, '"__store_down__"', 1, true)
+end
+
+-- A hold ends without a row that says what its meter charged: the pool's `total:unrecorded` does, for whoever compares.
+local function note_unrecorded(K, hold, dropped, told)
+  local charge = dropped or not told and tonumber(redis.call('HGET', K .. 'hold:' .. hold.id, 'charge') or nil)
+  if charge and charge ~= 0 then
+    redis.call('HINCRBY', K .. 'meter:' .. hold.pool, 'total:unrecorded', text(charge))
+  end
+end
+
+-- Take a hold out of everything that knows it, with what it has spent. `told`: rows say what its meter charged.
+local function end_hold(K, hold, spent, now, told)
   change_all(K, hold.scopes, hold.bucket, spent, -hold.amount, now)
   count_in_flight(K, hold.scopes, -1)
   if hold.pool ~= '' then
-    meter_drop(K, hold.pool, hold.id, now)
+    note_unrecorded(K, hold, meter_drop(K, hold.pool, hold.id, now), told)
   end
   redis.call('DEL', K .. 'hold:' .. hold.id)
   redis.call('ZREM', K .. 'leases', hold.id)
@@ -177,7 +191,7 @@ local function settle_hold(K, last, now)
   if scope then
     return { 'too_large', scope }
   end
-  end_hold(K, hold, last.amount, now)
+  end_hold(K, hold, last.amount, now, tell_charge(last.rows))
   correct_tokens(K, last.caps[2], last.more_tokens, hold.anchor, now)
   append_rows(K, last.rows, last.request)
   remember_end(K, last.id, last.how, last.owner, last.token)

@@ -295,10 +295,10 @@ local function meter_leave(K, pool, member, now)
   return charge
 end
 
--- A hold ends: its member leaves, if it has not done so.
+-- A hold ends: its member leaves, if it has not done so. Returns what that was charged, nil where it had left before.
 local function meter_drop(K, pool, member, now)
   local words = redis.call('HGET', K .. 'members:' .. pool, member)
   if words then
-    take_out(load_meter(K, pool), member, member_of(words), now)
+    return take_out(load_meter(K, pool), member, member_of(words), now)
   end
 end
