@@ -28,6 +28,7 @@ REMEDY: Final = "train one with `sluice train`, or write output_tokens: history"
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Instant = Annotated[int, Meta(ge=0, le=2**62)]
+Log = Annotated[float, Meta(ge=-100, le=100)]  # no sum of so many trees overflows
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
@@ -36,8 +37,8 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
 
     feature: Annotated[int, Meta(ge=0, lt=len(FEATURES))]
     threshold: float
-    left: Split | float
-    right: Split | float
+    left: Split | Log
+    right: Split | Log
 
 
 class ForestShape(msgspec.Struct, frozen=True):
@@ -47,8 +48,8 @@ class ForestShape(msgspec.Struct, frozen=True):
 
     quantile: Share
     anchored: bool
-    baseline: float
-    trees: Annotated[list[Split | float], Meta(max_length=TREES_AT_MOST)]
+    baseline: Log
+    trees: Annotated[list[Split | Log], Meta(max_length=TREES_AT_MOST)]
 
 
 class Judged(msgspec.Struct, frozen=True):

@@ -45,5 +45,16 @@ def newest_answers(place: LedgerPlace, limit: int) -> list[PastAnswer]:
 
 
 def _answer(row: Sequence[Any]) -> PastAnswer:
-    *numbers, features, stream, sequences = row
-    return PastAnswer(*numbers, features=tags_from(features), stream=bool(stream), sequences=sequences)
+    at_us, ended_us, tenant, request_class, prompt, completion, max_tokens, features, stream, sequences = row
+    return PastAnswer(
+        at_us,
+        ended_us,
+        tenant,
+        request_class,
+        prompt,
+        completion,
+        max_tokens,
+        tags_from(features),
+        bool(stream),
+        sequences,
+    )

@@ -1,0 +1,77 @@
+"""`sluice train`, as people call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from policies.predict.model import load_model
+from policies.predict.model_file import read_model
+from pricing.errors import StoreUnavailable
+from pricing.ledger.answers import newest_answers
+from router.cli.main import app
+from router.learning.examples import sample_of
+from router.learning.train import TooFewAnswers
+from support.answers import changing, predictable, write_ledger
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, words)])
+
+
+def test_the_ledger_gives_back_what_was_asked_and_answered(tmp_path: Path) -> None:
+    """Samples survive their rows, newest first; answers of several sequences count one by one."""
+    samples = predictable(50)
+    write_ledger(tmp_path / "ledger.sqlite", samples)
+    newest = newest_answers(tmp_path / "ledger.sqlite", 20)
+    assert [sample_of(answer) for answer in newest] == samples[:-21:-1]
+
+
+def test_a_model_is_written_and_can_be_loaded(tmp_path: Path) -> None:
+    """The table names every predictor; the file holds what it says, and a policy could name it."""
+    write_ledger(tmp_path / "ledger.sqlite", predictable(1_500))
+    out = tmp_path / "model.json"
+    done = run("--ledger", tmp_path / "ledger.sqlite", "--write", out)
+    assert done.exit_code == 0, done.output
+    for name in ("max_tokens", "prior", "running quantiles", "history", "model"):
+        assert any(line.startswith(f" {name} ") for line in done.output.splitlines()), name
+    version = load_model(out).version
+    assert f"wrote {out}, version {version}" in done.output.replace("\n", "")
+    assert read_model(out.read_bytes(), out).trained == 1_200
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    """The test is printed all the same."""
+    write_ledger(tmp_path / "ledger.sqlite", predictable(1_000))
+    done = run("--ledger", tmp_path / "ledger.sqlite", "--write", tmp_path / "model.json", "--dry-run")
+    assert done.exit_code == 0
+    assert "running quantiles" in done.output
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_a_model_no_better_than_history_is_refused(tmp_path: Path) -> None:
+    """Exit status 1, the reason, and an older model's file as it was."""
+    write_ledger(tmp_path / "ledger.sqlite", changing(1_500))
+    out = tmp_path / "model.json"
+    out.write_text("old", encoding="utf-8")
+    done = run("--ledger", tmp_path / "ledger.sqlite", "--write", out, "--output-bound", "4096")
+    assert done.exit_code == 1
+    assert "not written: the model is not 1% better than" in done.output
+    assert out.read_text(encoding="utf-8") == "old"
+
+
+def test_a_ledger_that_is_missing_or_small_says_so(tmp_path: Path) -> None:
+    """Both are errors that name the remedy."""
+    assert isinstance(run("--ledger", tmp_path / "none.sqlite").exception, StoreUnavailable)
+    write_ledger(tmp_path / "ledger.sqlite", predictable(10))
+    few = run("--ledger", tmp_path / "ledger.sqlite").exception
+    assert isinstance(few, TooFewAnswers)
+    assert "output_tokens: history" in str(few)
+
+
+@pytest.mark.parametrize("words", [("--newest", "0"), ("--token-ms", "-1"), ("--output-bound", "none")])
+def test_options_out_of_range_are_refused(words: tuple[str, str]) -> None:
+    """Exit status 2, before anything is read."""
+    assert run(*words).exit_code == 2
