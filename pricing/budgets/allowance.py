@@ -26,13 +26,16 @@ from pricing.money import format_usd
 class Tracked:
     """One open hold. `stored_nusd` is what the store has of it, `granted_nusd` what was granted here on top.
 
-    `here`: the store has never seen it. `tried`: it was asked to end it, and did not say whether it has.
+    `here`: the store has never seen it, until it is told under a name of its own, `told`. `tries` counts the attempts
+    to do so; `tried` says that the store was asked to end it, and did not answer.
     """
 
     wish: OpenHold
     stored_nusd: int
     granted_nusd: int = 0
     here: bool = False
+    tries: int = 0
+    told: str | None = None
     tried: bool = False
 
     @property

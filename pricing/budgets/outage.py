@@ -7,8 +7,8 @@ that may start without a store get holds out of this replica's allowance. One ta
 pauses; the store grants nothing before all that was kept is written.
 
 Stated exception to the caps: after an outage one may be passed by what replicas granted meanwhile, each at most its
-allowance. A hold granted here is written under its own id, opened as `granted` and then settled, so that an answer
-which was lost does no harm: what is written twice is written once.
+allowance. A hold granted here is told to the store when it has ended: opened as `granted`, then settled. It gets a new
+name each time that is tried, since a store may bar the name of a hold whose opening it could not answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from pricing.budgets.allowance import Allowance, Tracked
 from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.settlement import check_settlement
-from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, Room, Settlement
+from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import WITHOUT_STORE, LedgerRow, RequestRow
@@ -125,6 +125,9 @@ class OutageStore:
 
     async def statuses(self) -> list[CapStatus]:
         return await self._store.statuses()
+
+    async def rate_statuses(self) -> list[RateStatus]:
+        return await self._store.rate_statuses()
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
@@ -285,20 +288,23 @@ class OutageStore:
                 settlement, tracked = self._kept[0]
                 with suppress(HoldEnded):  # whoever ended it has written its money
                     if tracked.here:
-                        await self._tell_of(tracked.wish, settlement.amount_nusd)
-                        tracked.tried = True
+                        settlement = replace(settlement, hold_id=await self._told(tracked, settlement.amount_nusd))
                     await self._write(settlement, tracked)
                 self._kept.popleft()
                 self._allowance.known(tracked)
 
-    async def _tell_of(self, wish: OpenHold, amount_nusd: int) -> None:
-        """Open a hold that the store has never seen. One that it has ended was told before, and the answer lost."""
-        with suppress(HoldEnded):
-            await self._store.open(_granted(wish, amount_nusd))
+    async def _told(self, tracked: Tracked, amount_nusd: int) -> str:
+        """The store's name of a hold that was granted here; it is opened there, if it is not."""
+        if tracked.told is None:
+            tracked.tries += 1
+            name = f"{tracked.wish.hold_id}~{tracked.tries}"
+            await self._store.open(_granted(tracked.wish, name, amount_nusd))
+            tracked.told = name
+        return tracked.told
 
     async def _write(self, settlement: Settlement, tracked: Tracked | None) -> None:
-        """Settle, also where the store has done so and its answer was lost, or has lost the hold. Raises
-        StoreUnavailable, and HoldEnded where somebody else has ended it.
+        """Settle; a hold that the store has lost is opened anew. Raises StoreUnavailable, and HoldEnded where somebody
+        else has ended it.
         """
         try:
             await self._store.settle(settlement)
@@ -309,11 +315,10 @@ class OutageStore:
         except HoldEnded:
             if tracked is None:
                 raise
-            if not tracked.tried:
-                await self._store.open(_granted(tracked.wish, tracked.whole_nusd))
-                await self._store.settle(settlement)
-            elif settlement.request is not None:
-                await self._store.record(settlement.request)
+            await self._store.open(_granted(tracked.wish, settlement.hold_id, tracked.whole_nusd))
+            await self._store.settle(settlement)
+        if tracked is not None and tracked.tried and settlement.request is not None:
+            await self._store.record(settlement.request)  # what the store may have known was settled without it
 
     # -- up and down -----------------------------------------------------------------------------------------------
 
@@ -369,5 +374,5 @@ def _marked(settlement: Settlement, tracked: Tracked) -> Settlement:
     return replace(settlement, rows=rows, may_exceed_hold=True, more_tokens=more_tokens)
 
 
-def _granted(wish: OpenHold, amount_nusd: int) -> OpenHold:
-    return replace(wish, amount_nusd=amount_nusd, meter=None, granted=True)
+def _granted(wish: OpenHold, name: str, amount_nusd: int) -> OpenHold:
+    return replace(wish, hold_id=name, amount_nusd=amount_nusd, meter=None, granted=True)

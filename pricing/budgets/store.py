@@ -159,7 +159,11 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class BudgetStore(Protocol):
-    """Raises BudgetExceeded, RateLimited, StoreUnavailable and HoldEnded as said at each step."""
+    """Raises BudgetExceeded, RateLimited, StoreUnavailable and HoldEnded as said at each step.
+
+    A step that raises StoreUnavailable may have been taken all the same. So an opening leaves no hold behind then, and
+    a settlement may be made again, by the same process, without harm.
+    """
 
     def replace_caps(self, caps: CapTable) -> None:
         """Put another table of caps in force, from the next step on."""

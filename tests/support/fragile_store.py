@@ -5,28 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, Room, Settlement
+from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 
 class FragileStore:
-    """`BudgetStore` over a real one. `down`: no step reaches it. `deaf`: steps are taken, answers are lost."""
+    """`BudgetStore` over a real one. `down`: no step reaches it. `deaf`: steps are taken, answers are lost.
+
+    As the protocol has it, an opening without an answer leaves no hold, and what was settled can be settled again.
+    """
 
     def __init__(self, store: BudgetStore) -> None:
         self.store = store
         self.down = False
         self.deaf = False
         self.asked: list[str] = []
+        self._settled: set[str] = set()  # without an answer
 
     def _before(self, step: str) -> None:
         self.asked.append(step)
         if self.down:
             raise StoreUnavailable("the store is down")
 
-    def _after(self) -> None:
-        if self.deaf:
-            raise StoreUnavailable("the answer was lost")
+    async def _after(self, opened: str | None = None, settled: str | None = None) -> None:
+        if not self.deaf:
+            return
+        if opened is not None:
+            await self.store.release(opened)
+        if settled is not None:
+            self._settled.add(settled)
+        raise StoreUnavailable("the answer was lost")
 
     def replace_caps(self, caps: CapTable) -> None:
         self.store.replace_caps(caps)
@@ -44,24 +53,25 @@ class FragileStore:
     async def open(self, wish: OpenHold) -> Hold:
         self._before(f"open {wish.hold_id}")
         hold = await self.store.open(wish)
-        self._after()
+        await self._after(opened=wish.hold_id)
         return hold
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
         self._before("extend")
         answers = await self.store.extend(wishes)
-        self._after()
+        await self._after()
         return answers
 
     async def settle(self, settlement: Settlement) -> None:
         self._before(f"settle {settlement.hold_id}")
-        await self.store.settle(settlement)
-        self._after()
+        if settlement.hold_id not in self._settled:
+            await self.store.settle(settlement)
+            await self._after(settled=settlement.hold_id)
 
     async def settle_and_open(self, settlement: Settlement, wish: OpenHold) -> Hold:
         self._before(f"settle {settlement.hold_id}, open {wish.hold_id}")
         hold = await self.store.settle_and_open(settlement, wish)
-        self._after()
+        await self._after(wish.hold_id, settlement.hold_id)
         return hold
 
     async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
@@ -82,6 +92,9 @@ class FragileStore:
 
     async def statuses(self) -> list[CapStatus]:
         return await self.store.statuses()
+
+    async def rate_statuses(self) -> list[RateStatus]:
+        return await self.store.rate_statuses()
 
     async def check(self) -> None:
         self._before("check")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ async def test_rows_are_written_in_order_marked_and_exact(kept: Kept) -> None:
     await kept.store.settle(paid("before:1", 33, request=request("before")))
     assert kept.rows() == {}
     await kept.returns()
-    assert kept.inner.asked[-3:] == ["open during:1", "settle during:1", "settle before:1"]
+    assert kept.inner.asked[-3:] == ["open during:1~1", "settle during:1~1", "settle before:1"]
     assert {name: (row.amount_nusd, row.tags) for name, row in kept.rows().items()} == {
         "during:1:attempt": (7, (WITHOUT_STORE,)),
         "before:1:attempt": (33, ()),
@@ -339,6 +340,11 @@ async def test_the_store_is_asked_again_with_growing_pauses(kept: Kept) -> None:
     """One task asks, whatever the number of requests; the pauses double up to two seconds."""
     kept.inner.down = True
     pauses: list[int] = []
+    came_back = asyncio.Event()
+
+    def told(state: StoreState) -> None:
+        if state.up:
+            came_back.set()
 
     def jitter() -> float:
         pauses.append(kept.clock.mono_us())
@@ -348,13 +354,12 @@ async def test_the_store_is_asked_again_with_growing_pauses(kept: Kept) -> None:
 
     real = kept.inner.store
     assert isinstance(real, SqliteStore)
-    store = OutageStore(kept.inner, kept.clock, caps(), real.meters, on_change=kept.told.append, jitter=jitter)
+    store = OutageStore(kept.inner, kept.clock, caps(), real.meters, on_change=told, jitter=jitter)
     with pytest.raises(StoreUnavailable):
         await store.open(asking("r:1", 1, allow=False))
     task = asyncio.create_task(store.keep_up())
     async with asyncio.timeout(10):
-        while not store.up:
-            await asyncio.sleep(0)
+        await came_back.wait()
     task.cancel()
-    gaps = [(late - early) / 1e6 for early, late in zip(pauses, pauses[1:], strict=False)]
+    gaps = [(late - early) / 1e6 for early, late in pairwise(pauses)]
     assert gaps == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
