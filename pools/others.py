@@ -28,6 +28,17 @@ class ShapeReports(Protocol):
         ...
 
 
+class WakeLeases(Protocol):
+    """Who wakes a pool, where several replicas may want to."""
+
+    async def claim_wake(self, pool: str, lease_s: float) -> bool:
+        """Take the lease on waking a pool, or renew it; False where another replica has it. It ends by itself.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Others:
     """The other replicas, as one pool meets them."""

@@ -3,6 +3,9 @@
 A wake goes through the platform's control plane where there is one, else as one request to the pool itself, which boots
 a sleeping pool just as a client's would. It holds a lease of `LEASE_TIMES` the pool's boot model: within it nobody
 wakes the pool again; when it runs out without a container, and someone still waits, it is woken anew.
+
+Among several replicas one wakes a pool: it has a shared lease, which it renews as long as it looks, and which ends soon
+after a replica that died. The others look as well, and the first of them to find the lease free asks again.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pools.live import LivePools
+from pools.others import WakeLeases
 from pools.platform import PlatformUnavailable, PoolPlatform
 from pricing.clock import US_PER_S, Clock
+from pricing.errors import StoreUnavailable
 
 LEASE_TIMES: Final = 2.0  # of the boot model: as long as the pool is given before it is taken out of service
 LOOKS_PER_BOOT: Final = 20  # how often a booting pool is looked at within its boot model ...
 LOOK_AT_LEAST_S: Final = 0.25  # ... but not more often than this, seconds of the clock
 RETRY_S: Final = (1.0, 2.0, 5.0)  # pauses after a wake that the platform did not take; the last one repeats
+SHARED_LEASE_S: Final = 10.0  # twice the longest of these pauses: how long a replica may be silent about its wake ...
+SHARED_LEASE_LOOKS: Final = 3  # ... or three looks, where that is longer
 
 Knock = Callable[[str, float], Awaitable[bool]]  # pool, timeout_s -> a container answered
 
@@ -26,16 +33,23 @@ Knock = Callable[[str, float], Awaitable[bool]]  # pool, timeout_s -> a containe
 class WarmUps:
     """Single-flight wake-ups. `platform` may be replaced when the files change.
 
-    `knock` asks the pool itself, as `HttpBackend.knock` does; it is used where there is no platform.
+    `knock` asks the pool itself, as `HttpBackend.knock` does; it is used where there is no platform. `leases` say which
+    replica wakes a pool; None where there is only this one.
     """
 
     def __init__(
-        self, live: LivePools, clock: Clock, platform: PoolPlatform | None = None, knock: Knock | None = None
+        self,
+        live: LivePools,
+        clock: Clock,
+        platform: PoolPlatform | None = None,
+        knock: Knock | None = None,
+        leases: WakeLeases | None = None,
     ) -> None:
         self.platform = platform
         self._live = live
         self._clock = clock
         self._knock = knock
+        self._leases = leases
         self._waking: dict[str, asyncio.Task[None]] = {}
         self._waiting: dict[str, int] = {}
 
@@ -71,15 +85,39 @@ class WarmUps:
         """Ask, then look until a container is ready; again when a lease runs out and someone still waits."""
         ready = self._live.pool(pool).became_ready
         while not ready.is_set():
-            boot_s = self._live.pool(pool).settings.boot_s
-            until_us = self._clock.mono_us() + round(LEASE_TIMES * boot_s * US_PER_S)
-            if await self._ask(pool, until_us):
+            until_us = self._clock.mono_us() + round(LEASE_TIMES * self._boot_s(pool) * US_PER_S)
+            ours = await self._claimed(pool)
+            if not ours or await self._ask(pool, until_us):
                 self._live.pool(pool).waking()
-                while not ready.is_set() and self._clock.mono_us() < until_us:
-                    await self._clock.sleep(max(LOOK_AT_LEAST_S, boot_s / LOOKS_PER_BOOT))
-                    await self._look(pool)
+                await self._watch(pool, ours, until_us)
             if pool not in self._waiting:
                 return
+
+    async def _watch(self, pool: str, ours: bool, until_us: int) -> None:
+        """Look until a container is ready, the time is over, or the replica that woke the pool has gone."""
+        ready = self._live.pool(pool).became_ready
+        while not ready.is_set() and self._clock.mono_us() < until_us:
+            await self._clock.sleep(self._pause_s(pool))
+            await self._look(pool)
+            if not ready.is_set() and await self._claimed(pool) and not ours:
+                return
+
+    async def _claimed(self, pool: str) -> bool:
+        """Whether it is this replica's to wake the pool; renews its lease. Nobody to ask: a boot too many is better
+        than none.
+        """
+        if self._leases is None:
+            return True
+        try:
+            return await self._leases.claim_wake(pool, max(SHARED_LEASE_S, SHARED_LEASE_LOOKS * self._pause_s(pool)))
+        except StoreUnavailable:
+            return True
+
+    def _boot_s(self, pool: str) -> float:
+        return self._live.pool(pool).settings.boot_s
+
+    def _pause_s(self, pool: str) -> float:
+        return max(LOOK_AT_LEAST_S, self._boot_s(pool) / LOOKS_PER_BOOT)
 
     async def _ask(self, pool: str, until_us: int) -> bool:
         """True once the platform took the wake, or the pool itself was asked; False when the lease ran out."""
@@ -94,6 +132,7 @@ class WarmUps:
             except PlatformUnavailable:
                 pause_s = next(pauses, pause_s)
                 await self._clock.sleep(pause_s)
+                await self._claimed(pool)
             else:
                 return True
         return False

@@ -11,8 +11,6 @@ Prices are the observer's too; a pool without a price gets it from whoever comes
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -24,6 +22,7 @@ from pricing.ledger.rows import LedgerRow
 from pricing.meters import NO_LOAD, Phase, PoolLoad, Reading
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
+from pricing.redis.outbox import Outbox
 from pricing.redis.steps import Steps
 
 OBSERVER_LEASE_S: Final = 5.0  # a few ticks: how long nobody tells what a list says when the observer has died
@@ -72,18 +71,15 @@ class SharedMeters:
     ) -> None:
         self.on_heard = on_heard
         self.observes = False
-        self._client = client
         self._steps = Steps(client, namespace, clock, now)
         self._replica = replica
         self._clock = clock
         self._rates: dict[str, tuple[int, int]] = {}
         self._listed: dict[str, tuple[int, int]] = {}  # ready and booting, by the platform's list
         self._elsewhere: dict[str, PoolLoad] = {}
-        self._words: deque[_Told] = deque()
+        self._words = Outbox(client, self._send)
         self._number = clock.wall_us()
         self._said: dict[str, int] = {}  # the latest word of each pool
-        self._in_order = asyncio.Lock()
-        self._sending: asyncio.Task[None] | None = None
 
     # -- pools -----------------------------------------------------------------------------------------------------
 
@@ -159,38 +155,28 @@ class SharedMeters:
 
     async def send_words(self) -> None:
         """Send what has been told and is not sent yet, in its order. Raises StoreUnavailable; it is then kept."""
-        async with self._in_order:
-            while self._words:
-                batch = tuple(self._words)
-                now_us = self._clock.mono_us()
-                words: list[Word] = [self._replica]
-                for told in batch:
-                    age_us = max(0, now_us - told.mono_us)
-                    words += [told.number, told.kind, told.pool, age_us, told.first, told.second]
-                await self._steps.run("meter_tell", *words)
-                for _ in batch:
-                    self._words.popleft()
+        await self._words.flush()
 
     async def aclose(self) -> None:
-        """Hand the observer's lease back, where the server can be reached."""
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.gather(self._sending, return_exceptions=True)
+        """Send the last words, and hand the observer's lease back, where the server can be reached."""
+        await self._words.aclose()
         if self.observes:
             with suppress(StoreUnavailable):
                 await self._steps.run("observer_resign", self._replica)
+
+    async def _send(self, batch: Sequence[_Told]) -> None:
+        now_us = self._clock.mono_us()
+        words: list[Word] = [self._replica]
+        for told in batch:
+            age_us = max(0, now_us - told.mono_us)
+            words += [told.number, told.kind, told.pool, age_us, told.first, told.second]
+        await self._steps.run("meter_tell", *words)
 
     def _tell(self, kind: str, pool: str, first: int | str, second: int, at_us: int | None = None) -> None:
         age_us = 0 if at_us is None else max(0, self._clock.wall_us() - at_us)
         self._number += 1
         self._said[pool] = self._number
-        self._words.append(_Told(self._number, kind, pool, self._clock.mono_us() - age_us, first, second))
-        if self._client.connected and (self._sending is None or self._sending.done()):
-            self._sending = asyncio.get_running_loop().create_task(self._send_now(), name="words to the meters")
-
-    async def _send_now(self) -> None:
-        with suppress(StoreUnavailable):  # the next look sends what is kept
-            await self.send_words()
+        self._words.put(_Told(self._number, kind, pool, self._clock.mono_us() - age_us, first, second))
 
     def _observe(self, observes: bool) -> None:
         """A replica that has become the observer tells all it knows; one that is none any more has nothing to tell."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from pools.live import LivePools, LiveSettings
 from pools.platform import ContainerInfo, PlatformUnavailable
-from pools.warmup import WarmUps
+from pools.warmup import SHARED_LEASE_S, WarmUps
 from pricing.clock import Clock, ManualClock, ScaledClock
+from pricing.errors import StoreUnavailable
 
 
 @dataclass
@@ -146,3 +147,63 @@ async def test_closing_ends_the_looking() -> None:
     await settled(lambda: platform.woken == ["p"])
     await warmups.aclose()
     assert not waking()
+
+
+@dataclass
+class Leases:
+    """One lease, as several replicas would share it."""
+
+    clock: Clock
+    holder: str = ""
+    until_us: int = 0
+
+    def of(self, replica: str) -> Lease:
+        return Lease(self, replica)
+
+
+@dataclass
+class Lease:
+    """One replica's hand on it; `down` says that nobody answers."""
+
+    shared: Leases
+    replica: str
+    down: bool = False
+
+    async def claim_wake(self, pool: str, lease_s: float) -> bool:
+        if self.down:
+            raise StoreUnavailable("nobody answers")
+        shared, now_us = self.shared, self.shared.clock.mono_us()
+        if shared.holder != self.replica and now_us < shared.until_us:
+            return False
+        shared.holder, shared.until_us = self.replica, now_us + round(lease_s * 1e6)
+        return True
+
+
+async def test_of_several_replicas_one_wakes_a_pool() -> None:
+    """The others look until the container is there."""
+    clock = ManualClock()
+    platform, leases = Platform(clock), Leases(clock)
+    replicas = [WarmUps(pools(clock), clock, platform, leases=leases.of(name)) for name in ("one", "two", "three")]
+    assert await asyncio.gather(*(each.wait_ready("p", 600) for each in replicas)) == [True] * 3
+    assert platform.woken == ["p"]
+
+
+async def test_the_lease_of_a_replica_that_died_ends_by_itself() -> None:
+    """It had not reached the platform yet: another one asks as soon as the lease is free, long before a boot's time."""
+    clock = ManualClock()
+    platform, leases = Platform(clock), Leases(clock)
+    assert await leases.of("dead").claim_wake("p", SHARED_LEASE_S)
+    begun_us = clock.mono_us()
+    assert await WarmUps(pools(clock), clock, platform, leases=leases.of("one")).wait_ready("p", 600)
+    assert platform.woken == ["p"]
+    assert clock.mono_us() - begun_us < (SHARED_LEASE_S + 45) * 1e6
+
+
+async def test_without_anybody_to_ask_every_replica_wakes_for_itself() -> None:
+    """A boot too many costs less than requests that wait for none."""
+    clock = ManualClock()
+    platform = Platform(clock)
+    assert await WarmUps(pools(clock), clock, platform, leases=Lease(Leases(clock), "one", down=True)).wait_ready(
+        "p", 600
+    )
+    assert platform.woken == ["p"]
