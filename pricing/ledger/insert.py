@@ -66,13 +66,13 @@ async def _insert(
 ) -> int:
     if not values:
         return 0
-    text = _as_json([value for _, _, value in values])
+    text = as_json([value for _, _, value in values])
     done = await connection.execute(statement.encode(), [text, [ms for ms, _, _ in values], [n for _, n, _ in values]])
     [count] = await done.fetchone() or [0]
     return int(count)
 
 
-def _as_json(values: Sequence[LedgerRow | RequestRow]) -> str:
+def as_json(values: Sequence[LedgerRow | RequestRow]) -> str:
     """PostgreSQL's text holds every character but NUL, which a client may have sent as part of a name."""
     text = msgspec.json.encode(values)
     if b"\\u0000" in text:
@@ -90,20 +90,29 @@ def _without_nul(value: _Value) -> _Value:
     return msgspec.structs.replace(value, **changes, tags=tuple(clean(tag) for tag in value.tags))
 
 
-def _statement(rollup: Rollup, struct: type[LedgerRow | RequestRow], on: str) -> str:
-    """Insert rows given as JSON and two arrays of stream ids, and add the new ones to their sums."""
+def columns_of(struct: type[LedgerRow | RequestRow]) -> str:
+    """SQL: the columns of a table of such rows, with where in the stream they came from."""
+    return ", ".join((*struct.__struct_fields__, "stream_ms", "stream_n"))
+
+
+def from_json(struct: type[LedgerRow | RequestRow]) -> str:
+    """SQL: rows out of three parameters: a JSON text as `as_json` makes it, and two arrays of stream ids."""
     fields = msgspec.structs.fields(struct)
-    columns = ", ".join(field.name for field in fields)
     typed = ", ".join(f"{field.name} {_type(field.type)}" for field in fields)
-    values = ", ".join(f"decode({f.name}, 'base64')" if f.type is bytes else f.name for f in fields)
+    values = ", ".join(f"decode({field.name}, 'base64')" if field.type is bytes else field.name for field in fields)
+    return f"""
+        SELECT {values}, stream_ms, stream_n FROM ROWS FROM (
+            json_to_recordset(%s::json) AS ({typed}), unnest(%s::bigint[]), unnest(%s::bigint[])
+        ) AS given ({columns_of(struct)})"""
+
+
+def _statement(rollup: Rollup, struct: type[LedgerRow | RequestRow], on: str) -> str:
+    """Insert rows, and add the new ones to their sums."""
     hour = ("at_us", "key", *rollup.dimensions, *rollup.sums)
     dimensions = ", ".join(rollup.dimensions)
     return f"""
         WITH fresh AS (
-            INSERT INTO {rollup.source} ({columns}, stream_ms, stream_n)
-            SELECT {values}, stream_ms, stream_n FROM ROWS FROM (
-                json_to_recordset(%s::json) AS ({typed}), unnest(%s::bigint[]), unnest(%s::bigint[])
-            ) AS given ({columns}, stream_ms, stream_n)
+            INSERT INTO {rollup.source} ({columns_of(struct)}) {from_json(struct)}
             ON CONFLICT ({on}) DO NOTHING RETURNING *
         ), summed AS (
             INSERT INTO {rollup.table} AS known ({", ".join(hour)})

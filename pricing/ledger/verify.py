@@ -21,7 +21,7 @@ class Verification:
     """What was looked at, and what does not agree. `total_nusd` is the sum of all rows of money.
 
     Of a ledger that replicas share: `waiting` rows were still in Redis (they are counted in `rows` as well), and
-    `poison` entries had been set aside.
+    `poison` entries had been set aside or cannot be read; everything is as of `stream_id`.
     """
 
     rows: int
@@ -31,6 +31,7 @@ class Verification:
     problems: tuple[str, ...]
     waiting: int = 0
     poison: int = 0
+    stream_id: str | None = None
 
     @property
     def agrees(self) -> bool:

@@ -1,0 +1,63 @@
+-- uses: clock
+-- What budgets and meters say at one stream id.
+-- ARGV: how many scopes follow whose buckets `held` are to be summed, these, then ids of holds that were seen.
+-- Replies {last stream id, time, totals as {scope, nano-dollars, …},
+--   holds as {{id, amount, deadline or '', pool, charge or '', scopes}, …},
+--   held as {scope, nano-dollars, …}, meters as {{pool, charged, charged before, unrecorded, boot, idle, adjustment}, …},
+--   in flight as {scope, count, …}}; numbers as text.
+
+local K = KEYS[1]
+local scopes, ids = {}, {}
+for i = 2, ARGV[1] + 1 do
+  scopes[ARGV[i]] = true
+end
+for i = ARGV[1] + 2, #ARGV do
+  ids[ARGV[i]] = ''
+end
+
+local last = '0-0'
+if redis.call('EXISTS', K .. 'rows') == 1 then
+  local info = redis.call('XINFO', 'STREAM', K .. 'rows')
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      last = info[i + 1]
+    end
+  end
+end
+
+local leases = redis.call('ZRANGE', K .. 'leases', 0, -1, 'WITHSCORES')
+for i = 1, #leases, 2 do
+  ids[leases[i]] = leases[i + 1]
+end
+local holds = {}
+for id, deadline in pairs(ids) do
+  local hold = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'pool', 'charge', 'scopes')
+  if hold[1] then
+    local named = cmsgpack.unpack(hold[4])
+    for _, scope in ipairs(named) do
+      scopes[scope] = true
+    end
+    holds[#holds + 1] = { id, hold[1], deadline, hold[2] or '', hold[3] or '', named }
+  end
+end
+
+local held = {}
+for scope in pairs(scopes) do
+  local sum = 0
+  for _, nusd in ipairs(redis.call('HVALS', K .. 'held:' .. scope)) do
+    sum = sum + nusd
+  end
+  held[#held + 1] = scope
+  held[#held + 1] = text(sum)
+end
+
+local meters = {}
+for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
+  local sums = redis.call('HMGET', K .. 'meter:' .. pool, 'charged', 'total:charged', 'total:unrecorded', 'total:boot',
+    'total:idle', 'total:adjustment')
+  local charged = string.match(sums[1] or '', '^%S+ %S+ (%S+)') or '0'
+  meters[#meters + 1] = { pool, charged, sums[2] or '0', sums[3] or '0', sums[4] or '0', sums[5] or '0', sums[6] or '0' }
+end
+
+return { last, redis.call('GET', K .. 'clock') or '0', redis.call('HGETALL', K .. 'totals'), holds, held, meters,
+  redis.call('HGETALL', K .. 'inflight') }

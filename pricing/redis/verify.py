@@ -1,0 +1,160 @@
+"""Proves that budgets, ledger and meters agree for what replicas share, and names what does not.
+
+One script takes, at one stream id, what budgets have spent and hold and what meters have charged (`snapshot.py`). Then
+the rows up to that id are gathered: first those still in the stream, then those that were set aside, then the database's
+as of one moment; what moved on meanwhile is seen twice at worst, and counted once by its row id. It can run beside
+replicas that serve. Rows that were set aside are named and not counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pricing.ledger.checks import CHECKS, HOUSE, named, usd
+from pricing.ledger.entries import BadEntry, decode
+from pricing.ledger.gather import Gathered, gathering
+from pricing.ledger.insert import Delivered
+from pricing.ledger.place import PostgresUrl
+from pricing.ledger.read import Reader
+from pricing.ledger.rows import WITHOUT_STORE, RowKind
+from pricing.ledger.verify import Verification
+from pricing.redis.client import RedisClient
+from pricing.redis.snapshot import Snapshot, take_snapshot, waiting
+from pricing.redis.stream import LedgerStream, StreamEntry
+
+LATE_S: Final = 10  # replicas end holds every second; one that is this late is ended by nobody
+_HOUSE_KINDS: Final = (RowKind.BOOT, RowKind.IDLE, RowKind.ADJUSTMENT)
+_COUNTED: Final = ("tenant:", "key:")  # scopes that are limited to a number of requests in flight
+
+
+async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -> Verification:
+    """Compare everything at one stream id. Raises StoreUnavailable where Redis or PostgreSQL cannot be read."""
+    stream = LedgerStream(client, namespace)
+    snapshot = await take_snapshot(client, namespace)
+    poison: list[str] = []
+    with gathering(url, snapshot.last_id) as ledger:
+        async for page in waiting(stream, snapshot.last_id_text):
+            entries, bad = _decoded(page)
+            bad += [("{}-{}".format(*refused[:2]), why) for refused, why in ledger.add(entries)]
+            poison += [f"entry {id_} in the stream: {why}; the drainer sets it aside" for id_, why in bad]
+        async for page in waiting(stream, snapshot.last_id_text, poison=True):
+            poison += [f"{_said(entry)}; `sluice ledger poison` shows it and puts it back" for entry in page]
+        ledger.freeze()
+        return _compare(ledger, snapshot, poison)
+
+
+def _decoded(page: Sequence[StreamEntry]) -> tuple[list[Delivered], list[tuple[str, str]]]:
+    """What a page says, and the ids of entries that say nothing, with the reason."""
+    good, bad = [], []
+    for entry in page:
+        try:
+            good.append(Delivered(*entry.place, decode(entry.fields)))
+        except BadEntry as problem:
+            bad.append((entry.id.decode(), str(problem)))
+    return good, bad
+
+
+def _said(entry: StreamEntry) -> str:
+    """An entry that was set aside, by its ids and the reason."""
+    came, why = (entry.fields.get(name, b"?").decode("utf-8", "replace") for name in (b"from", b"why"))
+    return f"entry {came} was set aside as {entry.id.decode()}: {why}"
+
+
+def _compare(ledger: Gathered, snapshot: Snapshot, poison: Sequence[str]) -> Verification:
+    checks = (
+        iter(poison),
+        _budgets_match_rows(ledger, snapshot),
+        *(check(ledger) for check in CHECKS),
+        _meters_match_rows(ledger, snapshot),
+        _house_matches_rows(ledger, snapshot),
+        _held_is_of_holds(snapshot),
+        _holds_end_once(ledger, snapshot),
+        ledger.rollup_problems(),
+    )
+    rows, total_nusd = ledger.execute("SELECT count(*), coalesce(sum(amount_nusd), 0) FROM ledger_rows").fetchone()
+    [requests] = ledger.execute("SELECT count(*) FROM requests").fetchone()
+    return Verification(
+        rows=rows,
+        requests=requests,
+        open_holds=len(snapshot.holds),
+        total_nusd=total_nusd,
+        problems=tuple(problem for check in checks for problem in named(check)),
+        waiting=ledger.waiting(),
+        poison=len(poison),
+        stream_id=snapshot.last_id_text,
+    )
+
+
+def _budgets_match_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
+    """Σ rows that a tenant pays = what its budgets say it ever spent."""
+    query = f"SELECT account, sum(amount_nusd) FROM ledger_rows WHERE account NOT IN ({HOUSE}) GROUP BY account"
+    paid: dict[str, int] = dict(ledger.execute(query).fetchall())
+    for tenant in sorted(paid.keys() | snapshot.spent.keys()):
+        rows, spent = paid.get(tenant, 0), snapshot.spent.get(tenant, 0)
+        if rows != spent:
+            yield f"tenant {tenant}: its ledger rows are {usd(rows)}, its budgets say {usd(spent)}"
+
+
+def _meters_match_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
+    """Σ charges of a pool's meter = what rows say it metered, less what no row can say.
+
+    No row says what was charged to holds that are still open, or ended without a row of their own (`unrecorded`); no
+    meter knows of rows that are estimated, or of attempts that ran while Redis was away.
+    """
+    query = f"""
+        SELECT pool, sum(metered_nusd) FROM ledger_rows
+        WHERE kind = 'attempt' AND NOT estimated AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool"""
+    metered: dict[str, int] = dict(ledger.execute(query).fetchall())
+    pending: Counter[str] = Counter()
+    for hold in snapshot.holds:
+        pending[hold.pool] += hold.charge_nusd
+    for pool in sorted(metered.keys() | snapshot.meters.keys()):
+        meter = snapshot.meters.get(pool)
+        charged = meter.charged_nusd - meter.unrecorded_nusd - pending[pool] if meter else 0
+        if charged != metered.get(pool, 0):
+            yield f"pool {pool}: its meter charged {usd(charged)}, its ledger rows say {usd(metered.get(pool, 0))}"
+
+
+def _house_matches_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
+    """Boot, idle and adjustment of a pool: what its meter wrote = the rows."""
+    kinds = ",".join(f"'{kind}'" for kind in _HOUSE_KINDS)
+    query = f"SELECT pool, kind, sum(amount_nusd) FROM ledger_rows WHERE kind IN ({kinds}) GROUP BY pool, kind"
+    rows = {(pool, kind): nusd for pool, kind, nusd in ledger.execute(query)}
+    for pool, meter in sorted(snapshot.meters.items()):
+        for kind in _HOUSE_KINDS:
+            wrote, found = getattr(meter, f"{kind}_nusd"), rows.pop((pool, str(kind)), 0)
+            if wrote != found:
+                yield f"pool {pool}: its meter wrote {usd(wrote)} of {kind} time, its ledger rows say {usd(found)}"
+    for (pool, kind), found in sorted(rows.items()):
+        if found:
+            yield f"pool {pool}: its ledger rows say {usd(found)} of {kind} time, and it has no meter"
+
+
+def _held_is_of_holds(snapshot: Snapshot) -> Iterator[str]:
+    """What scopes hold, and how many requests they have in flight, is what the open holds say."""
+    amounts: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for hold in snapshot.holds:
+        for scope in hold.scopes:
+            amounts[scope] += hold.amount_nusd
+            counts[scope] += scope.startswith(_COUNTED)
+    for scope in sorted(amounts.keys() | snapshot.held.keys()):
+        if amounts[scope] != snapshot.held.get(scope, 0):
+            yield f"{scope}: its open holds are {usd(amounts[scope])}, its budgets hold {usd(snapshot.held.get(scope, 0))}"
+    for scope in sorted(counts.keys() | snapshot.in_flight.keys()):
+        if counts[scope] != snapshot.in_flight.get(scope, 0):
+            yield f"{scope}: {counts[scope]} holds are open, {snapshot.in_flight.get(scope, 0)} are counted as in flight"
+
+
+def _holds_end_once(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
+    """No hold outlives its lease, and none is open beside the row that ended it."""
+    for hold in sorted(snapshot.holds, key=lambda hold: hold.hold_id):
+        if hold.deadline_us is None:
+            yield f"hold {hold.hold_id} over {usd(hold.amount_nusd)} is open and has no lease, so that nobody ends it"
+        elif (late_s := (snapshot.clock_us - hold.deadline_us) // 1_000_000) >= LATE_S:
+            yield f"hold {hold.hold_id} over {usd(hold.amount_nusd)} is open {late_s} s after its lease"
+        row_id = f"{hold.hold_id}:{RowKind.ATTEMPT}"
+        if ledger.execute("SELECT 1 FROM ledger_rows WHERE row_id = ?", [row_id]).fetchone():
+            yield f"hold {hold.hold_id} is open although row {row_id} ended it"
