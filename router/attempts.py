@@ -41,7 +41,7 @@ from router.upstream import upstream_request
 T = TypeVar("T")
 TryOne = Callable[[Attempt, Backend, UpstreamRequest], Awaitable[T]]
 
-ENGINES_AT_MOST: Final = 2  # that may die under one request: it may be what kills them
+ENGINES_AT_MOST: Final = 2  # that may die under one request before its first token: it may be what kills them
 CHAIN_COST_TIMES: Final = 5  # the default limit of a chain: five times its first expected charge ...
 CHAIN_COST_AT_LEAST_NUSD: Final = parse_usd("0.01")  # ... never below a cent, and one boot of its ladder's dearest pool
 
@@ -180,7 +180,13 @@ class Attempts:
         short = refused.shortfall
         self.events.emit(
             CapExhausted(
-                short.cap, short.scope, short.spent_nusd, short.held_nusd, short.amount_nusd, short.needed_nusd
+                cap=short.cap,
+                scope=short.scope,
+                window=short.window,
+                spent_nusd=short.spent_nusd,
+                held_nusd=short.held_nusd,
+                amount_nusd=short.amount_nusd,
+                needed_nusd=short.needed_nusd,
             )
         )
         cheaper = tier_that_fits(self.gatherer.of_chain(chain), short.left_nusd)
@@ -280,7 +286,9 @@ class Attempts:
         """The attempt failed. Raises ApiError when the chain ends with it."""
         rule = FALLBACK[failure.failure]
         name = attempt.pool.name
-        payer = chain.policy.failed_attempts.get(failure.failure, rule.payer)
+        # A client that set a shorter deadline than ours has left by its own clock: it pays as one that left.
+        paid_as = FailureClass.CLIENT_GONE if failure.by_client_deadline else failure.failure
+        payer = chain.policy.failed_attempts[paid_as]
         if failure.failure is FailureClass.BAD_OUTPUT and chain.parsed.json_schema is not None:
             attempt.schema_result = SchemaResult.BROKEN
         settlement = await self.accounting.close(attempt, str(failure.failure), payer)
@@ -298,7 +306,7 @@ class Attempts:
         )
         if not rule.goes_on:
             raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
-        chain.engines_died += failure.engine_died
+        chain.engines_died += failure.engine_died and attempt.ttft_us is None
         if chain.engines_died >= ENGINES_AT_MOST:
             raise chain_failed(chain, f"{chain.engines_died} engines died under this request; no other is put at risk")
 

@@ -101,6 +101,7 @@ class CapExhausted(msgspec.Struct, frozen=True):
 
     cap: str
     scope: str
+    window: str
     spent_nusd: int
     held_nusd: int
     amount_nusd: int

@@ -106,6 +106,7 @@ class MetricsSink:
         self._rate_limited = Counter(
             "sluice_rate_limited", "Requests that a rate limit refused.", ["dimension"], **make
         )
+        self._webhooks = Counter("sluice_webhook_messages", "Messages to webhooks.", ["event", "outcome"], **make)
         self._lowered = Counter("sluice_tier_lowered", "Requests whose tier a budget lowered.", ["class"], **make)
         self.registry.register(PoolGauges(states))
 
@@ -131,6 +132,9 @@ class MetricsSink:
                 self._cap_refusals.inc()
             case RateLimitHit(dimension=dimension):
                 self._rate_limited.labels(dimension).inc()
+
+    def webhook_told(self, event: str, outcome: str) -> None:
+        self._webhooks.labels(event, outcome).inc()
 
     def policy_in_force(self, version: str) -> None:
         self._policy.clear()

@@ -39,6 +39,7 @@ from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
 from router.sessions import Sessions
 from router.settings import Settings
+from router.webhook import WebhookSink
 
 TICK_AT_LEAST_S: Final = 0.05  # real seconds between two ticks, whatever a policy and a scaled clock ask for
 
@@ -67,9 +68,10 @@ class Service:
         self.live = LivePools(clock, on_change=self.store.meters.set_containers, on_missed=self.store.meters.missed)
         self.metrics = MetricsSink(self.live.states)
         self._log = LogSink()
-        self.events = Fanout((self.metrics, self._log))
-        self.backends: dict[str, HttpBackend] = {}
         self.session = make_session()
+        self.webhooks = WebhookSink(self.session, clock, self.metrics.webhook_told)
+        self.events = Fanout((self.metrics, self._log, self.webhooks))
+        self.backends: dict[str, HttpBackend] = {}
         self.platform: HttpPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock)
         self.controller = self._controller()
@@ -139,6 +141,7 @@ class Service:
             await backend.aclose()
         if self.platform is not None:
             await self.platform.aclose()
+        await self.webhooks.aclose()
         await self.session.close()
         await self.store.aclose()
         self._log.flush()
@@ -177,6 +180,7 @@ class Service:
         if policy.platform_url is not None:
             self.platform = HttpPlatform(policy.platform_url, self.session)
         self.warmups.platform = self.platform
+        self.webhooks.configure(policy.webhooks)
         self.metrics.policy_in_force(policy.version)
         self.metrics.model_in_force(policy.prediction.model)
 

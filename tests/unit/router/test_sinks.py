@@ -65,7 +65,7 @@ EVENTS: list[Event] = [
 ]
 
 QUIET: list[Event] = [
-    CapExhausted("acme/day", "tenant:acme", 8, 1, 10, 5),
+    CapExhausted("acme/day", "tenant:acme", "24h", 8, 1, 10, 5),
     RateLimitHit("acme", "acme-1", "tenant:acme", "tokens", 1_000),
 ]
 """What the line of the refused request says already."""
