@@ -23,7 +23,7 @@ _REMEDIES: Final = {
     "NOREPLICAS": "fewer replicas are in step than min-replicas-to-write asks for; start those that are missing",
     "NOAUTH": "it asks for a password; put it into SLUICE_REDIS_URL, as redis://:password@host",
     "WRONGPASS": "it refuses the user or the password of SLUICE_REDIS_URL",
-    "NOPERM": "the user of SLUICE_REDIS_URL may not run this command; grant it `+@all ~{*` in the server's ACL",
+    "NOPERM": "the user of SLUICE_REDIS_URL may not do this; it needs `+@all ~{sluice}:*` in the server's ACL",
 }
 # Up to 6.2 a script's error hides the code of the command that failed: "ERR Error running script (call to f_…):
 # @user_script:1: @user_script: 1: -OOM command not allowed …".

@@ -16,7 +16,9 @@ from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.replies import RedisReplyError
 from pricing.redis.scripts import script_of
+from support.money import ACME, cap, caps, paid, wish
 from support.real_redis import NO_PROGRAM, RedisServer, all_programs, free_port, running_redis
+from support.stores import RedisBackend, StoreSetup
 
 Start = Callable[..., RedisServer]
 WRITES = script_of("writes", b"return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -172,8 +174,22 @@ async def test_a_user_without_rights_is_told_which_to_grant(start: Start) -> Non
     server = start()
     server.command("ACL", "SETUSER", "sluice", "on", ">its-own", "~{sluice}*", "+ping", "+get")
     async with connected(f"redis://sluice:its-own@127.0.0.1:{server.port}") as client:
-        with pytest.raises(StoreUnavailable, match=r"answers NOPERM: .*grant it"):
+        with pytest.raises(StoreUnavailable, match=r"answers NOPERM: .*ACL"):
             await client.command("SET", "{sluice}:x", 1)
+
+
+async def test_a_users_rights_may_end_at_the_namespace(start: Start) -> None:
+    """A user who may touch no keys but ours can do every step of a request's money."""
+    server = start()
+    server.command("ACL", "SETUSER", "default", "resetkeys", "~{sluice}:*")
+    setup = StoreSetup(RedisBackend(server, namespace="sluice"), caps(cap(100)))
+    await setup.start()
+    await setup.store.open(wish("r:1", 40))
+    await setup.store.extend([("r:1", 60)])
+    await setup.store.settle(paid("r:1", 50))
+    await setup.store.expire()
+    assert await setup.left(ACME) == 50
+    await setup.stop()
 
 
 async def test_a_full_server_refuses_and_is_told_apart(start: Start) -> None:
