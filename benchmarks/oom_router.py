@@ -36,6 +36,7 @@ from router.events import Fanout
 from router.expectation import OutputExpectation
 from router.gather import Gatherer
 from router.inbound import COMPLETIONS_PATH, parse
+from router.interrupts import Interrupts, Ongoing
 from router.meters import MeteredPools
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
@@ -218,6 +219,7 @@ class Router:
                 if name in engines
             }
         )
+        self.ongoing = Ongoing()
         attempts = Attempts(
             gatherer=Gatherer(self.live, store, clock),
             live=self.live,
@@ -225,7 +227,7 @@ class Router:
             accounting=accounting,
             meters=meters,
             backends=backends,
-            retry_budget=RetryBudget(),
+            retry_budget=RetryBudget(self.ongoing.__len__),
             events=Fanout(()),
             clock=clock,
         )
@@ -244,10 +246,14 @@ class Router:
         """Send one, with an answer of that length that the router cannot know. The pool that answered, or None."""
         self.sizes[request_id] = (prompt_tokens, output_tokens)
         parsed = parse(COMPLETIONS_PATH, json.dumps({"model": "pilot", "prompt": prompt}).encode())
-        chain = await self.controller.open(request_id, parsed, CALLER, self.policy, None, COMPLETIONS_PATH)
-        try:
-            await self.controller.complete(chain)
-        except ApiError as error:
-            await self.controller.finish(chain, "refused", error.status, error.code)
-            return None
-        return chain.pool
+        interrupts = Interrupts()
+        with self.ongoing.request(interrupts):
+            chain = await self.controller.open(
+                request_id, parsed, CALLER, self.policy, interrupts, None, COMPLETIONS_PATH
+            )
+            try:
+                await self.controller.complete(chain)
+            except ApiError as error:
+                await self.controller.finish(chain, "refused", error.status, error.code)
+                return None
+            return chain.pool

@@ -72,7 +72,7 @@ class Chain:
     past: list[PastAttempt] = field(default_factory=list)
     reports: list[AttemptReport] = field(default_factory=list)
     attempts: int = 0
-    engines_died: int = 0  # under it
+    engines_died: int = 0  # under it, before they said anything
     neighbours: int = 0  # other requests of the class running when this one was dispatched
     anchor_us: int = 0
     charged_nusd: int = 0

@@ -20,6 +20,7 @@ from router.inbound import CHAT_PATH, COMPLETIONS_PATH, Parsed
 from router.transcript import Transcript
 
 COMPLETION_DEFAULT_TOKENS: Final = 16  # what engines give a completion without `max_tokens`; a chat gets all there is
+SOME_ROOM: Final = 64  # tokens that a pool must have left for an answer that nobody bounded
 STREAM_OPTIONS: Final = msgspec.Raw(b'{"include_usage":true,"continuous_usage_stats":true}')
 
 # Fields of a chat that `/v1/completions` does not know, or that would apply to the prompt a second time.
@@ -121,7 +122,6 @@ class Broken:
     needs: Requirements
     prompt_tokens: int | None
     completion_tokens: int = 0
-    paid_nusd: int = 0  # what the tenant paid for these streams
     again: int = 0  # tokens without a text that are generated again
     times: int = 0  # how often it went on ...
     by_text: int = 0  # ... of which not exactly
@@ -205,7 +205,7 @@ def _text_prompt(prompt: msgspec.Raw) -> bytes | None:
 def needs_after(broken: Broken, continues: Continues) -> Requirements:
     """What is left to do. The tokens that are there are part of the prompt now."""
     needs, there = broken.needs, broken.completion_tokens
-    left = needs.output_bound if broken.left is None else broken.left
+    left = max(SOME_ROOM, needs.output_bound - there) if broken.left is None else broken.left
     return msgspec.structs.replace(
         needs,
         prompt_tokens=(broken.prompt_tokens or needs.prompt_tokens) + there,

@@ -44,7 +44,6 @@ class Continuing:
         attempt = chain.attempt
         assert attempt is not None, "only a running attempt can break"
         chain.note_usage(attempt)
-        earlier_nusd = chain.charged_nusd
         await self.attempts.failed(chain, attempt, failure)
         broken = chain.broken or _first_break(chain)
         continues = ways(broken, attempt.completion_tokens) if broken is not None else None
@@ -52,7 +51,6 @@ class Continuing:
             raise ApiError("stream_broken", "an answer of this kind cannot go on at another pool")
         chain.broken = broken
         broken.completion_tokens = chain.completion_tokens or len(broken.transcript.ids)
-        broken.paid_nusd += chain.charged_nusd - earlier_nusd
         if broken.left == 0:
             return _cut_at_its_bound(broken)
         chain.requirements = needs_after(broken, continues)

@@ -299,7 +299,8 @@ class Controller:
         """The pool failed after bytes had gone out, and no other went on: the stream ends with an error."""
         reports = [report.as_json() for report in chain.reports]
         broke = chain.reports[-1].failure
-        text = f"the stream broke after it had begun: {broke}; {why.message}; send the request again"
+        again = "" if broke == FailureClass.CLIENT_ERROR else "; send the request again"
+        text = f"the stream broke after it had begun: {broke}; {why.message}{again}"
         error = ApiError("stream_broken", text, metadata={"attempts": reports})
         await self.finish(chain, "broken", 200, error.code)
         await send(error.event())

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 NEVER_BELOW: Final = 3
 
 
 class RetryBudget:
-    """Counts live requests and those of them that are on a drawn move. The first move to another pool is free.
+    """Counts the requests that are on a drawn move. The first move to another pool is free.
 
-    A move is refused while drawn moves are at `share` of live requests, but never below three, so that a quiet endpoint
-    still retries.
+    `live` tells how many requests are under way, those whose answers are being streamed among them. A move is refused
+    while drawn moves are at `share` of these, but never below three, so that a quiet endpoint still retries.
     """
 
-    def __init__(self) -> None:
-        self.live = 0
+    def __init__(self, live: Callable[[], int]) -> None:
+        self._live = live
         self.drawn = 0
 
     def allows(self, share: float) -> bool:
-        return self.drawn < max(NEVER_BELOW, share * self.live)
+        return self.drawn < max(NEVER_BELOW, share * self._live())

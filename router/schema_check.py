@@ -55,10 +55,10 @@ def breaks_schema(schema: bytes, text: str) -> str | None:
     The rule that it breaks is named, a word of JSON Schema; the place is not, since it would quote the answer's keys.
     """
     try:
-        document = json.loads(text)
-    except ValueError:
+        document = json.loads(text, parse_constant=_no_number)
+    except json.JSONDecodeError:
         return "the answer is not valid JSON"
-    except RecursionError:
+    except (RecursionError, ValueError):  # an integer of thousands of digits is JSON that Python does not read
         return None
     checker = _checker(schema)
     if checker is None:
@@ -69,6 +69,11 @@ def breaks_schema(schema: bytes, text: str) -> str | None:
     except (_TooMuchWork, *_UNJUDGED):
         return None
     return None if error is None else f"the answer breaks the schema: rule '{error.validator or False}'"
+
+
+def _no_number(word: str) -> None:
+    """`NaN` and `Infinity`, which Python reads and JSON does not have."""
+    raise json.JSONDecodeError("no number", word, 0)
 
 
 @lru_cache(KEPT)

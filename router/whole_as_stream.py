@@ -23,16 +23,28 @@ _ASSISTANT: Final = msgspec.Raw(b'"assistant"')
 _NULL: Final = msgspec.Raw(b"null")
 
 
+def must_be_sayable(parsed: Parsed, body: bytes) -> None:
+    """Whether a whole answer can go down as it was asked for, told while another pool can still be asked.
+
+    Raises UnicodeDecodeError for one that is not UTF-8, and msgspec.DecodeError for one that makes no stream.
+    """
+    if not body.isascii():
+        body.decode()
+    if parsed.stream:
+        for _ in frames_of(parsed, body):
+            pass
+
+
 def frames_of(parsed: Parsed, body: bytes) -> Iterator[bytes]:
     """Role, content and finish of each choice, one after the other, then usage where the client asked for it.
 
-    `body` is an answer that was checked: JSON with its choices. Raises msgspec.DecodeError for another.
+    Raises msgspec.DecodeError for what is no answer.
     """
     whole = _OBJECT.decode(body)
     chat = parsed.path == CHAT_PATH
     head: dict[str, Any] = {name: whole[name] for name in _HEAD if name in whole}
     head["object"] = "chat.completion.chunk" if chat else "text_completion"
-    for choice in _OBJECTS.decode(whole["choices"]):
+    for choice in _OBJECTS.decode(whole.get("choices", _NULL)):
         for piece in _chat_pieces(choice) if chat else [choice]:
             yield _frame({**head, "choices": [piece]})
     if parsed.wants_usage and _says(whole.get("usage")):
@@ -40,7 +52,7 @@ def frames_of(parsed: Parsed, body: bytes) -> Iterator[bytes]:
 
 
 def _chat_pieces(choice: Fields) -> Iterator[dict[str, Any]]:
-    message = _OBJECT.decode(choice["message"])
+    message = _OBJECT.decode(choice.get("message", _NULL))
     role = message.pop("role", _ASSISTANT)
     delta: dict[str, Any] = {name: value for name, value in message.items() if _says(value)}
     if "tool_calls" in delta:

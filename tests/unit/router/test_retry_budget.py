@@ -22,6 +22,6 @@ from router.retry_budget import RetryBudget
 )
 def test_moves_are_refused_once_the_share_is_drawn(live: int, drawn: int, share: float, allowed: bool) -> None:
     """A quiet endpoint may still retry three at a time; a busy one a share of what it serves."""
-    budget = RetryBudget()
-    budget.live, budget.drawn = live, drawn
+    budget = RetryBudget(lambda: live)
+    budget.drawn = drawn
     assert budget.allows(share) is allowed
