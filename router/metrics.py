@@ -1,4 +1,4 @@
-"""Prometheus metrics, fed by events and by a snapshot of the pools at scrape time. No tenant label.
+"""Prometheus metrics, fed by events and by a snapshot of the pools and caps at scrape time. No tenant label.
 
 Names follow OpenTelemetry's `gen_ai.*` where it has one, and are `sluice_*` for money and pools (`docs/metrics.md`).
 Children are looked up once per label set and kept: a labels() call costs three times the increment itself.
@@ -18,6 +18,7 @@ from policies.predict.model import OutputModel
 from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
+from router.budget_gauges import BudgetGauges
 from router.events import (
     AttemptEnded,
     CapExhausted,
@@ -108,7 +109,9 @@ class MetricsSink:
         )
         self._webhooks = Counter("sluice_webhook_messages", "Messages to webhooks.", ["event", "outcome"], **make)
         self._lowered = Counter("sluice_tier_lowered", "Requests whose tier a budget lowered.", ["class"], **make)
+        self.budgets = BudgetGauges()
         self.registry.register(PoolGauges(states))
+        self.registry.register(self.budgets)
 
     def emit(self, event: Event) -> None:
         match event:

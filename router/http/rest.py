@@ -103,6 +103,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         viewer_of(service, request).require(ADMIN)
+        await service.metrics.budgets.look(service.store, service.policy.caps)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
