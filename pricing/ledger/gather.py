@@ -100,7 +100,7 @@ class Gathered(DatabaseReader):
             true = rollup.by_hour(f"{self._schema}.{rollup.source}")
             query = f"""
                 SELECT {self.utc_text("at_us", "hour")}, count(*)
-                FROM (({kept} EXCEPT {true}) UNION ALL ({true} EXCEPT {kept})) AS differ GROUP BY 1 ORDER BY 1"""
+                FROM (({kept} EXCEPT ({true})) UNION ALL (({true}) EXCEPT {kept})) AS differ GROUP BY 1 ORDER BY 1"""
             for hour, count in self.execute(query):
                 yield f"hour {hour}: {count} sums in {rollup.table} are not those of {rollup.source}"
 

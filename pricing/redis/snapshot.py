@@ -79,7 +79,7 @@ async def take_snapshot(client: RedisClient, namespace: str) -> Snapshot:
 
 
 async def waiting(stream: LedgerStream, last_id: str, *, poison: bool = False) -> AsyncIterator[list[StreamEntry]]:
-    """Entries up to an id that are still in the stream, page by page; or those that were set aside, whatever their id."""
+    """Entries up to an id that are still in the stream, page by page; or all that were set aside."""
     start, end = "-", "+" if poison else last_id
     while page := await stream.range(start, end, PAGE, poison=poison):
         yield page

@@ -1,9 +1,9 @@
 """Proves that budgets, ledger and meters agree for what replicas share, and names what does not.
 
 One script takes, at one stream id, what budgets have spent and hold and what meters have charged (`snapshot.py`). Then
-the rows up to that id are gathered: first those still in the stream, then those that were set aside, then the database's
-as of one moment; what moved on meanwhile is seen twice at worst, and counted once by its row id. It can run beside
-replicas that serve. Rows that were set aside are named and not counted.
+the rows up to that id are gathered: first those still in the stream, then those that were set aside, then those of the
+database as of one moment. What moved on meanwhile is seen twice at worst, and counted once by its row id, so that this
+can run beside replicas that serve. Rows that were set aside are named and not counted.
 """
 
 from __future__ import annotations
@@ -141,11 +141,13 @@ def _held_is_of_holds(snapshot: Snapshot) -> Iterator[str]:
             amounts[scope] += hold.amount_nusd
             counts[scope] += scope.startswith(_COUNTED)
     for scope in sorted(amounts.keys() | snapshot.held.keys()):
-        if amounts[scope] != snapshot.held.get(scope, 0):
-            yield f"{scope}: its open holds are {usd(amounts[scope])}, its budgets hold {usd(snapshot.held.get(scope, 0))}"
+        held = snapshot.held.get(scope, 0)
+        if amounts[scope] != held:
+            yield f"{scope}: its open holds are {usd(amounts[scope])}, its budgets hold {usd(held)}"
     for scope in sorted(counts.keys() | snapshot.in_flight.keys()):
-        if counts[scope] != snapshot.in_flight.get(scope, 0):
-            yield f"{scope}: {counts[scope]} holds are open, {snapshot.in_flight.get(scope, 0)} are counted as in flight"
+        counted = snapshot.in_flight.get(scope, 0)
+        if counts[scope] != counted:
+            yield f"{scope}: {counts[scope]} holds are open, {counted} are counted as in flight"
 
 
 def _holds_end_once(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
