@@ -1,4 +1,4 @@
-"""A trained model, ready to be asked."""
+"""A trained model, ready to be asked: by how much an answer should differ from what history expects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ class OutputModel:
     classes: Mapping[str, int]
     median: Score
     p90: Score
-    anchored: tuple[bool, bool]
 
     def knows(self, request_class: str) -> bool:
         return request_class in self.classes
@@ -39,11 +38,8 @@ class OutputModel:
         Raises KeyError for a class it does not know.
         """
         features = features_of(question, seen, self.classes[question.request_class])
-        median, p90 = self.median(features), self.p90(features)
-        if self.anchored[0]:
-            median += seen.expected_logs[0]
-        if self.anchored[1]:
-            p90 += seen.expected_logs[1]
+        median = seen.expected_logs[0] + self.median(features)
+        p90 = seen.expected_logs[1] + self.p90(features)
         median = min(max(median, 0.0), LARGEST_LOG)
         return expm1(median), expm1(min(max(p90, median), LARGEST_LOG))
 
@@ -56,7 +52,6 @@ def compile_model(model: ModelFile) -> OutputModel:
         classes={name: number for number, name in enumerate(model.classes)},
         median=compile_forest(median),
         p90=compile_forest(p90),
-        anchored=(median.anchored, p90.anchored),
     )
 
 

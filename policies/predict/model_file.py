@@ -42,12 +42,9 @@ class Split(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ForestShape(msgspec.Struct, frozen=True):
-    """Trees whose values add up, from `baseline`, to ln(1 + tokens): or, `anchored`, to what that is above what history
-    expects.
-    """
+    """Trees whose values add up, from `baseline`, to how far ln(1 + tokens) is above what history expects."""
 
     quantile: Share
-    anchored: bool
     baseline: Log
     trees: Annotated[list[Split | Log], Meta(max_length=TREES_AT_MOST)]
 

@@ -32,6 +32,9 @@ def train(
         "output-tokens.json"
     ),
     ledger: LedgerOption = DEFAULT_LEDGER,
+    trace: Annotated[
+        Path | None, typer.Option(help="A CSV file instead of the ledger: t_s,who,prompt_tokens,output_tokens.")
+    ] = None,
     newest: Annotated[int, typer.Option(min=1, help="Answers to learn from, the newest ones.")] = NEWEST_AT_MOST,
     output_bound: Annotated[
         int, typer.Option(min=1, help="Tokens of an answer without max_tokens, as the policy's output_bound_default.")
@@ -48,11 +51,15 @@ def train(
     # Loads scikit-learn, which takes longer than everything else that a mistyped option would wait for.
     from router.learning.examples import sample_of
     from router.learning.judge import Service
+    from router.learning.trace import read_trace
     from router.learning.train import BETTER_BY
     from router.learning.train import train as train_model
 
-    samples = [sample_of(answer) for answer in newest_answers(ledger, newest)]
     service = Service(token_s=token_ms / 1000, usd_per_hour=usd_per_hour)
+    if trace is None:
+        samples = [sample_of(answer) for answer in newest_answers(ledger, newest)]
+    else:
+        samples = read_trace(trace, service)
     trained = train_model(samples, SystemClock().wall_us(), output_bound, service, seed)
     show(trained.file)
     if trained.not_beaten is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log1p
 from statistics import median
 from typing import Any, Final
 
@@ -43,30 +42,49 @@ def _row(example: Example, classes: Mapping[str, int]) -> tuple[float, ...]:
 
 
 def fit_forest(
-    examples: Sequence[Example], table: Table, quantile: float, *, anchored: bool, seed: int
+    examples: Sequence[Example], table: Table, quantile: float, *, seed: int, trees: int = TREES
 ) -> HistGradientBoostingRegressor:
-    """The logarithm of 1 + tokens, or, `anchored`, of that over what history expected, at one quantile."""
-    place = QUANTILES.index(quantile)
-    wanted = [
-        log1p(example.sample.tokens) - (example.seen.expected_logs[place] if anchored else 0.0) for example in examples
-    ]
+    """The logarithm of 1 + tokens over what history expected, at one quantile."""
     regressor = HistGradientBoostingRegressor(
         loss="quantile",
         quantile=quantile,
-        max_iter=TREES,
+        max_iter=trees,
         max_leaf_nodes=LEAVES,
         max_depth=DEPTH,
         min_samples_leaf=ANSWERS_A_LEAF,
         early_stopping=False,
         random_state=seed,
     )
-    return regressor.fit(table, wanted)
+    return regressor.fit(table, numpy.log1p(_tokens(examples)) - _expected(examples, quantile))
 
 
-def forest_of(regressor: HistGradientBoostingRegressor, quantile: float, *, anchored: bool) -> ForestShape:
+def losses_by_trees(
+    regressor: HistGradientBoostingRegressor, examples: Sequence[Example], table: Table, quantile: float
+) -> list[float]:
+    """Mean pinball loss in tokens of history alone, with the first tree, with the first two, and so on."""
+    tokens, expected = _tokens(examples), _expected(examples, quantile)
+    corrected = (_pinball(tokens, expected + logs, quantile) for logs in regressor.staged_predict(table))
+    return [_pinball(tokens, expected, quantile), *corrected]
+
+
+def _pinball(tokens: Table, logs: Table, quantile: float) -> float:
+    short = tokens - numpy.expm1(logs)
+    return float(numpy.maximum(quantile * short, (quantile - 1) * short).mean())
+
+
+def _tokens(examples: Sequence[Example]) -> Table:
+    return numpy.array([example.sample.tokens for example in examples], dtype=float)
+
+
+def _expected(examples: Sequence[Example], quantile: float) -> Table:
+    place = QUANTILES.index(quantile)
+    return numpy.array([example.seen.expected_logs[place] for example in examples])
+
+
+def forest_of(regressor: HistGradientBoostingRegressor, quantile: float) -> ForestShape:
     """What scikit-learn has learnt, node by node. Reads its private arrays: a test holds the sums against `predict`."""
     trees = [_tree(predictor.nodes, 0) for (predictor,) in regressor._predictors]
-    return ForestShape(quantile, anchored, float(regressor._baseline_prediction.item()), trees)
+    return ForestShape(quantile, float(regressor._baseline_prediction.item()), trees)
 
 
 def _tree(nodes: Any, place: int) -> Split | float:

@@ -1,16 +1,15 @@
 """From past answers to a model, or to why there is none.
 
-The answers are split by time. Two forests are fitted for each quantile on the first part: one that predicts tokens, one
-that predicts how far they are from what history expects (`anchored`); the second part says which is better. That one is
-fitted anew on both parts, and the third part, which nothing has looked at, is what the model is tested on. What is
-written is what was tested.
+A forest predicts how far an answer is from what history expects, so that it goes along with traffic that changes. The
+answers are split by time: fitted on the first part, the second says how many trees do best, none being history itself;
+so many are fitted anew on both. The third part, which nothing has looked at, is what the model is tested on, and what
+is written is what was tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import expm1
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,11 +20,11 @@ from policies.predict.model_file import FORMAT, ForestShape, Judged, ModelFile, 
 from policies.predict.question import QUANTILES
 from pricing.errors import SluiceError
 from router.learning.examples import Example, Sample, replayed
-from router.learning.fit import Table, fit_forest, forest_of, ordered_classes, table_of
-from router.learning.judge import HISTORY, MODEL, RUNNING, Predictor, Service, baselines, held, history, judged, pinball
+from router.learning.fit import fit_forest, forest_of, losses_by_trees, ordered_classes, table_of
+from router.learning.judge import HISTORY, MODEL, RUNNING, Predictor, Service, baselines, held, history, judged
 
-FITTED: Final = 0.6  # share of the answers that the choice is fitted on ...
-CHOSEN: Final = 0.8  # ... and up to which it is made; the rest is the test
+FITTED: Final = 0.6  # share of the answers that trees are fitted on at first ...
+CHOSEN: Final = 0.8  # ... and up to which their number is chosen; the rest is the test
 ANSWERS_AT_LEAST: Final = 1_000
 BETTER_BY: Final = 0.01  # of the loss: less than that is noise, and no reason for a file that ages
 
@@ -83,25 +82,15 @@ def served_by(model: OutputModel) -> Predictor:
 
 
 def _forest(known: Sequence[Example], classes: tuple[str, ...], quantile: float, seed: int) -> ForestShape:
-    """The better of the two kinds, fitted on everything that is known."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    table = table_of(known, numbers)
+    """The number of trees that does best after the first part, fitted on everything that is known."""
+    table = table_of(known, {name: number for number, name in enumerate(classes)})
     cut = round(len(known) * FITTED / CHOSEN)
-    losses = {anchored: _loss(known, table, cut, quantile, anchored=anchored, seed=seed) for anchored in (False, True)}
-    anchored = losses[True] <= losses[False]
-    regressor = fit_forest(known, table, quantile, anchored=anchored, seed=seed)
-    return forest_of(regressor, quantile, anchored=anchored)
-
-
-def _loss(known: Sequence[Example], table: Table, cut: int, quantile: float, *, anchored: bool, seed: int) -> float:
-    """Pinball loss of one kind, fitted before the cut, over the answers after it."""
-    regressor = fit_forest(known[:cut], table[:cut], quantile, anchored=anchored, seed=seed)
-    place = QUANTILES.index(quantile)
-    total = 0.0
-    for example, log in zip(known[cut:], regressor.predict(table[cut:]), strict=True):
-        anchor = example.seen.expected_logs[place] if anchored else 0.0
-        total += pinball(example.sample.tokens, expm1(log + anchor), quantile)
-    return total
+    regressor = fit_forest(known[:cut], table[:cut], quantile, seed=seed)
+    losses = losses_by_trees(regressor, known[cut:], table[cut:], quantile)
+    trees = losses.index(min(losses))
+    if trees == 0:
+        return ForestShape(quantile, 0.0, [])
+    return forest_of(fit_forest(known, table, quantile, seed=seed, trees=trees), quantile)
 
 
 def _not_beaten(scores: Sequence[Judged]) -> str | None:

@@ -37,7 +37,7 @@ def test_compiled_forests_add_up_their_trees(
     total = baseline
     for tree in forest:
         total += walk(tree, row)
-    got = compile_forest(ForestShape(0.5, False, baseline, forest))(row)
+    got = compile_forest(ForestShape(0.5, baseline, forest))(row)
     assert repr(got) == repr(total)  # infinities of huge numbers, and not-a-number from those, are equal too
 
 
@@ -52,7 +52,7 @@ def test_compiled_forests_equal_scikit_learn(seed: int, quantile: float, whole: 
     regressor = HistGradientBoostingRegressor(
         loss="quantile", quantile=quantile, max_iter=15, max_leaf_nodes=8, min_samples_leaf=5, early_stopping=False
     ).fit(numpy.array(table), wanted)
-    forest = forest_of(regressor, quantile, anchored=False)
+    forest = forest_of(regressor, quantile)
     asked = [[draw() for _ in range(WIDTH)] for _ in range(30)]
     for tree in forest.trees:
         for place, (feature, threshold) in enumerate(splits(tree)):

@@ -43,7 +43,7 @@ def test_a_model_is_loaded_with_the_policy(tmp_path: Path) -> None:
     before = load(path)
     assert before.prediction.model is not None
     assert before.prediction.model.version == small_model().version
-    write_model(tmp_path / "model.json", small_model(long=200))
+    write_model(tmp_path / "model.json", small_model(times=5.0))
     assert load(path).version != before.version
 
 
@@ -71,7 +71,7 @@ def test_a_new_model_is_taken_up_and_a_bad_one_never_is(tmp_path: Path) -> None:
     """The file is watched like the policy's own; while it is wrong, the model in force stays, and why is said."""
     policies = Reloader([with_model(tmp_path)], ManualClock(NOW_US), environ={})
     assert policies.check_once() == "unchanged"
-    second = small_model(long=200)
+    second = small_model(times=5.0)
     write_model(tmp_path / "model.json", second)
     assert policies.check_once() == "swapped"
     (tmp_path / "model.json").write_text("{}", encoding="utf-8")

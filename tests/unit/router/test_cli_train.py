@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from policies.predict.model import load_model
 from policies.predict.model_file import read_model
-from pricing.errors import StoreUnavailable
+from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.answers import newest_answers
 from router.cli.main import app
 from router.learning.examples import sample_of
@@ -69,6 +70,27 @@ def test_a_ledger_that_is_missing_or_small_says_so(tmp_path: Path) -> None:
     few = run("--ledger", tmp_path / "ledger.sqlite").exception
     assert isinstance(few, TooFewAnswers)
     assert "output_tokens: history" in str(few)
+
+
+def test_a_trace_takes_the_place_of_the_ledger(tmp_path: Path) -> None:
+    """Another log's lengths can be trained on, plain or packed, and a wrong line is named."""
+    lines = [f"{number},acme,{100 + number % 7},{3 * (100 + number % 7)}" for number in range(1_000)]
+    text = "\n".join(["t_s,who,prompt_tokens,output_tokens", *lines])
+    (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(text.encode()))
+    done = run("--trace", tmp_path / "trace.csv.gz", "--dry-run")
+    assert "trained on 800 answers" in done.output
+    for line, said in (
+        ("1,acme,100", ":1002: not seconds, a name"),
+        ("1,acme,-1,5", ":1002: not seconds, a name"),
+        ("nan,acme,1,5", ":1002: not seconds, a name"),
+    ):
+        (tmp_path / "trace.csv").write_text(f"{text}\n{line}", encoding="utf-8")
+        problem = run("--trace", tmp_path / "trace.csv").exception
+        assert isinstance(problem, FileProblem)
+        assert said in problem.problems[0]
+    (tmp_path / "trace.csv").write_text("a,b\n1,2", encoding="utf-8")
+    assert ":1: the first line of a trace is: t_s," in str(run("--trace", tmp_path / "trace.csv").exception)
+    assert "cannot be read" in str(run("--trace", tmp_path / "none.csv").exception)
 
 
 @pytest.mark.parametrize("words", [("--newest", "0"), ("--token-ms", "-1"), ("--output-bound", "none")])

@@ -52,7 +52,7 @@ def test_a_model_beats_history_where_the_request_tells_the_answer(trained: Train
 
 
 def test_what_is_written_is_what_was_tested(trained: Trained) -> None:
-    """The file's forests, asked again, give the loss that the file states; the test is the last fifth of the answers."""
+    """The forests of the file, asked again, give the loss that it states; the test is the last fifth of the answers."""
     file = trained.file
     assert (file.trained, file.tested, file.trained_at_us) == (2_400, 600, LATER_US)
     assert file.version == version_of(file)

@@ -1,0 +1,49 @@
+"""Answers from a log that is no ledger: a CSV file, for training before there is traffic of one's own."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from pathlib import Path
+from typing import Final
+
+from policies.predict.question import Question
+from pricing.clock import US_PER_S
+from pricing.errors import FileProblem
+from router.learning.examples import Sample
+from router.learning.judge import Service
+
+COLUMNS: Final = ("t_s", "who", "prompt_tokens", "output_tokens")
+ONE_CLASS: Final = "chat"
+
+
+def read_trace(path: Path, service: Service) -> list[Sample]:
+    """Rows of `COLUMNS`: seconds since any instant, whose request, and its tokens; plain or gzipped. An answer is
+    complete after the time that `service` says. Raises FileProblem.
+    """
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise FileProblem([f"{path}:1: the trace cannot be read: {error}"]) from None
+    lines = csv.DictReader(text.splitlines())
+    if tuple(lines.fieldnames or ()) != COLUMNS:
+        raise FileProblem([f"{path}:1: the first line of a trace is: {','.join(COLUMNS)}"])
+    samples = []
+    for row in lines:
+        try:
+            samples.append(_sample(row, service))
+        except (TypeError, ValueError, OverflowError):
+            text = "not seconds, a name and two numbers of tokens, 0 or more"
+            raise FileProblem([f"{path}:{lines.line_num}: {text}; correct or delete the line"]) from None
+    return samples
+
+
+def _sample(row: dict[str, str], service: Service) -> Sample:
+    prompt, tokens = int(row["prompt_tokens"]), int(row["output_tokens"])
+    if prompt < 0 or tokens < 0:
+        raise ValueError("negative tokens")
+    at_us = round(float(row["t_s"]) * US_PER_S)
+    question = Question(row["who"], ONE_CLASS, prompt)
+    return Sample(question, tokens, at_us, at_us + round(service.seconds(tokens) * US_PER_S))
