@@ -10,8 +10,9 @@ import pytest
 
 from policies import schema
 from policies.load import load_policy
-from policies.policy import BreakerSettings, Limits
+from policies.policy import BreakerSettings, Limits, WebhookEvent
 from policies.states_file import read_states
+from pricing.budgets.caps import RateLimits, parse_scope
 from support.choosing import NOW_US, shipped, write_policy
 from support.docs import blocks
 from support.repository import ROOT
@@ -30,6 +31,8 @@ SHAPES = [
     schema.RaiseShape,
     schema.EndpointShape,
     schema.PlatformShape,
+    schema.RateLimitsShape,
+    schema.WebhookShape,
 ]
 BASE = "version: 1\nprice_book: modal-2026-10\nclasses: {chat: {ladder: {premium: [qwen3-vl-8b-fp8-l4]}}}\n"
 
@@ -77,6 +80,23 @@ def test_the_endpoints_example_loads(tmp_path: Path) -> None:
     policy = load_policy([path], environ=environ, now_us=NOW_US)
     assert policy.endpoints["qwen3-4b-fp16-t4"].url == "https://value--qwen3-4b.example"
     assert policy.endpoints["qwen3-vl-8b-fp8-l4"].always_on == 1
+
+
+def test_the_limits_example_loads(tmp_path: Path) -> None:
+    """A tenant's numbers replace those for all tenants, and its key has one of its own."""
+    policy = load_policy([write_policy(tmp_path, BASE + example("limits"))], environ={}, now_us=NOW_US)
+    assert policy.caps.limits == {
+        parse_scope("tenant:acme"): RateLimits(600, 200_000, None),
+        parse_scope("key:acme-nightly"): RateLimits(60),
+    }
+
+
+def test_the_webhooks_example_loads(tmp_path: Path) -> None:
+    """Its secret is filled in from the environment."""
+    path = write_policy(tmp_path, BASE + example("webhooks"))
+    [webhook] = load_policy([path], environ={"WEBHOOK_SECRET": "s3cret"}, now_us=NOW_US).webhooks
+    assert webhook.secret == "s3cret"
+    assert webhook.events == {WebhookEvent.CAP_WARNED, WebhookEvent.STORE_DOWN}
 
 
 def test_the_states_example_loads(tmp_path: Path) -> None:
