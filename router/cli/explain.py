@@ -26,6 +26,7 @@ from policies.states_file import cold_and_healthy, read_states
 from pools.spec import Feature
 from pricing.budgets.store import Room
 from pricing.clock import SystemClock
+from router.cli.options import DEFAULT_LEDGER, LedgerOption
 from router.cli.past import past_from_ledger, past_from_url, render_past
 from router.cli.prices_view import console
 from router.cli.remote import post_json
@@ -62,9 +63,7 @@ def explain(
     state: Annotated[Path | None, typer.Option(help="YAML or JSON: pool to its state.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask this running endpoint.")] = None,
     key: Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")] = None,
-    ledger: Annotated[Path, typer.Option(envvar="SLUICE_LEDGER", help="Where a past request is looked up.")] = Path(
-        "sluice.sqlite"
-    ),
+    ledger: LedgerOption = DEFAULT_LEDGER,
     print_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which pool a request would get, or with an ID which one a past request got, and why."""

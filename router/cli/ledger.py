@@ -1,10 +1,9 @@
-"""`sluice ledger`: does the ledger agree with the budgets and the meter, and what was written last."""
+"""`sluice ledger`: does the ledger agree with budgets and meters, what was written last, and what waits in Redis."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -13,60 +12,115 @@ from rich import box
 from rich.table import Table
 
 from pricing.clock import SystemClock
+from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import LedgerRow
+from pricing.ledger.upgrade import HEAD, ensure_current
 from pricing.ledger.verify import Verification, verify
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
+from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, verify_stream
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
 
 @app.callback()
 def ledger() -> None:
-    """Verify that budgets, ledger and meter agree, or show the newest rows."""
+    """Verify that budgets, ledger and meter agree; show the newest rows, or what waits in Redis; upgrade the tables."""
 
 
 @app.command("verify")
 def verify_ledger(
-    ledger_path: LedgerOption = DEFAULT_LEDGER,
+    ledger_place: LedgerOption = DEFAULT_LEDGER,
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that everything in the file agrees; exit status 1 when something does not."""
-    found = verify(ledger_path, SystemClock().wall_us())
-    if as_json:
-        typer.echo(json.dumps(_verification_json(ledger_path, found), indent=2))
+    """Check that everything agrees, Redis included where replicas share the ledger; exit status 1 where it does not."""
+    if isinstance(ledger_place, PostgresUrl):
+        found = connected(redis, lambda client: verify_stream(client, namespace, ledger_place))
     else:
-        _print(ledger_path, found)
+        found = verify(ledger_place, SystemClock().wall_us())
+    if as_json:
+        typer.echo(json.dumps(_verification_json(ledger_place, found), indent=2))
+    else:
+        _print(ledger_place, found)
     if not found.agrees:
         raise typer.Exit(1)
 
 
 @app.command("show")
 def show(
-    ledger_path: LedgerOption = DEFAULT_LEDGER,
+    ledger_place: LedgerOption = DEFAULT_LEDGER,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many rows, newest first.")] = 20,
     tenant: Annotated[str | None, typer.Option(help="Only rows that this tenant asked for.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the newest rows of money."""
-    rows = recent_rows(ledger_path, limit, tenant)
+    rows = recent_rows(ledger_place, limit, tenant)
     if as_json:
         typer.echo(json.dumps([msgspec.structs.asdict(row) for row in rows], indent=2))
     elif rows:
         wide_console().print(_rows_table(rows))
     else:
-        typer.echo(f"{ledger_path} has no rows{f' of tenant {tenant}' if tenant else ''} yet.")
+        typer.echo(f"{ledger_place} has no rows{f' of tenant {tenant}' if tenant else ''} yet.")
 
 
-def _verification_json(path: Path, found: Verification) -> dict[str, object]:
-    return {"ledger": str(path), "agrees": found.agrees, **dataclasses.asdict(found)}
+@app.command("upgrade")
+def upgrade(ledger_place: LedgerOption = DEFAULT_LEDGER) -> None:
+    """Create the ledger's tables, or bring older ones up to date, as `sluice serve` does at its start."""
+    ensure_current(ledger_place)
+    typer.echo(f"{ledger_place}: tables of version {HEAD}")
 
 
-def _print(path: Path, found: Verification) -> None:
+@app.command("backlog")
+def backlog(
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how much of the ledger waits in Redis for PostgreSQL, and since when."""
+    found = connected(redis, lambda client: read_backlog(client, namespace))
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        return
+    since = "" if found.oldest_s is None else f", the oldest for {found.oldest_s:.1f} s"
+    typer.echo(f"{found.entries:,} entries wait, {found.bytes:,} bytes{since}; {found.poison:,} were set aside")
+
+
+@app.command("poison")
+def poison(
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
+    put_back_ids: Annotated[
+        list[str] | None, typer.Option("--put-back", metavar="ID", help="Try this entry again; `all` for every one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show entries that PostgreSQL cannot take, or put them back after their cause is gone."""
+    if put_back_ids:
+        count = connected(redis, lambda client: put_back(client, namespace, put_back_ids))
+        typer.echo(f"put back {count:,}; `sluice ledger backlog` shows whether they were taken")
+        return
+    found = connected(redis, lambda client: list_poison(client, namespace))
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+    elif found:
+        wide_console().print(_poison_table(found))
+    else:
+        typer.echo("no entry was set aside")
+
+
+def _verification_json(place: LedgerPlace, found: Verification) -> dict[str, object]:
+    return {"ledger": str(place), "agrees": found.agrees, **dataclasses.asdict(found)}
+
+
+def _print(place: LedgerPlace, found: Verification) -> None:
     counts = f"{found.rows:,} rows, {found.requests:,} requests, {found.open_holds:,} open holds"
-    typer.echo(f"{path}: {counts}, {format_usd(found.total_nusd, 9)} in all")
+    typer.echo(f"{place}: {counts}, {format_usd(found.total_nusd, 9)} in all")
+    if found.stream_id is not None:
+        typer.echo(f"as of stream id {found.stream_id}; {found.waiting:,} of the rows wait in Redis")
     for problem in found.problems:
         typer.echo(f"  {problem}")
     typer.echo("everything agrees" if found.agrees else f"{len(found.problems)} things do not agree")
@@ -89,4 +143,13 @@ def _rows_table(rows: list[LedgerRow]) -> Table:
             format_usd(row.metered_nusd, 6),
             format_usd(row.amount_nusd, 6),
         )
+    return table
+
+
+def _poison_table(found: list[Poison]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "set aside", "came as", "rows", "why"):
+        table.add_column(name, overflow="fold")
+    for each in found:
+        table.add_row(each.id, instant_text(each.at_us), each.came_as, " ".join(each.row_ids) or "-", each.why)
     return table

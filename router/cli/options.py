@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
+from pricing.ledger.place import LedgerPlace, parse_ledger
+
 WIDTH: Final = 160  # columns, where a terminal has fewer or there is none
-DEFAULT_LEDGER: Final = Path("sluice.sqlite")
-LedgerOption = Annotated[Path, typer.Option("--ledger", envvar="SLUICE_LEDGER", help="The ledger file.")]
+DEFAULT_LEDGER: Final = "sluice.sqlite"
+
+
+def _place(text: object) -> LedgerPlace:
+    try:
+        return parse_ledger(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+# A LedgerPlace; typer knows no unions.
+LedgerOption = Annotated[
+    Any,
+    typer.Option(
+        "--ledger", envvar="SLUICE_LEDGER", metavar="PLACE", parser=_place, help="File or postgresql:// address."
+    ),
+]
+RedisOption = Annotated[
+    str | None, typer.Option("--redis", envvar="SLUICE_REDIS_URL", help="Redis, where replicas share the ledger.")
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", envvar="SLUICE_REDIS_NAMESPACE", help="What their keys in Redis begin with.")
+]
 
 
 def wide_console() -> Console:

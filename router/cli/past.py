@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from policies.explain_table import render_json
 from pricing.errors import SluiceError
+from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import find_request
 from router.cli.remote import get_json
 from router.past import past_json
@@ -24,8 +24,8 @@ class NoSuchRequest(SluiceError):
     """The ledger has no request of that id."""
 
 
-def past_from_ledger(ledger: Path, request_id: str) -> dict[str, Any]:
-    """Raises NoSuchRequest, and StoreUnavailable for a file that is no ledger."""
+def past_from_ledger(ledger: LedgerPlace, request_id: str) -> dict[str, Any]:
+    """Raises NoSuchRequest, and StoreUnavailable for what is no ledger."""
     found = find_request(ledger, request_id)
     if found is None:
         raise NoSuchRequest(

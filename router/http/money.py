@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
@@ -13,6 +12,7 @@ from pricing.budgets.caps import Scope as CapScope
 from pricing.budgets.caps import ScopeKind
 from pricing.budgets.store import CapStatus, RateStatus
 from pricing.clock import US_PER_S
+from pricing.ledger.place import LedgerPlace
 from pricing.money import usd_number
 from pricing.reports.costs import PageQuery, costs, usage
 from router.callers import Caller
@@ -20,7 +20,7 @@ from router.errors import ApiError
 from router.http.replies import reply, viewer_of
 from router.service import Service
 
-PageOf = Callable[[Path, PageQuery, int], dict[str, Any]]
+PageOf = Callable[[LedgerPlace, PageQuery, int], dict[str, Any]]
 
 
 def add_money_routes(app: FastAPI, service: Service) -> None:
