@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 
@@ -25,12 +25,9 @@ SECOND_LOOK_S: Final = 0.05
 _NOT_YET: Final = object()
 
 
-class _Waiting(NamedTuple):
-    """A command without its reply: who waits for it, until when (the loop's time), and its bytes."""
-
-    future: asyncio.Future[Any]
-    until: float
-    size: int
+# A command without its reply: who waits for it, until when (the loop's time), and its bytes. A plain tuple, since a named
+# one costs another 0.15 µs.
+_Waiting: TypeAlias = tuple[asyncio.Future[Any], float, int]
 
 
 class Connection(asyncio.Protocol):
@@ -81,11 +78,11 @@ class Connection(asyncio.Protocol):
         self._out.append(data)
         self._bytes += len(data)
         until = self._loop.time() + self._timeout_s
-        waiting = _Waiting(self._loop.create_future(), until, len(data))
-        self._waiting.append(waiting)
+        future = self._loop.create_future()
+        self._waiting.append((future, until, len(data)))
         if self._watch is None:
             self._watch = self._loop.call_at(until, self._look)
-        return waiting.future
+        return future
 
     def close(self, reason: str = "it was closed") -> None:
         """End now; who waits hears StoreUnavailable."""
@@ -152,8 +149,9 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             return
         oldest = self._waiting[0]
-        if oldest.until > self._loop.time():
-            self._watch = self._loop.call_at(oldest.until, self._look)
+        until = oldest[1]
+        if until > self._loop.time():
+            self._watch = self._loop.call_at(until, self._look)
         elif oldest is self._suspect:
             self._end(f"no answer within {self._timeout_s:g} s")
         else:
