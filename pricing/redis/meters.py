@@ -127,7 +127,9 @@ class SharedMeters:
             if figures:
                 self._hear(pool, figures, number)
                 _note_readings(readings, names, figures)
-        self._observe(bool(observes))
+            else:  # the server has lost what it was told
+                self._tell("rate", pool, *self._rates[pool])
+        self._observe(observes)
         return readings
 
     def elsewhere(self, pool: str) -> PoolLoad:
@@ -178,14 +180,14 @@ class SharedMeters:
         self._said[pool] = self._number
         self._words.put(_Told(self._number, kind, pool, self._clock.mono_us() - age_us, first, second))
 
-    def _observe(self, observes: bool) -> None:
+    def _observe(self, answer: bytes) -> None:
         """A replica that has become the observer tells all it knows; one that is none any more has nothing to tell."""
-        if observes and not self.observes:
+        if answer == b"new" or (answer and not self.observes):
             for pool, (rate, target) in self._rates.items():
                 self._tell("rate", pool, rate, target)
             for pool, (ready, booting) in self._listed.items():
                 self._tell("containers", pool, ready, booting)
-        self.observes = observes
+        self.observes = bool(answer)
 
 
 def _note_readings(readings: dict[str, Reading], names: Sequence[str], figures: Sequence[Any]) -> None:

@@ -300,6 +300,23 @@ async def test_a_word_whose_answer_was_lost_counts_once(replicas: Replicas) -> N
     assert [row.amount_nusd for row in replicas.rows()] == [7 * PER_S, PER_S]
 
 
+async def test_a_server_that_lost_its_data_is_told_again(replicas: Replicas) -> None:
+    """Prices and containers come back with the next look, so that attempts are metered as before."""
+    one, two = await replicas.make("one"), await replicas.make("two")
+    one.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0, listed=True)
+    await one.meters.send_words()
+    await one.client.command(
+        "DEL", *(f"{{{replicas.namespace}}}:{key}" for key in ("observer", "meters", f"meter:{POOL}"))
+    )
+    for each in (two, one, two):
+        await each.look()
+        await each.meters.send_words()
+    await two.run("b:1")
+    replicas.clock.advance(3)
+    assert await two.meters.leave(POOL, "b:1") == 3 * PER_S
+    assert [each.meters.observes for each in (one, two)] == [False, True]
+
+
 def test_a_price_beyond_what_is_counted_exactly_is_refused() -> None:
     """$2,199 an hour for one container: refused when it is told, not rounded."""
     clock = ManualClock()
