@@ -25,8 +25,8 @@ SECOND_LOOK_S: Final = 0.05
 _NOT_YET: Final = object()
 
 
-# A command without its reply: who waits for it, until when (the loop's time), and its bytes. A plain tuple, since a named
-# one costs another 0.15 µs.
+# A command without its reply: who waits for it, until when (the loop's time), and its bytes. A plain tuple, since a
+# named one costs another 0.15 µs.
 _Waiting: TypeAlias = tuple[asyncio.Future[Any], float, int]
 
 
