@@ -25,10 +25,11 @@ class UpstreamRequest(msgspec.Struct, frozen=True):
     request_id: str
     stream: bool
     connect_timeout_s: float
-    first_token_timeout_s: float  # stream: until the first data frame; else: until the whole answer
-    stall_timeout_s: float  # between data frames
+    first_token_timeout_s: float  # stream: until the first frame with content; else: until the whole answer
+    stall_timeout_s: float  # between frames that bring the answer further
     total_timeout_s: float
-    client_deadline: bool = False  # the shortest of these is the client's own
+    first_token_by_client: bool = False  # this limit is the client's own deadline, shorter than the policy's
+    total_by_client: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     choices: int = 1
 

@@ -96,7 +96,7 @@ class HttpBackend:
 
     async def complete(self, request: UpstreamRequest) -> Answer:
         """Send a request that is not streamed. Raises AttemptFailed."""
-        limit_s = min(request.first_token_timeout_s, request.total_timeout_s)
+        limit_s, by_client = _first_limit(request)
         try:
             async with self._clock.timeout(limit_s):
                 response = await self._send(request)
@@ -105,18 +105,18 @@ class HttpBackend:
                 finally:
                     response.close()  # a no-op where the answer was read to its end and the connection kept
         except TimeoutError:
-            raise timed_out("answer", limit_s, by_client_deadline=request.client_deadline) from None
+            raise timed_out("answer", limit_s, by_client_deadline=by_client) from None
         return _judged(Answer(response.status, response.content_type, body))
 
     async def stream(self, request: UpstreamRequest) -> HttpFrames:
         """Send a streamed request and return once the first good data frame is there. Raises AttemptFailed."""
         started = asyncio.get_running_loop().time()
-        limit_s = min(request.first_token_timeout_s, request.total_timeout_s)
+        limit_s, by_client = _first_limit(request)
         try:
             async with self._clock.timeout(limit_s):
                 return await self._first_frame(request, started)
         except TimeoutError:
-            raise timed_out("first token", limit_s, by_client_deadline=request.client_deadline) from None
+            raise timed_out("first token", limit_s, by_client_deadline=by_client) from None
 
     async def _first_frame(self, request: UpstreamRequest, started: float) -> HttpFrames:
         response = await self._send(request)
@@ -201,6 +201,13 @@ class HttpBackend:
         except DRIVER_ERRORS as error:
             raise from_exception(error) from None
         raise from_response(response.status, response.headers, body, believed_asleep=self._believed_asleep())
+
+
+def _first_limit(request: UpstreamRequest) -> tuple[float, bool]:
+    """Seconds until the first token, or the whole answer, must be there, and whether the client set them."""
+    if request.total_timeout_s < request.first_token_timeout_s:
+        return request.total_timeout_s, request.total_by_client
+    return request.first_token_timeout_s, request.first_token_by_client
 
 
 def _small_request(path: str, body: bytes, timeout_s: float) -> UpstreamRequest:

@@ -188,8 +188,8 @@ class HttpFrames:
         if self._complete:
             self._end(None)
         elif self._watchdog.expired == "end":
-            by_client = request.client_deadline and request.total_timeout_s <= request.first_token_timeout_s
-            self._failure = timed_out("end of the answer", request.total_timeout_s, by_client_deadline=by_client)
+            limit_s, by_client = request.total_timeout_s, request.total_by_client
+            self._failure = timed_out("end of the answer", limit_s, by_client_deadline=by_client)
         elif self._watchdog.expired is not None:
             self._failure = timed_out("next token", request.stall_timeout_s, by_client_deadline=False)
         else:

@@ -30,10 +30,11 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
     total_s = chain.total_left_s(now_us)
     patience_s = _patience_s(chain, candidate)
     first_s = min(patience_s, chain.first_byte_left_s(now_us) if chain.streams_up else total_s)
-    by_client = False
+    first_by_client = total_by_client = False
     if chain.client_deadline_us is not None:
         client_s = (chain.client_deadline_us - now_us) / US_PER_S
-        by_client = client_s <= first_s
+        total_by_client = client_s < total_s
+        first_by_client = total_by_client and client_s <= first_s
         first_s, total_s = min(first_s, client_s), min(total_s, client_s)
     session = chain.requirements.session_id
     return UpstreamRequest(
@@ -45,7 +46,8 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         first_token_timeout_s=max(0.0, first_s),
         stall_timeout_s=limits.stall_timeout_s,
         total_timeout_s=max(0.0, total_s),
-        client_deadline=by_client,
+        first_token_by_client=first_by_client,
+        total_by_client=total_by_client,
         headers=() if session is None else ((SESSION_HEADER, session),),
         choices=chain.requirements.sequences,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pools.state import BreakerState
 from support.endpoint import ASK, Endpoint, Policy, before_scripts, before_simulated, events, one_pool, policy
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, text_frame
 
@@ -288,6 +289,37 @@ async def test_a_client_s_own_deadline_never_opens_a_breaker(tmp_path: Path) -> 
         for _ in range(6):
             await endpoint.chat(headers={"x-sluice-timeout-s": "1"})
         assert (await endpoint.chat(max_tokens=2)).status == 200
+
+
+async def endless(exchange: Exchange) -> None:
+    """A stream that brings a word every few milliseconds, or no answer at all."""
+    if not json.loads(exchange.request.body).get("stream"):
+        await exchange.client_left()
+        return
+    await exchange.start_stream()
+    await exchange.chunk(ROLE)
+    while True:
+        await exchange.chunk(text_frame("w "))
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_s_own_deadline_is_paid_by_its_tenant_and_costs_nobody_the_pool(
+    tmp_path: Path, streamed: bool
+) -> None:
+    """Also where the deadline lies beyond the first token: words were delivered, so they are charged."""
+    files = one_pool(defaults={"first_token_timeout_s": 0.1, "breaker": {"failures": 1}})
+    async with before_scripts(tmp_path, {"small": endless}, files) as endpoint:
+        timeout = {"x-sluice-timeout-s": "0.5"}
+        reply = await endpoint.chat(stream=streamed, headers=timeout)
+        await endpoint.request()
+        assert [row.account for row in endpoint.rows()] == ["acme"]
+        assert endpoint.charged_nusd() > 0
+        assert endpoint.service.live.state("small").breaker is BreakerState.CLOSED
+    if streamed:
+        assert events(reply.body)[-1]["error"]["code"] == "stream_broken"
+    else:
+        assert (reply.status, reply.code) == (504, "chain_timeout")
 
 
 async def test_failures_open_a_breaker(tmp_path: Path) -> None:

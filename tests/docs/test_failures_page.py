@@ -24,7 +24,7 @@ def test_the_table_is_the_matrix() -> None:
     """Row for row, in the same order and the same words as the data that the endpoint is tested with."""
     assert table("The fault matrix") == [
         [
-            f"`{row.failure}`",
+            row.name,
             row.answer.value,
             row.moment.value,
             row.with_another,

@@ -133,7 +133,8 @@ def files(row: Row, with_another: bool, ending: Ending) -> Policy:
 async def ask(endpoint: Endpoint, row: Row) -> Reply:
     schema = row.failure is F.BAD_OUTPUT and row.moment is Moment.AFTER
     more = {"response_format": SCHEMA} if schema else {}
-    return await endpoint.chat(stream=row.answer is Answer.STREAM, max_tokens=8, **more)
+    headers = {"x-sluice-timeout-s": "3"} if row.by_client else {}
+    return await endpoint.chat(stream=row.answer is Answer.STREAM, max_tokens=8, headers=headers, **more)
 
 
 async def leave(endpoint: Endpoint, row: Row) -> None:
@@ -192,7 +193,12 @@ def check_breaker(endpoint: Endpoint, breaker: Breaker) -> None:
 
 
 CELLS = [
-    pytest.param(row, another, promised, id=f"{row.failure}-{row.answer}-{row.moment}-{'two' if another else 'one'}")
+    pytest.param(
+        row,
+        another,
+        promised,
+        id=f"{row.failure}{'-by-client' * row.by_client}-{row.answer}-{row.moment}-{'two' if another else 'one'}",
+    )
     for row in MATRIX
     for another, promised in ((True, row.with_another), (False, row.alone))
     if promised != NEVER
@@ -229,4 +235,6 @@ async def test_a_failure_ends_as_promised(tmp_path: Path, row: Row, another: boo
 def test_the_matrix_is_complete() -> None:
     """Every class of failure, kind of answer and moment has one row."""
     whole_matrix = [(failure, answer, moment) for failure in F for answer in Answer for moment in Moment]
-    assert [(row.failure, row.answer, row.moment) for row in MATRIX] == whole_matrix
+    assert [(row.failure, row.answer, row.moment) for row in MATRIX if not row.by_client] == whole_matrix
+    by_client = [(row.answer, row.moment) for row in MATRIX if row.by_client]
+    assert by_client == [(answer, moment) for answer in Answer for moment in Moment]

@@ -92,7 +92,9 @@ ENDINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two cells: how it ends with another pool that could serve, and with this one `alone`."""
+    """Two cells: how it ends with another pool that could serve, and with this one `alone`. `by_client`: it is the
+    client's own deadline that passes, a shorter one than the policy's.
+    """
 
     failure: F
     answer: Answer
@@ -101,10 +103,21 @@ class Row:
     alone: str
     pays: str
     breaker: Breaker
+    by_client: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the page calls the row."""
+        return f"`{self.failure}`{', by the client' if self.by_client else ''}"
 
 
 def _row(failure: F, answer: str, moment: str, with_another: str, alone: str, pays: str, breaker: Breaker) -> Row:
     return Row(failure, Answer(answer), Moment(moment), with_another, alone, pays, breaker)
+
+
+def _by_client(answer: str, moment: str, ending: str) -> Row:
+    """Nobody waits any more, so that another pool makes no difference."""
+    return Row(F.TIMEOUT, Answer(answer), Moment(moment), ending, ending, "tenant", Breaker.NONE, by_client=True)
 
 
 _NONE, _COUNTS, _SHAPE, _PAUSE, _RELOAD = Breaker.NONE, Breaker.COUNTS, Breaker.SHAPE, Breaker.PAUSE, Breaker.RELOAD
@@ -123,6 +136,10 @@ MATRIX: Final = (
     _row(F.TIMEOUT, "whole", "after", NEXT, SLOW, "house", _COUNTS),
     _row(F.TIMEOUT, "stream", "before", NEXT, SLOW, "house", _COUNTS),
     _row(F.TIMEOUT, "stream", "after", CONTINUED, BROKEN, "house", _COUNTS),
+    _by_client("whole", "before", SLOW),
+    _by_client("whole", "after", SLOW),
+    _by_client("stream", "before", SLOW),
+    _by_client("stream", "after", BROKEN),
     _row(F.COLD, "whole", "before", NEXT, ASLEEP, "house", _NONE),
     _row(F.COLD, "whole", "after", NEVER, NEVER, "–", _NA),
     _row(F.COLD, "stream", "before", NEXT, ASLEEP, "house", _NONE),

@@ -57,6 +57,15 @@ def streaming(*pieces: bytes, end: bool = True) -> Script:
     return script
 
 
+async def streaming_for_ever(exchange: Exchange) -> None:
+    """A word every few milliseconds, and no end."""
+    await exchange.start_stream()
+    await exchange.chunk(ROLE)
+    while True:
+        await exchange.chunk(text_frame("w"))
+        await asyncio.sleep(0.005)
+
+
 async def fails(
     script: Script, session: aiohttp.ClientSession, request: UpstreamRequest = REQUEST, speedup: float = 1.0
 ) -> AttemptFailed:
@@ -384,9 +393,17 @@ async def test_a_clients_own_deadline_is_marked_as_such(stream: bool, session: a
     async def script(exchange: Exchange) -> None:
         await exchange.client_left()
 
-    request = replace(REQUEST, stream=stream, first_token_timeout_s=3, total_timeout_s=3, client_deadline=True)
+    request = replace(REQUEST, stream=stream, first_token_timeout_s=3, total_timeout_s=3, first_token_by_client=True)
     failure = await fails(script, session, request, speedup=100)
     assert (failure.failure, failure.by_client_deadline) == (FailureClass.TIMEOUT, True)
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+async def test_whose_deadline_ends_a_stream_is_known(by_client: bool, session: aiohttp.ClientSession) -> None:
+    """A stream that ran into the end of its total time says whether the client or the policy set it."""
+    limits = replace(REQUEST, first_token_timeout_s=3, total_timeout_s=5, total_by_client=by_client)
+    failure = await fails(streaming_for_ever, session, limits, speedup=100)
+    assert (failure.failure, failure.by_client_deadline) == (FailureClass.TIMEOUT, by_client)
 
 
 @pytest.mark.parametrize("when", ["before the headers", "before a token", "amid the stream"])

@@ -36,7 +36,8 @@ async def test_waits_end_by_the_request_s_own_deadlines() -> None:
     request = upstream_request(under_way, candidate(ASKED), clock)
     assert request.first_token_timeout_s == pytest.approx(5)  # of 120 to the first byte
     assert request.total_timeout_s == pytest.approx(485)  # of 600
-    assert not request.client_deadline
+    assert not request.first_token_by_client
+    assert not request.total_by_client
     clock.advance(3_600)
     assert upstream_request(under_way, candidate(ASKED), clock).first_token_timeout_s == 0
 
@@ -47,7 +48,16 @@ async def test_a_client_s_shorter_deadline_is_known_as_such(streamed: bool) -> N
     clock = ManualClock()
     request = upstream_request(chain(clock, ASKED, client_s=3, stream=streamed), candidate(ASKED), clock)
     assert (request.first_token_timeout_s, request.total_timeout_s) == (3, 3)
-    assert request.client_deadline
+    assert request.first_token_by_client
+    assert request.total_by_client
+
+
+async def test_a_client_s_deadline_beyond_the_first_token_ends_the_answer_as_the_client_s() -> None:
+    """The pool has its own time for the first token; the end of the whole answer is the client's all the same."""
+    clock = ManualClock()
+    request = upstream_request(chain(clock, ASKED, client_s=60, stream=True), candidate(ASKED), clock)
+    assert (request.first_token_timeout_s, request.first_token_by_client) == (pytest.approx(10), False)
+    assert (request.total_timeout_s, request.total_by_client) == (60, True)
 
 
 async def test_a_client_s_longer_deadline_changes_nothing() -> None:
