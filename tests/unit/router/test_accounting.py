@@ -188,3 +188,57 @@ async def test_a_summary_without_money_is_not_kept(tmp_path: Path, monkeypatch: 
     await kept.accounting.tick()
     assert find_request(kept.path, "req_1") is None
     await kept.store.aclose()
+
+
+class Away:
+    """Meters that cannot be reached any more."""
+
+    async def leave(self, pool: str, member: str) -> int:
+        raise StoreUnavailable("nobody answers")
+
+
+@pytest.mark.parametrize("finish", [False, True])
+async def test_a_meter_that_cannot_be_asked_in_the_end_is_estimated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finish: bool
+) -> None:
+    """What accrued when it was last read, and its share since; under `cut` no more than the hold. The row says so."""
+    kept = books(tmp_path, 10**9)
+    begun = await kept.begun(finish=finish)
+    kept.clock.advance(5)
+    await kept.accounting.tick()
+    monkeypatch.setattr(kept.store.meters, "leave", Away().leave)
+    kept.clock.advance(60)
+    settlement = await kept.accounting.close(begun, "answered", Payer.TENANT)
+    expected = 65 * PER_S if finish else begun.hold_nusd
+    assert settlement.amount_nusd == begun.charge_nusd == pytest.approx(expected, abs=2)
+    [row] = settlement.rows
+    assert row.estimated
+    await kept.store.settle(settlement)
+    assert await kept.store.meters.read([(L4.pool.name, begun.hold_id)]) == {}
+    await kept.store.aclose()
+
+
+async def test_an_attempt_that_left_while_the_meters_were_read_is_not_cut(tmp_path: Path) -> None:
+    """It keeps its last reading, and its hold is not asked to grow any more."""
+    kept = books(tmp_path, 10**9)
+    begun, other = await kept.begun("req_1"), await kept.begun("req_2")
+    kept.clock.advance(1)
+    await kept.accounting.leave_meter(begun)
+    held = begun.hold_nusd
+    kept.clock.advance(1)
+    await kept.accounting.tick()
+    assert (begun.hold_nusd, begun.interrupts.cause) == (held, None)
+    assert other.share_nusd_per_h == RATE
+    await kept.store.aclose()
+
+
+async def test_a_hold_enters_the_meter_with_its_weight_and_leaves_it_with_its_end(tmp_path: Path) -> None:
+    """Nothing is metered before the hold is committed, or after it has ended in whatever way."""
+    kept = books(tmp_path, 10**9)
+    begun, other = await kept.begun("req_1"), await kept.begun("req_2")
+    readings = await kept.store.meters.read([(L4.pool.name, one.hold_id) for one in (begun, other)])
+    assert [reading.share_nusd_per_h for reading in readings.values()] == [RATE // 2, RATE // 2]
+    await kept.store.release(other.hold_id)
+    reading = (await kept.store.meters.read([(L4.pool.name, begun.hold_id)]))[begun.hold_id]
+    assert reading.share_nusd_per_h == RATE
+    await kept.store.aclose()
