@@ -17,11 +17,13 @@ from typing import Final
 from policies.predict.expect import OutputTokens, Prediction
 from policies.predict.model import compile_model
 from policies.predict.model_file import ModelFile
+from policies.predict.question import QUANTILES
 from results import Result, Target
 from router.expectation import OutputExpectation
-from router.learning.examples import Sample
+from router.learning.examples import Sample, replayed
+from router.learning.fit import fit_forest, table_of
 from router.learning.judge import MAX_TOKENS, MODEL, RUNNING, Service
-from router.learning.trace import read_trace
+from router.learning.trace import ONE_CLASS, read_trace
 from router.learning.train import train
 
 DATA: Final = Path(__file__).resolve().parent / "data" / "output_lengths"
@@ -48,7 +50,8 @@ def main() -> None:
         f"({SERVICE.first_token_s:g} s + {1000 * SERVICE.token_s:g} ms a token at ${SERVICE.usd_per_hour:g}/h) and "
         f"how often holds grew. `sluice train` would write no model for: {kept or 'none of them'}. "
         "`servegen_resampled` is resampled: prompts and answers were drawn independently. "
-        f"A prediction with the model, history looked up: p99 {p99_us:.1f} µs."
+        f"A prediction with the model, history looked up: p99 {p99_us:.1f} µs; scikit-learn's own `predict` of one row "
+        f"takes {statistics.median(scikit_us(traces[TRACES[0]])):,.0f} µs for the median alone."
     )
     targets = [
         Target("median of a prediction, µs", "below 50", f"{slowest_us:.1f}", slowest_us < 50),
@@ -97,6 +100,19 @@ def asked_us(trace: list[Sample], model: ModelFile) -> list[float]:
         expectation.outlook(prediction, each.question, OUTPUT_BOUND)
         taken.append((time.perf_counter_ns() - began_ns) / 1000)
         expectation.observe(each.question, each.tokens)
+    return taken
+
+
+def scikit_us(trace: list[Sample]) -> list[float]:
+    """Microseconds of scikit-learn's `predict` on one row, with as many trees as a model may have."""
+    examples = replayed(trace)
+    table = table_of(examples, {ONE_CLASS: 0})
+    regressor = fit_forest(examples, table, QUANTILES[0], seed=0)
+    taken = []
+    for place in range(100):
+        began_ns = time.perf_counter_ns()
+        regressor.predict(table[place : place + 1])
+        taken.append((time.perf_counter_ns() - began_ns) / 1000)
     return taken
 
 

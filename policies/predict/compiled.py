@@ -1,4 +1,4 @@
-"""Trees as Python code: a model's answer in some microseconds, where scikit-learn's `predict` on one row takes 545.
+"""Trees as Python code: a model's answer in some microseconds, where scikit-learn's `predict` on one row takes hundreds.
 
 Each tree becomes one conditional expression, some trees one function, since compiling a function keeps the interpreter
 from everything else: a few milliseconds each here. Only numbers of the file get into the text, by their `repr`. The

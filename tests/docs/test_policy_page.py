@@ -31,6 +31,7 @@ SHAPES = [
     schema.RaiseShape,
     schema.EndpointShape,
     schema.PlatformShape,
+    schema.PredictShape,
     schema.RateLimitsShape,
     schema.WebhookShape,
 ]
