@@ -21,8 +21,9 @@ CONNECT_WITHIN_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
 REDIRECTS_AT_MOST: Final = 5
-# After these the same address may lead elsewhere: a failover behind a name, a proxy that has not noticed.
-_STALE: Final = frozenset({"READONLY", "MASTERDOWN"})
+# After these we look again: an address may lead elsewhere (a failover behind a name), and of a cluster that is split
+# only the smaller part is down.
+_LOOK_AGAIN: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN"})
 
 
 class RedisClient:
@@ -42,6 +43,7 @@ class RedisClient:
         self._connection: Connection | None = None
         self._node = address  # where the connection is, or was last
         self._nodes: tuple[RedisAddress, ...] = ()  # of the cluster, as one of them told
+        self._last_resort: RedisAddress | None = None  # a node that could not serve, to be tried after the others
         self._problem = f"Redis at {address} has not been connected yet"
         self._closed = False
         self._reconnecting: asyncio.Task[None] | None = None
@@ -189,7 +191,8 @@ class RedisClient:
 
     async def _reached_one(self) -> bool:
         """Try the node that we had, then the others that it told of, then the one in the settings."""
-        for node in dict.fromkeys((self._node, *self._nodes, self.address)):
+        nodes = dict.fromkeys((self._node, *self._nodes, self.address))
+        for node in sorted(nodes, key=lambda node: node == self._last_resort):
             if self._connection is not None:  # by `connect`, meanwhile
                 return True
             try:
@@ -208,8 +211,8 @@ class RedisClient:
         problem = unavailable(error, str(connection.node))
         if problem is None:
             raise error
-        if error.code in _STALE and connection is self._connection:
-            self._connection = None
+        if error.code in _LOOK_AGAIN and connection is self._connection:
+            self._connection, self._last_resort = None, connection.node
             connection.retire()
             self._try_again(str(problem), FIRST_PAUSE_S)
         raise problem from error

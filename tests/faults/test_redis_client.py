@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from pricing.errors import StoreUnavailable
@@ -223,6 +224,28 @@ async def test_a_replica_is_refused_until_it_is_the_primary(start: Start) -> Non
             with pytest.raises(StoreUnavailable, match="answers READONLY: it is a replica; point SLUICE_REDIS_URL"):
                 await client.evalsha(WRITES, ["n"], [1])
         server.command("REPLICAOF", "NO", "ONE")
+        await until(lambda: client.connected)
+        assert await client.evalsha(WRITES, ["n"], [1]) == 1
+
+
+async def test_the_smaller_part_of_a_split_cluster_is_left(start: Start) -> None:
+    """A node that was cut off from the others answers CLUSTERDOWN; the client goes to one that it had told of."""
+    server = start()
+
+    async def cut_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % server.port
+        words = hiredis.Reader()
+        while data := await reader.read(65536):
+            words.feed(data)
+            while command := words.gets():
+                known = {b"PING": b"+PONG\r\n", b"CLIENT": b"+OK\r\n", b"CLUSTER": slots}
+                writer.write(known.get(command[0], b"-CLUSTERDOWN The cluster is down\r\n"))
+
+    node = await asyncio.start_server(cut_off, "127.0.0.1", 0)
+    port = node.sockets[0].getsockname()[1]
+    async with node, connected(f"redis://127.0.0.1:{port}") as client:
+        with pytest.raises(StoreUnavailable, match="answers CLUSTERDOWN: slots of the cluster are not served"):
+            await client.evalsha(WRITES, ["n"], [1])
         await until(lambda: client.connected)
         assert await client.evalsha(WRITES, ["n"], [1]) == 1
 

@@ -51,3 +51,10 @@ def test_fragments_in_a_circle_are_refused(folder: Path) -> None:
     write(folder, one="-- uses: two\n", two="-- uses: one\n")
     with pytest.raises(ValueError, match="circle: one > two > one"):
         scripts.script("one")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in scripts.FOLDER.glob("*.lua")))
+def test_every_file_of_the_product_compiles_with_what_it_uses(name: str, redis_server: RedisServer) -> None:
+    """Redis accepts each script and each fragment, put together with its fragments."""
+    made = scripts.script(name)
+    assert redis_server.command("SCRIPT", "LOAD", made.text) == made.sha
