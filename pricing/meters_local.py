@@ -50,6 +50,10 @@ class LocalMeters:
 
     # -- members ---------------------------------------------------------------------------------------------------
 
+    def __contains__(self, member: str) -> bool:
+        """Whether it runs here, or did so not long ago."""
+        return member in self._pool_of or member in self._charges
+
     def enter(self, entry: MeterEntry, member: str) -> None:
         """An attempt's hold was granted. Raises KeyError for a pool without a rate, ValueError for one that runs."""
         self._meters[entry.pool].enter(self._clock.wall_us(), member, entry.weight)

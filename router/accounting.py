@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from policies.policy import Limits, OnExhausted, Payer
+from policies.policy import Limits, OnExhausted, OnStoreDown, Payer
 from policies.requirements import Tier
 from pools.spec import PoolSpec
 from pricing.budgets.caps import CapTable, Scope
@@ -71,6 +71,7 @@ class Attempt:
     charge_nusd: int = 0
     metered: bool = field(default=False)
     estimated: bool = False  # no meter said what it costs
+    without_store: bool = False  # its hold is out of this replica's allowance
     schema_result: SchemaResult | None = None
 
     @property
@@ -83,7 +84,7 @@ class Attempt:
 
 
 class Accounting:
-    """Owns the running attempts; all their money goes through one `BudgetStore`."""
+    """Owns the running attempts; all their money goes through one `BudgetStore`, which keeps what it cannot write."""
 
     def __init__(self, store: BudgetStore, pools: MeteredPools, clock: Clock) -> None:
         self._store = store
@@ -91,7 +92,6 @@ class Accounting:
         self._meters = pools.meters
         self._clock = clock
         self._running: dict[str, Attempt] = {}
-        self._unwritten: list[Settlement] = []
 
     def replace_caps(self, caps: CapTable) -> None:
         """Put another table of caps in force, from the next step on."""
@@ -124,9 +124,10 @@ class Accounting:
         attempt.hold_nusd = hold.amount_nusd
         attempt.anchor_us = hold.anchor_us
         attempt.standing = hold.standing
+        attempt.without_store = hold.without_store
 
     async def settle(self, settlement: Settlement) -> None:
-        """End a failed attempt's hold before its request goes on. Raises StoreUnavailable."""
+        """End a failed attempt's hold before its request goes on."""
         await self._store.settle(settlement)
 
     def _first_hold(self, attempt: Attempt) -> OpenHold:
@@ -142,6 +143,7 @@ class Accounting:
             anchor_us=attempt.anchor_us or None,
             on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
             tokens=attempt.tokens,
+            without_store=attempt.limits.on_store_down is OnStoreDown.ALLOW,
             meter=MeterEntry(attempt.pool.name, attempt.weight, attempt.kv_tokens),
         )
 
@@ -189,37 +191,19 @@ class Accounting:
         return Settlement(attempt.hold_id, amount, tuple(rows), may_exceed_hold=finish)
 
     async def _extend_once_more(self, attempt: Attempt, charge_nusd: int) -> None:
-        try:
-            [extended] = await self._store.extend([(attempt.hold_id, charge_nusd)])
-        except StoreUnavailable:
-            return  # as if no cap had room
+        [extended] = await self._store.extend([(attempt.hold_id, charge_nusd)])
         attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
 
     async def end(self, request: RequestRow, last: Settlement | None) -> None:
         """Write a request's summary, and in the same transaction its last settlement, where one is pending.
 
-        Raises StoreUnavailable. The settlement is then written with a tick to come, and its hold stands until then; the
-        summary of a request that holds no money is not kept, since nothing bounds how many of those may come.
+        Raises StoreUnavailable for a request that holds no money: nothing bounds how many of those may come, so that
+        their summaries are not kept.
         """
         if last is None:
             await self._store.record(request)
-            return
-        settlement = with_request(last, request)
-        try:
-            await self._store.settle(settlement)
-        except StoreUnavailable:
-            self._unwritten.append(settlement)
-            raise
-
-    async def write_unwritten(self) -> None:
-        """Try again to settle what could not be settled when it ended. Raises StoreUnavailable."""
-        while self._unwritten:
-            settlement = self._unwritten.pop(0)
-            try:
-                await self._store.settle(settlement)
-            except StoreUnavailable:
-                self._unwritten.insert(0, settlement)
-                raise
+        else:
+            await self._store.settle(with_request(last, request))
 
     def _row(
         self,
@@ -264,24 +248,17 @@ class Accounting:
     # -- the tick --------------------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Extend every running attempt in one batch, cut those whose caps have no room, end holds that nobody ends.
-
-        Raises StoreUnavailable; attempts then end when their holds are spent, since no more can be set aside.
-        """
+        """Extend every running attempt in one batch, cut those that cannot be given more, end holds that nobody ends."""
         self._pools.apply_due_rates(self._clock.wall_us())
         attempts = list(self._running.values())
-        try:
-            await self._read(attempts)
-            await self.write_unwritten()
-            await self._extend(attempts)
-        except StoreUnavailable:
-            for attempt in attempts:
-                self._refused(attempt, Cause.STORE_DOWN)
-            raise
+        await self._read(attempts)
+        await self._extend(attempts)
         await self._store.expire()
 
     async def _read(self, attempts: Sequence[Attempt]) -> None:
-        """Note what every attempt has accrued and what its share is; one that left meanwhile keeps its last reading."""
+        """Note what every attempt has accrued and what its share is; one of which nothing is heard keeps its last
+        reading.
+        """
         readings = await self._meters.read([(attempt.pool.name, attempt.hold_id) for attempt in attempts])
         now_us = self._clock.mono_us()
         for attempt in attempts:
@@ -300,7 +277,7 @@ class Accounting:
             if extended is not None:
                 attempt.hold_nusd = max(attempt.hold_nusd, extended.amount_nusd)
                 if not extended.granted:
-                    self._refused(attempt, Cause.CUT)
+                    self._refused(attempt, Cause.STORE_DOWN if extended.store_down else Cause.CUT)
 
     def _refused(self, attempt: Attempt, cause: Cause) -> None:
         """There is no more than the hold. It is spent to its end, then the attempt is cut."""

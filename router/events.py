@@ -80,10 +80,16 @@ class PoolMisconfigured(msgspec.Struct, frozen=True):
 
 
 class StoreTrouble(msgspec.Struct, frozen=True):
-    """The budget store could not be reached; `decision` is what the policy made of it."""
+    """The budget store could not be reached; `decision` is what was made of it."""
 
     decision: str
     detail: str
+
+
+class StoreBack(msgspec.Struct, frozen=True):
+    """The budget store is up again, and has all that was kept for it. `down_s` is how long it was not."""
+
+    down_s: float
 
 
 class CapWarned(msgspec.Struct, frozen=True):
@@ -125,6 +131,7 @@ Event = (
     | PolicyReloaded
     | PoolMisconfigured
     | StoreTrouble
+    | StoreBack
     | CapWarned
     | CapExhausted
     | RateLimitHit

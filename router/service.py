@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -17,10 +18,11 @@ from pools.platform import PlatformUnavailable
 from pools.platform_http import HttpPlatform
 from pools.warmup import WarmUps
 from pricing.budgets.account import CapWarning
-from pricing.budgets.sqlite import SqliteStore
+from pricing.budgets.outage import StoreState
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.read import StoredRequest, find_request
+from pricing.redis.meters import Heard
 from router.accounting import Accounting
 from router.attempts import Attempts
 from router.bodies import RouteBody
@@ -28,31 +30,38 @@ from router.callers import Caller
 from router.continuing import Continuing
 from router.controller import Controller
 from router.errors import ApiError
-from router.events import CapWarned, Fanout, PolicyReloaded, StoreTrouble
+from router.events import CapWarned, Fanout, PolicyReloaded, StoreBack, StoreTrouble
 from router.expectation import OutputExpectation
 from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
+from router.loops import Loops
 from router.meters import MeteredPools
 from router.metrics import MetricsSink
+from router.parts import make_parts
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
 from router.sessions import Sessions
 from router.settings import Settings
+from router.shared import Shared
+from router.store_gauges import StoreGauges
 from router.webhook import WebhookSink
 
 TICK_AT_LEAST_S: Final = 0.05  # real seconds between two ticks, whatever a policy and a scaled clock ask for
+SHAPES_S: Final = 2.0  # between two looks at what other replicas found too large
+LOOK_S: Final = 5.0  # real seconds between two looks at what waits in Redis, and at Redis's settings
 
 
 class Service:
     """One endpoint. Made, started and stopped on the event loop that serves it."""
 
     def __init__(self, settings: Settings, clock: Clock, environ: Mapping[str, str]) -> None:
-        """Reads the policy and opens the ledger. Raises FileProblem and StoreUnavailable."""
+        """Reads the policy and opens what one process owns alone. Raises FileProblem and StoreUnavailable."""
         self.settings = settings
         self.clock = clock
         self.stopping = False
         self.ongoing = Ongoing()
+        self._down_since_us = 0
         self.started_s = clock.wall_us() // US_PER_S
         self.reloader = Reloader(
             settings.policy_paths,
@@ -62,20 +71,32 @@ class Service:
             on_swap=self._swapped,
             on_refused=self._refused,
         )
-        self.store = SqliteStore(settings.ledger, clock, self.policy.caps, on_warn=self._warned)
-        self.meters = MeteredPools(self.store.meters, clock)
+        self.parts = make_parts(settings, clock, self.policy.caps, self._warned, self._store_changed)
+        self.store = self.parts.store
+        self.meters = MeteredPools(self.parts.meters, clock)
         self.accounting = Accounting(self.store, self.meters, clock)
-        self.live = LivePools(clock, on_change=self.store.meters.set_containers, on_missed=self.store.meters.missed)
+        shared = self.parts.shared
+        signals = None if shared is None else shared.signals
+        self.live = LivePools(
+            clock,
+            on_change=self.parts.meters.set_containers,
+            on_missed=self.parts.meters.missed,
+            elsewhere=self.parts.meters.elsewhere,
+            shapes=signals,
+        )
+        if shared is not None:
+            shared.meters.on_heard = self._heard
         self.metrics = MetricsSink(self.live.states)
+        self.metrics.registry.register(StoreGauges(self.parts))
         self._log = LogSink()
         self.session = make_session()
         self.webhooks = WebhookSink(self.session, clock, self.metrics.webhook_told)
         self.events = Fanout((self.metrics, self._log, self.webhooks))
         self.backends: dict[str, HttpBackend] = {}
         self.platform: HttpPlatform | None = None
-        self.warmups = WarmUps(self.live, clock, self.platform, self._knock)
+        self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
-        self._loops: list[asyncio.Task[None]] = []
+        self.loops = Loops(clock, self._retried)
         self._apply(self.policy)
 
     def _controller(self) -> Controller:
@@ -104,52 +125,58 @@ class Service:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Look at the platform once, so that pools that are awake are known, then start the loops."""
+        """Reach for the store, look at the platform once, so that pools that are awake are known; start the loops."""
+        await self.parts.start()
         await self._poll_platform()
-        for name, period_s, step in (
-            ("tick", self._tick_s(), self.accounting.tick),
-            ("house", self.settings.house_flush_s, self.meters.post_house),
-            ("platform", self.settings.platform_poll_s, self._poll_platform),
-            ("reload", self.policy.reload_poll_s, self._check_files),
-        ):
-            self._loops.append(asyncio.create_task(self._every(period_s, step), name=name))
+        self.loops.every("tick", self._tick_s(), self.accounting.tick)
+        self.loops.every("house", self.settings.house_flush_s, self.meters.post_house)
+        self.loops.every("platform", self.settings.platform_poll_s, self._poll_platform)
+        self.loops.every("reload", self.policy.reload_poll_s, self._check_files)
+        self.loops.run("store", self.store.keep_up())
+        if self.parts.shared is not None:
+            self._start_shared(self.parts.shared)
+
+    def _start_shared(self, shared: Shared) -> None:
+        """What goes on between this replica and the others, in real seconds where it is about servers."""
+
+        async def hear_shapes() -> None:
+            if self.store.up:
+                self.live.heard_shapes(await shared.signals.shapes(self.policy.pools))
+
+        async def look() -> None:
+            if self.store.up:
+                await shared.look_around()
+
+        self.loops.run("ledger", shared.drain())
+        self.loops.every("shapes", SHAPES_S, hear_shapes)
+        self.loops.every("look around", LOOK_S * self.clock.speedup, look)
 
     def _tick_s(self) -> float:
         wanted = min(request_class.limits.hold_tick_s for request_class in self.policy.classes.values())
         return max(wanted, TICK_AT_LEAST_S * self.clock.speedup)
 
-    async def _every(self, period_s: float, step: Callable[[], Awaitable[None]]) -> None:
-        """Run a step for ever. What it raises on purpose is logged and tried again; a fault of ours stops the process
-        from looking healthy: the task ends, and readiness says which.
-        """
-        while True:
-            await self.clock.sleep(period_s)
-            try:
-                await step()
-            except StoreUnavailable as trouble:
-                self.events.emit(StoreTrouble("retry", str(trouble)))
-
     async def stop(self) -> None:
         """End the loops, write what boots and idle containers have cost, close everything."""
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.loops.stop()
         await self._poll_platform()
-        await self._write_last_rows()
+        with self._losing():
+            await self.meters.post_house()
         await self.warmups.aclose()
         for backend in self.backends.values():
             await backend.aclose()
         if self.platform is not None:
             await self.platform.aclose()
+        with self._losing():
+            await self.parts.aclose()
         await self.webhooks.aclose()
         await self.session.close()
-        await self.store.aclose()
         self._log.flush()
 
-    async def _write_last_rows(self) -> None:
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """At the end there is no later: what cannot be written is said to be lost."""
         try:
-            await self.accounting.write_unwritten()
-            await self.meters.post_house()
+            yield
         except StoreUnavailable as trouble:
             self.events.emit(StoreTrouble("lost", str(trouble)))
 
@@ -167,6 +194,7 @@ class Service:
     def _apply(self, policy: Policy) -> None:
         self.meters.apply(policy)
         self.accounting.replace_caps(policy.caps)
+        self.parts.apply(policy)
         self.live.configure({name: _live_settings(policy, name) for name in policy.pools})
         for name, endpoint in policy.endpoints.items():
             self.backends[name] = HttpBackend(
@@ -217,42 +245,23 @@ class Service:
             CapWarned(warning.cap, str(warning.scope), warning.window, warning.spent_nusd, warning.amount_nusd)
         )
 
+    # -- the store -------------------------------------------------------------------------------------------------
+
+    def _store_changed(self, state: StoreState) -> None:
+        """An outage has begun or ended."""
+        if state.down_since_us is not None:
+            self._down_since_us = state.down_since_us
+            self.events.emit(StoreTrouble("down", state.trouble))
+        else:
+            self.events.emit(StoreBack((self.clock.wall_us() - self._down_since_us) / US_PER_S))
+
+    def _retried(self, trouble: StoreUnavailable) -> None:
+        self.events.emit(StoreTrouble("retry", str(trouble)))
+
+    def _heard(self, heard: Heard) -> None:
+        self.live.heard(*heard)
+
     # -- what routes ask ---------------------------------------------------------------------------------------------
-
-    def readiness(self) -> dict[str, Any]:
-        """Ready to serve: not stopping, and no loop has died. The policy's hash says which files are in force."""
-        dead = [task.get_name() for task in self._loops if task.done()]
-        return {
-            "ready": not self.stopping and not dead,
-            "stopping": self.stopping,
-            "loops_dead": dead,
-            "store": "ok",
-            "policy_version": self.policy.version,
-            "price_book": self.policy.price_book,
-        }
-
-    def reloader_report(self) -> dict[str, Any]:
-        state = self.reloader.state()
-        return {
-            "version": state.version,
-            "loaded_at": state.loaded_us / US_PER_S,
-            "checked_at": state.checked_us / US_PER_S,
-            "problems": list(state.last_error),
-        }
-
-    def pools_report(self) -> dict[str, dict[str, Any]]:
-        """The pools that have an endpoint, as the router believes them to be."""
-        return {
-            name: {
-                "ready": state.ready,
-                "booting": state.booting,
-                "in_flight": state.in_flight,
-                "breaker": str(state.breaker),
-                "drained": state.drained,
-            }
-            for name, state in self.live.states().items()
-            if state.deployed
-        }
 
     def class_of(self, model: str) -> str:
         """The class that a model name means. Raises ApiError `model_not_found`."""

@@ -2,43 +2,107 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+
+from pricing.ledger.place import LedgerPlace, PostgresUrl, parse_ledger
+from pricing.redis.address import RedisAddress
+from pricing.redis.keys import prefix_of
+
+_REPLICA: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_MIB: Final = 2**20
+
+
+def unique_name() -> str:
+    """A replica's name that no other has: host, process, and something random for a process that comes after it."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:60]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`policy_paths` are files or folders; an empty tuple means the shipped default policy.
 
-    `max_body_bytes` bounds a request's body; `grace_s` is how long a stop waits for running requests.
+    `redis` and a `ledger` in PostgreSQL are what replicas share, both or neither; without them one process keeps its
+    budgets and its ledger in a file. `max_body_bytes` bounds a request's body; `grace_s` is how long a stop waits for
+    running requests; `backlog_bytes` how much of the ledger may wait in Redis for PostgreSQL.
     """
 
     policy_paths: tuple[Path, ...] = ()
-    ledger: Path = Path("sluice.sqlite")
+    ledger: LedgerPlace = Path("sluice.sqlite")
+    redis: RedisAddress | None = None
+    namespace: str = "sluice"
+    replica: str = field(default_factory=unique_name)
     host: str = "127.0.0.1"
     port: int = 8080
-    max_body_bytes: int = 20 * 1024 * 1024
+    max_body_bytes: int = 20 * _MIB
+    backlog_bytes: int = 512 * _MIB
     grace_s: float = 30.0
     platform_poll_s: float = 2.0
     house_flush_s: float = 10.0
     log_level: str = "info"
     assume_deployed: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for half of what replicas share, and for names that are none."""
+        database = isinstance(self.ledger, PostgresUrl)
+        if self.redis is not None and not database:
+            raise ValueError(
+                f"SLUICE_REDIS_URL is set, and the ledger is the file {self.ledger}: replicas share their ledger in "
+                "PostgreSQL; set SLUICE_LEDGER=postgresql://… too, or leave SLUICE_REDIS_URL away for a single process"
+            )
+        if database and self.redis is None:
+            raise ValueError(
+                f"the ledger is {self.ledger}, and SLUICE_REDIS_URL is not set: replicas share their budgets in Redis; "
+                "set SLUICE_REDIS_URL=redis://… too, or name a file as SLUICE_LEDGER for a single process"
+            )
+        if not _REPLICA.fullmatch(self.replica):
+            raise ValueError(f"SLUICE_REPLICA is '{self.replica}'; use 1 to 100 letters, digits and any of _ . : -")
+        try:
+            prefix_of(self.namespace)
+        except ValueError as error:
+            raise ValueError(f"SLUICE_REDIS_NAMESPACE: {error}") from None
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from `SLUICE_POLICY` (paths joined by `:`), `SLUICE_LEDGER`, `SLUICE_HOST`, `SLUICE_PORT`,
-        `SLUICE_LOG_LEVEL`. Raises ValueError naming the variable that is wrong.
+        """Settings from `SLUICE_POLICY` (paths joined by `:`), `SLUICE_LEDGER`, `SLUICE_REDIS_URL`,
+        `SLUICE_REDIS_NAMESPACE`, `SLUICE_REPLICA`, `SLUICE_BACKLOG_MIB`, `SLUICE_HOST`, `SLUICE_PORT`,
+        `SLUICE_LOG_LEVEL`; what is set and empty counts as not set. Raises ValueError naming the variable that is
+        wrong, never with a password.
         """
-        paths = tuple(Path(text) for text in environ.get("SLUICE_POLICY", "").split(":") if text)
-        port = environ.get("SLUICE_PORT", "8080")
-        if not port.isdigit() or not 0 <= int(port) < 65536:
-            raise ValueError(f"SLUICE_PORT must be a port from 0 to 65535, not {port!r}")
+        given = {name: value for name, value in environ.items() if value}
+        paths = tuple(Path(text) for text in given.get("SLUICE_POLICY", "").split(":") if text)
+        redis_url = given.get("SLUICE_REDIS_URL")
         return cls(
             policy_paths=paths,
-            ledger=Path(environ.get("SLUICE_LEDGER", "sluice.sqlite")),
-            host=environ.get("SLUICE_HOST", "127.0.0.1"),
-            port=int(port),
-            log_level=environ.get("SLUICE_LOG_LEVEL", "info"),
+            ledger=_ledger(given.get("SLUICE_LEDGER", "sluice.sqlite")),
+            redis=None if redis_url is None else RedisAddress.from_url(redis_url),
+            namespace=given.get("SLUICE_REDIS_NAMESPACE", "sluice"),
+            replica=given.get("SLUICE_REPLICA") or unique_name(),
+            host=given.get("SLUICE_HOST", "127.0.0.1"),
+            port=_number(given, "SLUICE_PORT", 8080, 0, 65_535, "a port"),
+            backlog_bytes=_MIB * _number(given, "SLUICE_BACKLOG_MIB", 512, 1, 2**20, "mebibytes"),
+            log_level=given.get("SLUICE_LOG_LEVEL", "info"),
         )
+
+
+def _ledger(text: str) -> LedgerPlace:
+    try:
+        return parse_ledger(text)
+    except ValueError as error:
+        raise ValueError(f"SLUICE_LEDGER: {error}") from None
+
+
+def _number(given: Mapping[str, str], name: str, default: int, least: int, most: int, what: str) -> int:
+    text = given.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise ValueError(f"{name} must be {what} from {least} to {most}, not {text!r}")
+    return int(text)

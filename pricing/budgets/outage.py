@@ -7,16 +7,13 @@ that may start without a store get holds out of this replica's allowance. One ta
 pauses; the store grants nothing before all that was kept is written.
 
 Stated exception to the caps: after an outage one may be passed by what replicas granted meanwhile, each at most its
-allowance. A hold granted here is told to the store when it has ended: opened as `granted`, then settled. It gets a new
-name each time that is tried, since a store may bar the name of a hold whose opening it could not answer.
+allowance. How that is written in the end: `kept.py` beside this.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -24,11 +21,13 @@ from msgspec.structs import replace
 
 from pricing.budgets.allowance import Allowance, Tracked
 from pricing.budgets.caps import CapTable, Scope
+from pricing.budgets.kept import Kept
 from pricing.budgets.settlement import check_settlement
 from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.times import StepTimes
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
-from pricing.ledger.rows import WITHOUT_STORE, LedgerRow, RequestRow
+from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.meters_local import LocalMeters
 
 FIRST_PAUSE_S: Final = 0.1  # between two questions to a store that is down; doubled each time ...
@@ -56,7 +55,9 @@ class OutageStore:
     """`BudgetStore` over `store`. `keep_up` must run beside the requests, as a task.
 
     `members` is the meter for attempts whose holds are granted here. `on_change` is told when an outage begins and
-    ends; `jitter` gives factors around 1 for pauses, so that replicas do not come back in step.
+    ends; `jitter` gives factors around 1 for pauses, so that replicas do not come back in step. `begin` is what a store
+    needs whenever it was not there: connections and the like. `metered_beside`: `members` is not the store's own meter,
+    which calls the time of those attempts idle; an adjustment then takes that out again.
     """
 
     def __init__(
@@ -68,15 +69,18 @@ class OutageStore:
         *,
         on_change: Callable[[StoreState], None],
         jitter: Callable[[], float],
+        begin: Callable[[], Awaitable[None]] | None = None,
+        metered_beside: bool = False,
     ) -> None:
         self._store = store
         self._clock = clock
         self._tell = on_change
         self._jitter = jitter
+        self._begin = begin
+        self.open_times, self.settle_times = StepTimes(), StepTimes()
         self._allowance = Allowance(store, clock, caps, members)
         self._holds: dict[str, Tracked] = {}
-        self._kept: deque[tuple[Settlement, Tracked]] = deque()
-        self._writing = asyncio.Lock()
+        self._kept = Kept(store, self._allowance, metered_beside)
         self._woken = asyncio.Event()
         self._down_since_us: int | None = None
         self._trouble = ""
@@ -133,11 +137,13 @@ class OutageStore:
 
     async def open(self, wish: OpenHold) -> Hold:
         if self.up:
+            began_us = self._clock.mono_us()
             try:
                 hold = await self._store.open(wish)
             except StoreUnavailable as trouble:
                 self._fell(trouble)
             else:
+                self.open_times.add(self._clock.mono_us() - began_us)
                 self._holds[wish.hold_id] = Tracked(wish, hold.amount_nusd)
                 return hold
         return self._grant(wish)
@@ -216,11 +222,13 @@ class OutageStore:
         """Never raises StoreUnavailable: what cannot be written now is kept."""
         tracked = self._holds.get(settlement.hold_id)
         if self.up and not (tracked and tracked.granted_nusd):
+            began_us = self._clock.mono_us()
             try:
-                await self._write(settlement, tracked)
+                await self._kept.write(settlement, tracked)
             except StoreUnavailable as trouble:
                 self._fell(trouble)
             else:
+                self.settle_times.add(self._clock.mono_us() - began_us)
                 self._holds.pop(settlement.hold_id, None)
                 return
         if tracked is None:
@@ -267,58 +275,17 @@ class OutageStore:
         if not self.up:
             raise StoreUnavailable(self._trouble)
 
-    # -- what was kept ---------------------------------------------------------------------------------------------
-
     async def _keep(self, settlement: Settlement, tracked: Tracked) -> None:
         """Write it in its turn: now, if the store is up and only the hold is of an outage."""
         del self._holds[settlement.hold_id]
-        granted = tracked.granted_nusd > 0 or tracked.here
+        granted = tracked.here or tracked.granted_nusd > 0
         self._allowance.end(tracked, settlement)
-        self._kept.append((_marked(settlement, tracked) if granted else settlement, tracked))
+        self._kept.add(settlement, tracked, granted)
         if self.up:
             try:
-                await self._write_kept()
+                await self._kept.write_all()
             except StoreUnavailable as trouble:
                 self._fell(trouble)
-
-    async def _write_kept(self) -> None:
-        """In order, each until it is written. Raises StoreUnavailable."""
-        async with self._writing:
-            while self._kept:
-                settlement, tracked = self._kept[0]
-                with suppress(HoldEnded):  # whoever ended it has written its money
-                    if tracked.here:
-                        settlement = replace(settlement, hold_id=await self._told(tracked, settlement.amount_nusd))
-                    await self._write(settlement, tracked)
-                self._kept.popleft()
-                self._allowance.known(tracked)
-
-    async def _told(self, tracked: Tracked, amount_nusd: int) -> str:
-        """The store's name of a hold that was granted here; it is opened there, if it is not."""
-        if tracked.told is None:
-            tracked.tries += 1
-            name = f"{tracked.wish.hold_id}~{tracked.tries}"
-            await self._store.open(_granted(tracked.wish, name, amount_nusd))
-            tracked.told = name
-        return tracked.told
-
-    async def _write(self, settlement: Settlement, tracked: Tracked | None) -> None:
-        """Settle; a hold that the store has lost is opened anew. Raises StoreUnavailable, and HoldEnded where somebody
-        else has ended it.
-        """
-        try:
-            await self._store.settle(settlement)
-        except StoreUnavailable:
-            if tracked is not None:
-                tracked.tried = True
-            raise
-        except HoldEnded:
-            if tracked is None:
-                raise
-            await self._store.open(_granted(tracked.wish, settlement.hold_id, tracked.whole_nusd))
-            await self._store.settle(settlement)
-        if tracked is not None and tracked.tried and settlement.request is not None:
-            await self._store.record(settlement.request)  # what the store may have known was settled without it
 
     # -- up and down -----------------------------------------------------------------------------------------------
 
@@ -333,8 +300,10 @@ class OutageStore:
     async def recover(self) -> bool:
         """Ask the store once, and write what was kept. Whether it is up now."""
         try:
+            if self._begin is not None:
+                await self._begin()
             await self._store.check()
-            await self._write_kept()
+            await self._kept.write_all()
         except StoreUnavailable as trouble:
             self._fell(trouble)
             return False
@@ -360,19 +329,8 @@ class OutageStore:
     async def aclose(self) -> None:
         """Write what is kept, then close the store. Raises StoreUnavailable, once it is closed, for what is lost."""
         try:
-            await self._write_kept()
+            await self._kept.write_all()
         except StoreUnavailable as trouble:
             raise StoreUnavailable(f"{len(self._kept)} endings were not written: {trouble}") from None
         finally:
             await self._store.aclose()
-
-
-def _marked(settlement: Settlement, tracked: Tracked) -> Settlement:
-    """What a reader of the ledger can tell it by. The store has counted no tokens for a hold that it never saw."""
-    rows = tuple(replace(row, tags=(*row.tags, WITHOUT_STORE)) for row in settlement.rows)
-    more_tokens = 0 if tracked.here else settlement.more_tokens
-    return replace(settlement, rows=rows, may_exceed_hold=True, more_tokens=more_tokens)
-
-
-def _granted(wish: OpenHold, name: str, amount_nusd: int) -> OpenHold:
-    return replace(wish, hold_id=name, amount_nusd=amount_nusd, meter=None, granted=True)

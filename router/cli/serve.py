@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -33,9 +34,20 @@ class BadSettings(SluiceError):
 @app.command()
 def serve(
     policy: Annotated[list[Path] | None, typer.Option(help="Policy file or folder; else SLUICE_POLICY.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="Ledger file; else SLUICE_LEDGER or ./sluice.sqlite.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option(help="Ledger file, or postgresql:// address; else SLUICE_LEDGER or ./sluice.sqlite.")
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="Redis of several replicas, redis://…; a password is safer in SLUICE_REDIS_URL.")
+    ] = None,
+    redis_namespace: Annotated[
+        str | None, typer.Option(help="Whose keys in that Redis; else SLUICE_REDIS_NAMESPACE or sluice.")
+    ] = None,
+    replica: Annotated[
+        str | None, typer.Option(help="Name of this replica, no two alike; else SLUICE_REPLICA or a made-up one.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; else SLUICE_HOST or 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port, 0 for a free one; else SLUICE_PORT or 8080.")] = None,
+    port: Annotated[str | None, typer.Option(help="Port, 0 for a free one; else SLUICE_PORT or 8080.")] = None,
     grace_s: Annotated[float, typer.Option(min=0, help="How long a stop waits for running requests.")] = 30.0,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     simulate: Annotated[bool, typer.Option(help="Serve from simulated pools, started in this process.")] = False,
@@ -43,8 +55,17 @@ def serve(
     origin_us: Annotated[int | None, typer.Option(help="Instant at which scaled and real time agree.")] = None,
 ) -> None:
     """Run the endpoint until interrupted; then finish what runs, settle it, and stop."""
-    settings = _settings(policy, ledger, host, port, log_level)
-    settings = replace(settings, grace_s=grace_s)
+    given = {
+        "SLUICE_LEDGER": ledger,
+        "SLUICE_REDIS_URL": redis_url,
+        "SLUICE_REDIS_NAMESPACE": redis_namespace,
+        "SLUICE_REPLICA": replica,
+        "SLUICE_HOST": host,
+        "SLUICE_PORT": port,
+        "SLUICE_LOG_LEVEL": log_level,
+    }
+    settings = _settings(given)
+    settings = replace(settings, policy_paths=tuple(policy or settings.policy_paths), grace_s=grace_s)
     clock = SystemClock() if speedup == 1 else ScaledClock(speedup, origin_us)
     try:
         configure(settings.log_level)
@@ -53,26 +74,19 @@ def serve(
     uvloop.run(_run_simulated(settings, clock) if simulate else serve_endpoint(settings, clock, os.environ, _announce))
 
 
-def _settings(
-    policy: list[Path] | None, ledger: Path | None, host: str | None, port: int | None, log_level: str | None
-) -> Settings:
+def _settings(given: Mapping[str, str | None]) -> Settings:
+    """Options are variables of the environment that the command line has the last word on."""
     try:
-        settings = Settings.from_environ(os.environ)
+        return Settings.from_environ({**os.environ, **{name: text for name, text in given.items() if text}})
     except ValueError as error:
         raise BadSettings(str(error)) from None
-    return replace(
-        settings,
-        policy_paths=tuple(policy) if policy else settings.policy_paths,
-        ledger=ledger or settings.ledger,
-        host=host or settings.host,
-        port=settings.port if port is None else port,
-        log_level=log_level or settings.log_level,
-    )
 
 
 def _announce(url: str, service: Service) -> None:
-    policy = service.policy
+    policy, state = service.policy, service.store.state()
     typer.echo(f"sluice serves {url}/v1  (policy {policy.version}, prices {policy.price_book})")
+    if not state.up:
+        typer.echo(f"the budget store is down, and requests wait for on_store_down: {state.trouble}")
     if not policy.endpoints:
         typer.echo("no pool has an endpoint yet: add endpoints: to the policy, or try `sluice serve --simulate`")
     if not policy.tenants:

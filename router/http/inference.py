@@ -145,6 +145,8 @@ class Inference:
             headers.append((b"x-sluice-pool", chain.pool.encode()))
             headers.append((b"x-sluice-gpu", chain.gpu.encode()))
         headers.append((b"x-sluice-tier", (chain.tier_served or str(chain.requirements.tier)).encode()))
+        if chain.without_store:
+            headers.append((b"x-sluice-store", b"down-allowed"))
         if chain.decisions and (lowered_by := chain.decisions[-1].lowered_by) is not None:
             headers.append((b"x-sluice-tier-lowered", b"budget " + lowered_by.encode()))
         left_nusd = chain.standing.left_nusd if begun else self.controller.budget_left_nusd(chain)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from policies.explain import as_json
 from policies.names import names
 from pricing.errors import StoreUnavailable
+from router import health
 from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
@@ -92,13 +93,12 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/readiness")
     async def readiness() -> Response:
-        report = service.readiness()
+        report = health.readiness(service)
         return reply(report, 200 if report["ready"] else 503)
 
     @app.get("/health")
-    async def health() -> Response:
-        report = service.readiness()
-        return reply({**report, "policy": service.reloader_report(), "pools": service.pools_report()})
+    async def whole() -> Response:
+        return reply(health.health(service))
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from pools.backend import Answer, UpstreamRequest
+from router.health import readiness
 from support.endpoint import KEYS, before_scripts, before_simulated, events, one_pool
 from support.scripted_server import DONE, ROLE, Exchange, text_frame
 
@@ -128,7 +129,7 @@ async def test_a_fault_of_ours_is_settled_and_answered(
         await endpoint.settled()
         [row] = endpoint.rows()
         assert endpoint.service.live.in_flight(["small"]) == 0
-        assert endpoint.service.readiness()["ready"]
+        assert readiness(endpoint.service)["ready"]
     assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (500, "internal_error", "false")
     assert (request.outcome, request.status, request.error_code) == ("broken", 500, "internal_error")
     assert (row.outcome, row.account) == ("fault", "__failed__")

@@ -52,6 +52,13 @@ async def full_disk(endpoint: Endpoint) -> AsyncIterator[None]:
         yield
 
 
+async def up_again(endpoint: Endpoint) -> None:
+    """Wait until the store has been asked again, which is done now and then."""
+    async with asyncio.timeout(10):
+        while (await endpoint.ask("GET", "/health/readiness", None)).json["store"] != "up":
+            pass
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_an_answer_is_delivered_and_settled_later(tmp_path: Path, streamed: bool) -> None:
     """The disk fills while an answer is made: the client gets it with its cost, the row follows when there is room."""
@@ -80,6 +87,7 @@ async def test_new_requests_are_refused_until_there_is_room(tmp_path: Path) -> N
         assert (await endpoint.chat()).status == 200
         async with full_disk(endpoint):
             refused = [await endpoint.chat() for _ in range(3)]
+        await up_again(endpoint)
         again = await endpoint.chat()
         metrics = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
         asked = len(endpoint.upstream["small"].received)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from policies.policy import Limits, OnExhausted, Payer
+from policies.policy import Limits, OnExhausted, OnStoreDown, Payer
 from policies.requirements import Tier
+from pricing.budgets.outage import OutageStore
 from pricing.budgets.sqlite import SqliteStore
+from pricing.budgets.store import Extended
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
@@ -34,12 +36,16 @@ class Books:
 
     clock: ManualClock
     store: SqliteStore
+    outages: OutageStore
     accounting: Accounting
     path: Path
 
-    async def begun(self, request_id: str = "req_1", *, finish: bool = False) -> Attempt:
+    async def begun(self, request_id: str = "req_1", *, finish: bool = False, allow: bool = False) -> Attempt:
         """An attempt that is dispatched."""
-        limits = Limits(on_exhausted=OnExhausted.FINISH if finish else OnExhausted.CUT)
+        limits = Limits(
+            on_exhausted=OnExhausted.FINISH if finish else OnExhausted.CUT,
+            on_store_down=OnStoreDown.ALLOW if allow else OnStoreDown.REJECT,
+        )
         one = ladder(L4, limits=limits)
         under_way = chain(self.clock, ASKED, request_class=one)
         under_way.request_id = request_id
@@ -55,11 +61,13 @@ class Books:
 def books(folder: Path, cap_nusd: int) -> Books:
     clock = ManualClock()
     path = folder / "ledger.sqlite"
-    store = SqliteStore(path, clock, caps(cap(cap_nusd)))
+    table = caps(cap(cap_nusd))
+    store = SqliteStore(path, clock, table)
+    outages = OutageStore(store, clock, table, store.meters, on_change=lambda _: None, jitter=lambda: 1.0)
     pools = MeteredPools(store.meters, clock)
     pools.apply(shipped())
     store.meters.set_containers(L4.pool.name, clock.wall_us(), 1, 0)
-    return Books(clock, store, Accounting(store, pools, clock), path)
+    return Books(clock, store, outages, Accounting(outages, pools, clock), path)
 
 
 async def test_a_first_hold_is_small(tmp_path: Path) -> None:
@@ -146,9 +154,7 @@ async def test_the_cost_is_fixed_when_the_engine_has_nothing_left_to_do(tmp_path
     await kept.store.aclose()
 
 
-async def test_what_could_not_be_written_is_written_with_a_tick(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A settlement that meets a full disk is kept, its hold with it, and is exact when it is written."""
     kept = books(tmp_path, 10**9)
     begun = await kept.begun()
@@ -160,18 +166,38 @@ async def test_what_could_not_be_written_is_written_with_a_tick(
 
     with monkeypatch.context() as patched:
         patched.setattr(kept.store, "settle", full)
-        with pytest.raises(StoreUnavailable):
-            await kept.accounting.end(request("req_1"), settlement)
-        with pytest.raises(StoreUnavailable):
-            await kept.accounting.tick()
+        await kept.accounting.end(request("req_1"), settlement)
+        await kept.accounting.tick()
     assert recent_rows(kept.path, 10) == []
     kept.clock.advance(3_600)  # beyond the hold's lease: the settlement still comes before its end
+    assert await kept.outages.recover()
     await kept.accounting.tick()
     stored = find_request(kept.path, "req_1")
     assert stored is not None
     assert [(row.amount_nusd, row.estimated) for row in stored.rows] == [(settlement.amount_nusd, False)]
     await kept.store.aclose()
     assert verify(kept.path, kept.clock.wall_us()).agrees
+
+
+@pytest.mark.parametrize(("allow", "cause"), [(False, Cause.STORE_DOWN), (True, None)])
+async def test_without_a_store_an_attempt_goes_on_within_the_allowance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allow: bool, cause: Cause | None
+) -> None:
+    """A class that allows it grows its holds on the replica's allowance; any other is cut when its hold is spent."""
+    kept = books(tmp_path, 10**9)
+    kept.outages.allow(10**9)
+    begun = await kept.begun(allow=allow)
+
+    async def full(_: object) -> list[Extended]:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(kept.store, "extend", full)
+    for _ in range(10):
+        kept.clock.advance(1)
+        await kept.accounting.tick()
+    assert begun.interrupts.cause is cause
+    assert (begun.hold_nusd > 10 * PER_S) == allow
+    await kept.store.aclose()
 
 
 async def test_a_summary_without_money_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,136 @@
+"""What replicas share: budgets and meters in Redis, and the ledger, which goes through Redis into PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from policies.policy import Durability
+from pricing.budgets.account import CapWarning
+from pricing.budgets.caps import CapTable
+from pricing.clock import Clock
+from pricing.errors import StoreUnavailable
+from pricing.ledger.place import PostgresUrl
+from pricing.ledger.upgrade import ensure_current
+from pricing.redis.address import RedisAddress
+from pricing.redis.client import RedisClient
+from pricing.redis.drainer import Drainer
+from pricing.redis.durability import durability_warnings
+from pricing.redis.meters import SharedMeters
+from pricing.redis.replies import RedisReplyError
+from pricing.redis.signals import SharedSignals
+from pricing.redis.store import RedisStore
+from pricing.redis.stream import Backlog
+from router.log import LOGGER
+from router.settings import Settings
+
+DRAIN_TIMEOUT_S: Final = 5.0  # for replies of megabytes, which no request waits for
+LAST_ROWS_S: Final = 5.0  # how long a stop goes on writing rows
+UPGRADE_AGAIN_S: Final = 2.0  # between two tries to reach a ledger that is not there yet
+
+
+class Shared:
+    """One replica's part in what replicas share. Nothing here needs a server to be there when it is made."""
+
+    def __init__(self, settings: Settings, clock: Clock, caps: CapTable, on_warn: Callable[[CapWarning], None]) -> None:
+        """For settings with Redis and PostgreSQL. Touches neither."""
+        assert isinstance(settings.redis, RedisAddress)
+        assert isinstance(settings.ledger, PostgresUrl)
+        now = None if clock.speedup == 1 else clock.wall_us  # a clock of our own must be everyone's
+        self._clock = clock
+        self._ledger = settings.ledger
+        self._client = RedisClient(settings.redis, f"sluice-{settings.replica}")
+        self._drain_client = RedisClient(settings.redis, f"sluice-{settings.replica}-ledger", DRAIN_TIMEOUT_S)
+        self.store = RedisStore(
+            self._client,
+            clock,
+            caps,
+            replica=settings.replica,
+            namespace=settings.namespace,
+            on_warn=on_warn,
+            backlog_bytes=settings.backlog_bytes,
+            now=now,
+        )
+        self.meters = SharedMeters(self._client, settings.namespace, settings.replica, clock, now=now)
+        self.signals = SharedSignals(self._client, settings.namespace, settings.replica, clock, now=now)
+        self.drainer = Drainer(
+            self._drain_client,
+            settings.ledger,
+            clock,
+            consumer=settings.replica,
+            namespace=settings.namespace,
+            on_problem=self._ledger_said,
+        )
+        self.durability = Durability.EVERYSEC  # what the policy promises
+        self.weaknesses: tuple[str, ...] = ()
+        self.ledger_problem: str | None = "not reached yet"
+        self.backlog: Backlog | None = None
+
+    async def begin(self) -> None:
+        """Whenever Redis can be reached, or could not be: connect, look at the keys' layout and at what it would lose.
+
+        Raises StoreUnavailable.
+        """
+        await self._client.connect()
+        await self.store.start()
+        await self.look_at_durability()
+
+    async def look_at_durability(self) -> None:
+        """Warn of what is weaker than promised, once for each thing. Raises StoreUnavailable."""
+        found = tuple(await durability_warnings(self._client, self.durability.value))
+        for warning in found:
+            if warning not in self.weaknesses:
+                LOGGER.warning("the budget store keeps less than promised", extra={"fields": {"detail": warning}})
+        self.weaknesses = found
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Create or upgrade the tables, as soon as PostgreSQL can be reached, then move rows there until cancelled."""
+        with suppress(StoreUnavailable):  # it goes on trying by itself
+            await self._drain_client.connect()
+        while not await self._upgraded():
+            await self._clock.sleep(UPGRADE_AGAIN_S)
+        await self.drainer.run()
+
+    async def _upgraded(self) -> bool:
+        try:
+            await asyncio.to_thread(ensure_current, self._ledger)
+        except StoreUnavailable as problem:
+            self._ledger_said(str(problem))
+            return False
+        self._ledger_said(None)
+        return True
+
+    async def look_around(self) -> None:
+        """How much of the ledger waits, and whether Redis still keeps what is promised. Raises StoreUnavailable."""
+        self.backlog = await self.drainer.backlog()
+        await self.look_at_durability()
+
+    def _ledger_said(self, problem: str | None) -> None:
+        if problem == self.ledger_problem:
+            return
+        self.ledger_problem = problem
+        if problem is None:
+            LOGGER.info("the ledger's database is reached")
+        else:
+            LOGGER.warning("the ledger's database is not reached; rows wait", extra={"fields": {"detail": problem}})
+
+    async def _drain_rest(self) -> None:
+        """What is left for the other replicas, or for the next start, is what takes longer than this."""
+        with suppress(StoreUnavailable, RedisReplyError, TimeoutError):
+            async with asyncio.timeout(LAST_ROWS_S):
+                while await self.drainer.step():
+                    pass
+
+    async def aclose(self) -> None:
+        """Write what rows can still be written, and close everything but the store, which its owner has closed."""
+        if self.ledger_problem is None:
+            await self._drain_rest()
+        await self.meters.aclose()
+        await self.signals.aclose()
+        await self.drainer.aclose()
+        await self._drain_client.aclose()
+        await self._client.aclose()
