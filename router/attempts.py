@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from policies.ask import kv_tokens_too_few
 from policies.decide import decide
-from policies.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
+from policies.decision import FOR_ROOM, Candidate, Decision
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
@@ -20,21 +20,20 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools
 from pools.waiting_lines import Ticket
 from pools.warmup import WarmUps
-from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import SchemaResult
 from pricing.money import cost_nusd, parse_usd
 from router.accounting import Accounting, Attempt, Spender
+from router.budget_refusals import BudgetRefusals
 from router.chain import AttemptReport, Chain
 from router.errors import ApiError
-from router.events import AttemptEnded, CapExhausted, Fanout, PoolMisconfigured, RateLimitHit, StoreTrouble
+from router.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
 from router.gather import Gatherer
 from router.interrupts import Cause, Interrupted
 from router.meters import MeteredPools
-from router.rates import standing_of_refusal
-from router.refusals import budget_refusal, chain_failed, rate_refusal, refusal_of, stop_error, tier_that_fits
+from router.refusals import chain_failed, refusal_of, stop_error
 from router.retry_budget import RetryBudget
 from router.upstream import upstream_request
 
@@ -100,8 +99,7 @@ class Attempts:
         while True:
             decision = await self._with_room(chain)
             candidate = decision.chosen
-            if candidate is None and not chain.refreshed and _over_budget(decision):
-                await self._refresh(chain, decision)
+            if candidate is None and await self._looked_again(chain, decision):
                 continue
             if candidate is None:
                 self._note_decision(chain, decision)
@@ -152,51 +150,24 @@ class Attempts:
         """Before a wait: the hold of the attempt that failed would run out meanwhile, and its tenant pay for it."""
         if chain.pending is None:
             return
+        await self.accounting.settle(chain.pending)
+        chain.pending = None
+
+    async def _looked_again(self, chain: Chain, decision: Decision) -> bool:
+        """Whether what is known of budgets was brought up to date, so that it is worth deciding again."""
         try:
-            await self.accounting.settle(chain.pending)
+            return await self._budgets.refreshed(chain, decision)
         except StoreUnavailable as trouble:
             raise self._store_down(trouble) from None
-        chain.pending = None
+
+    @property
+    def _budgets(self) -> BudgetRefusals:
+        return BudgetRefusals(self.accounting, self.gatherer, self.events, self.clock)
 
     def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
         if decision.warm is not None and not chain.reports:
             self.warmups.start(decision.warm)
-        for one in _over_budget(decision):
-            refused = self.accounting.refusal(self.scopes(chain, one.pool), int(one.numbers["needed_nusd"]))
-            if refused is not None:
-                return self._exhausted(chain, refused)
-        return refusal_of(chain, decision)
-
-    async def _refresh(self, chain: Chain, decision: Decision) -> None:
-        """What memory knows of budgets may be old: nobody is refused for it before it was brought up to date."""
-        chain.refreshed = True
-        scopes = (scope for one in _over_budget(decision) for scope in self.scopes(chain, one.pool))
-        try:
-            await self.accounting.refresh(list(dict.fromkeys(scopes)))
-        except StoreUnavailable as trouble:
-            raise self._store_down(trouble) from None
-
-    def _exhausted(self, chain: Chain, refused: BudgetExceeded) -> ApiError:
-        short = refused.shortfall
-        self.events.emit(
-            CapExhausted(
-                cap=short.cap,
-                scope=short.scope,
-                window=short.window,
-                spent_nusd=short.spent_nusd,
-                held_nusd=short.held_nusd,
-                amount_nusd=short.amount_nusd,
-                needed_nusd=short.needed_nusd,
-            )
-        )
-        cheaper = tier_that_fits(self.gatherer.of_chain(chain), short.left_nusd)
-        return budget_refusal(refused, self.clock.wall_us(), cheaper)
-
-    def _limited(self, chain: Chain, limited: RateLimited) -> ApiError:
-        chain.standing = standing_of_refusal(limited)
-        caller = chain.caller
-        self.events.emit(RateLimitHit(caller.tenant, caller.key_id, limited.scope, limited.dimension, limited.limit))
-        return rate_refusal(limited)
+        return self._budgets.refusal(chain, decision) or refusal_of(chain, decision)
 
     # -- one attempt -----------------------------------------------------------------------------------------------
 
@@ -214,9 +185,9 @@ class Attempts:
             await self.accounting.begin(attempt, previous)
             held = True
         except BudgetExceeded as refused:
-            raise self._exhausted(chain, refused) from None
+            raise self._budgets.exhausted(chain, refused) from None
         except RateLimited as limited:
-            raise self._limited(chain, limited) from None
+            raise self._budgets.limited(chain, limited) from None
         except StoreUnavailable as trouble:
             chain.pending = previous
             raise self._store_down(trouble) from None
@@ -224,6 +195,7 @@ class Attempts:
             if not held:
                 self.live.leave(candidate.pool.name, attempt.hold_id)
         chain.attempt, chain.attempts = attempt, attempt.number
+        chain.without_store |= attempt.without_store
         chain.anchor_us, chain.standing = attempt.anchor_us, attempt.standing
         if chain.counted_tokens is None:
             chain.counted_tokens = attempt.tokens
@@ -237,7 +209,7 @@ class Attempts:
 
     def _attempt(self, chain: Chain, candidate: Candidate) -> Attempt:
         needs = chain.requirements
-        scopes = self.scopes(chain, candidate.pool.name)
+        scopes = chain.scopes(candidate.pool.name)
         tokens = needs.prompt_tokens + needs.expected_output_tokens
         by_tokens = chain.limits.meter_weight == "tokens"
         return Attempt(
@@ -258,13 +230,6 @@ class Attempts:
             tokens=tokens,
             anchor_us=chain.anchor_us,
         )
-
-    def scopes(self, chain: Chain, pool: str | None) -> tuple[Scope, ...]:
-        """Every scope that the request spends in, with those of a pool."""
-        own = chain.caller.scopes(chain.request_class.name, chain.endpoint)
-        if pool is None:
-            return own
-        return (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
 
     def _answering(self, chain: Chain, attempt: Attempt) -> None:
         """A stream's first frame is there. An answer that comes whole says nothing about its first token."""
@@ -338,10 +303,6 @@ class Attempts:
 
     def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
-
-
-def _over_budget(decision: Decision) -> list[Rejection]:
-    return [one for one in decision.rejected if one.reason is Reason.BUDGET]
 
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:

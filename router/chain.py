@@ -10,6 +10,7 @@ from policies.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
 from pools.waiting_lines import Ticket
+from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.standing import UNLIMITED
 from pricing.budgets.store import Settlement, Standing
 from pricing.clock import US_PER_S
@@ -73,6 +74,7 @@ class Chain:
     reports: list[AttemptReport] = field(default_factory=list)
     attempts: int = 0
     engines_died: int = 0  # under it, before they said anything
+    without_store: bool = False  # an attempt of it ran on the allowance of a replica whose store was down
     neighbours: int = 0  # other requests of the class running when this one was dispatched
     anchor_us: int = 0
     charged_nusd: int = 0
@@ -81,7 +83,7 @@ class Chain:
     pending: Settlement | None = None
     counted_tokens: int | None = None  # against rate limits, by its first hold
     standing: Standing = UNLIMITED  # of its scopes, at its latest hold
-    refreshed: bool = False  # the view of its budgets was brought up to date before it is refused
+    budgets_refreshed: bool = False  # what is known of them was brought up to date before it is refused
     ended: bool = False
     pool: str | None = None
     gpu: str | None = None
@@ -108,6 +110,11 @@ class Chain:
     def streams_up(self) -> bool:
         """Whether pools are asked to stream."""
         return self.parsed.stream and not self.buffered
+
+    def scopes(self, pool: str | None) -> tuple[Scope, ...]:
+        """Every scope that the request spends in, with those of a pool."""
+        own = self.caller.scopes(self.request_class.name, self.endpoint)
+        return own if pool is None else (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
 
     def note_usage(self, attempt: Attempt) -> None:
         """Take over the tokens of the attempt that ends; after a break, the prompt as it was, and all that was said."""

@@ -316,7 +316,7 @@ class Controller:
 
     def budget_left_nusd(self, chain: Chain) -> int | None:
         """What the tightest cap of a request leaves now; None where there is none."""
-        return self.attempts.accounting.room(self.attempts.scopes(chain, chain.pool)).left_nusd
+        return self.attempts.accounting.room(chain.scopes(chain.pool)).left_nusd
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -357,5 +357,5 @@ class Controller:
         try:
             await self.attempts.accounting.end(row, pending)
         except StoreUnavailable as trouble:
-            self.events.emit(StoreTrouble("later", str(trouble)))
+            self.events.emit(StoreTrouble("unrecorded", str(trouble)))
         self.events.emit(request_ended(chain, row))
