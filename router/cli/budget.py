@@ -1,9 +1,10 @@
-"""`sluice budget`: caps as they stand; change one in its policy file; raise one for a while."""
+"""`sluice budget`: caps as they stand, and rate limits; change a cap in its policy file; raise one for a while."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,13 @@ from rich.table import Table
 from pricing.budgets.offline import cap_statuses
 from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
+from pricing.ledger.place import PostgresUrl
 from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
 from pricing.reports.spans import instant_text, parse_end
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
+from router.cli.stream import connected, shared_statuses
 from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -35,13 +38,18 @@ def budget(
     context: typer.Context,
     policy: PolicyOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show caps with what was spent, is held and is left; change one; raise one for a while."""
     if context.invoked_subcommand is not None:
         return
     files = _files(policy)
-    statuses = cap_statuses(ledger, files.cap_table(), files.now_us)
+    if isinstance(ledger, PostgresUrl):
+        statuses = connected(redis, lambda client: shared_statuses(client, namespace, files.cap_table()))
+    else:
+        statuses = cap_statuses(ledger, files.cap_table(), files.now_us)
     if as_json:
         typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
     elif statuses:
@@ -112,7 +120,7 @@ def _dollars(text: str) -> Decimal:
     return Decimal(text)
 
 
-def _table(statuses: list[CapStatus]) -> Table:
+def _table(statuses: Sequence[CapStatus]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("cap", "scope", "window"):
         table.add_column(name, overflow="fold")

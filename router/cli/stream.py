@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import typer
 
+from pricing.budgets.caps import CapTable
+from pricing.budgets.store import CapStatus
+from pricing.clock import SystemClock
 from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.verify import Verification
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
+from pricing.redis.store import RedisStore
 from pricing.redis.stream import Backlog, LedgerStream, StreamEntry
+from pricing.redis.views import CapSeen
 
 TIMEOUT_S: Final = 30.0  # a verb may ask for more at once than a request does
 PAGE: Final = 500
@@ -57,6 +62,20 @@ async def verify_stream(client: RedisClient, namespace: str, url: PostgresUrl) -
     from pricing.redis.verify import verify_shared
 
     return await verify_shared(client, namespace, url)
+
+
+async def shared_statuses(client: RedisClient, namespace: str, caps: CapTable) -> list[CapStatus]:
+    """Every cap as replicas see it. Reading sends no warning: a replica's own would then be missing."""
+    clock = SystemClock()
+    silent = replace(caps, caps=tuple(replace(cap, warn_permille=None) for cap in caps.caps))
+    store = RedisStore(client, clock, silent, replica="sluice-cli", namespace=namespace)
+    await store.start()
+    found = []
+    for cap, status in zip(caps.caps, await store.statuses(), strict=True):
+        seen = CapSeen(cap)
+        seen.spent_nusd, seen.held_nusd = status.spent_nusd, status.held_nusd
+        found.append(seen.status(clock.wall_us(), caps.timezone))
+    return found
 
 
 async def read_backlog(client: RedisClient, namespace: str) -> Backlog:
