@@ -21,7 +21,9 @@ from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
 from pricing.reports.spans import instant_text, parse_end
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
+from router.cli.limits_view import LimitLine, limits_of, limits_table, read_budgets
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
+from router.cli.remote import get_json
 from router.cli.stream import connected, shared_statuses
 from router.settings import Settings
 
@@ -40,22 +42,36 @@ def budget(
     ledger: LedgerOption = DEFAULT_LEDGER,
     redis: RedisOption = None,
     namespace: NamespaceOption = "sluice",
+    url: Annotated[str | None, typer.Option(help="Ask this endpoint, which knows the use of rate limits, too.")] = None,
+    key: Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show caps with what was spent, is held and is left; change one; raise one for a while."""
+    """Show caps with what was spent, is held and is left, and rate limits; change a cap; raise one for a while."""
     if context.invoked_subcommand is not None:
         return
+    if url is not None:
+        document = get_json(url, "/budgets", key)
+        typer.echo(json.dumps(document, indent=2)) if as_json else _print(*read_budgets(document))
+        return
     files = _files(policy)
+    caps = files.cap_table()
     if isinstance(ledger, PostgresUrl):
-        statuses = connected(redis, lambda client: shared_statuses(client, namespace, files.cap_table()))
+        statuses = connected(redis, lambda client: shared_statuses(client, namespace, caps))
     else:
-        statuses = cap_statuses(ledger, files.cap_table(), files.now_us)
+        statuses = cap_statuses(ledger, caps, files.now_us)
     if as_json:
         typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
-    elif statuses:
+    else:
+        _print(statuses, limits_of(caps))
+
+
+def _print(statuses: Sequence[CapStatus], limits: Sequence[LimitLine]) -> None:
+    if statuses:
         wide_console().print(_table(statuses))
     else:
         typer.echo("The policy has no caps; nothing limits what its tenants spend. See docs/policy-files.md.")
+    if limits:
+        wide_console().print(limits_table(limits))
 
 
 @app.command("set")

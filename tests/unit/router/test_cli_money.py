@@ -1,5 +1,6 @@
 """`sluice report`, `sluice budget` and `sluice ledger`, as people call them."""
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from policies.fileset import SHIPPED_DEFAULT
 from pricing.errors import FileProblem, StoreUnavailable
 from router.cli.main import app
 from support.ledgers import LEDGER_NUSD, write_small_ledger
+from support.scripted_server import Exchange, scripted
 
 TENANTS = """\
 version: 1
@@ -133,6 +135,57 @@ def test_budget_shows_every_cap(policy: Path, tmp_path: Path) -> None:
     table = sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite").output
     assert "pool:qwen3-vl-8b-fp8-l4/day" in table
     assert "unlimited" in table
+
+
+def test_budget_shows_rate_limits(policy: Path, tmp_path: Path) -> None:
+    """Those of the files, for each tenant and key; their use is known to a running endpoint alone."""
+    (policy / "limits.yaml").write_text("version: 1\ndefaults: {limits: {requests_per_minute: 1_200, in_flight: 9}}\n")
+    lines = sluice("budget", "--policy", policy, "--ledger", tmp_path / "none.sqlite").output.splitlines()
+    assert [line.split() for line in lines if line.strip().startswith("tenant:acme")] == [
+        ["tenant:acme", "requests", "a", "minute", "1,200"],
+        ["tenant:acme", "in", "flight", "9"],
+    ]
+
+
+async def test_budget_asks_an_endpoint() -> None:
+    """`--url` shows what `/budgets` says: caps, and limits with their use."""
+    cap = {
+        "object": "budget",
+        "cap": "acme/month",
+        "scope": "tenant:acme",
+        "window": "1mo",
+        "amount_usd": "unlimited",
+        "spent_usd": 1.25,
+        "held_usd": 0.0,
+        "left_usd": "unlimited",
+        "warned": False,
+        "lowering_tier": False,
+        "resets_at": 1767225600.0,
+    }
+    limit = {
+        "object": "rate_limit",
+        "scope": "key:acme-1",
+        "dimension": "tokens",
+        "limit": 10_000,
+        "used": 9_000,
+        "remaining": 1_000,
+        "resets_in_s": 41.5,
+    }
+    document = {"object": "list", "data": [cap], "limits": [limit]}
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer("200 OK", json.dumps(document).encode())
+
+    async with scripted(script) as server:
+        words = ("budget", "--url", f"{server.url}/v1", "--key", "sk-test")
+        shown = await asyncio.to_thread(sluice, *words)
+        plain = await asyncio.to_thread(sluice, *words, "--json")
+    lines = [line.split() for line in shown.output.splitlines()]
+    shows = ["acme/month", "tenant:acme", "1mo", "unlimited", "$1.2500", "$0.0000", "unlimited"]
+    assert shows in [line[: len(shows)] for line in lines]
+    assert ["key:acme-1", "tokens", "a", "minute", "10,000", "9,000", "42", "s"] in lines
+    assert json.loads(plain.output) == document
+    assert {(one.path, one.headers["authorization"]) for one in server.received} == {("/budgets", "Bearer sk-test")}
 
 
 def test_budget_without_caps_says_so(tmp_path: Path) -> None:
