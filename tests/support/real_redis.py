@@ -246,7 +246,7 @@ def _program() -> str:
 def _cluster_options() -> dict[str, str]:
     return {
         "cluster-enabled": "yes",
-        "cluster-node-timeout": "1000",
+        "cluster-node-timeout": "2000",
         "databases": "1",
         "repl-diskless-sync-delay": "0",
     }
