@@ -43,6 +43,7 @@ class Shared:
         self._ledger = settings.ledger
         self._client = RedisClient(settings.redis, f"sluice-{settings.replica}")
         self._drain_client = RedisClient(settings.redis, f"sluice-{settings.replica}-ledger", DRAIN_TIMEOUT_S)
+        self.meters = SharedMeters(self._client, settings.namespace, settings.replica, clock, now=now)
         self.store = RedisStore(
             self._client,
             clock,
@@ -50,10 +51,10 @@ class Shared:
             replica=settings.replica,
             namespace=settings.namespace,
             on_warn=on_warn,
+            on_load=self.meters.heard_load,
             backlog_bytes=settings.backlog_bytes,
             now=now,
         )
-        self.meters = SharedMeters(self._client, settings.namespace, settings.replica, clock, now=now)
         self.signals = SharedSignals(self._client, settings.namespace, settings.replica, clock, now=now)
         self.drainer = Drainer(
             self._drain_client,
@@ -69,12 +70,14 @@ class Shared:
         self.backlog: Backlog | None = None
 
     async def begin(self) -> None:
-        """Whenever Redis can be reached, or could not be: connect, look at the keys' layout and at what it would lose.
+        """Whenever Redis can be reached, or could not be: connect, look at the keys' layout, tell the meters what they
+        do not know (yet, or any more), and look at what Redis would lose.
 
         Raises StoreUnavailable.
         """
         await self._client.connect()
         await self.store.start()
+        await self.meters.read([])
         await self.look_at_durability()
 
     async def look_at_durability(self) -> None:

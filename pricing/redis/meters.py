@@ -106,7 +106,7 @@ class SharedMeters:
 
     async def leave(self, pool: str, member: str) -> int:
         charge, running, kv_tokens = await self._steps.run("meter_leave", pool, member, self._replica)
-        self._elsewhere[pool] = PoolLoad(running, kv_tokens)
+        self.heard_load(pool, PoolLoad(running, kv_tokens))
         if not charge:
             raise HoldEnded(f"attempt {member} is not known to the meter of pool {pool}")
         return int(charge)
@@ -135,9 +135,13 @@ class SharedMeters:
     def elsewhere(self, pool: str) -> PoolLoad:
         return self._elsewhere.get(pool, NO_LOAD)
 
+    def heard_load(self, pool: str, load: PoolLoad) -> None:
+        """What other replicas run in a pool, from a reply of the store or of the meters."""
+        self._elsewhere[pool] = load
+
     def _hear(self, pool: str, figures: Sequence[int], number: int) -> None:
         running, kv_tokens, ready, booting, idle_us = figures[:_PER_POOL]
-        self._elsewhere[pool] = PoolLoad(running, kv_tokens)
+        self.heard_load(pool, PoolLoad(running, kv_tokens))
         if self.on_heard is not None and self._said.get(pool, 0) <= number:
             self.on_heard(Heard(pool, ready, booting, None if idle_us < 0 else idle_us))
 

@@ -31,6 +31,7 @@ from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.entries import rows_json, value_json
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from pricing.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
@@ -67,6 +68,10 @@ def _ignore(_: CapWarning) -> None:
     """Warnings go nowhere unless somebody asks for them."""
 
 
+def _ignore_load(_: str, __: PoolLoad) -> None:
+    """Nor do loads."""
+
+
 class RedisStore:
     """`BudgetStore` on Redis, for one replica. Belongs to the client's event loop; `start` it before the first step."""
 
@@ -79,12 +84,14 @@ class RedisStore:
         replica: str,
         namespace: str = "sluice",
         on_warn: Callable[[CapWarning], None] = _ignore,
+        on_load: Callable[[str, PoolLoad], None] = _ignore_load,
         backlog_bytes: int = BACKLOG_BYTES,
         now: Callable[[], int] | None = None,
     ) -> None:
         """`replica` owns the holds that it opens; no two that run may have one name, and it holds no white space.
 
-        `on_warn` is called when a cap passes its warning threshold, once per window over all replicas. `backlog_bytes`
+        `on_warn` is called when a cap passes its warning threshold, once per window over all replicas. `on_load`
+        is told what other replicas run in a pool whose meter a hold has entered. `backlog_bytes`
         is how much of the ledger may wait for PostgreSQL before no hold is opened any more. `now` is the wall time that
         scripts use, for tests and scaled clocks; None: the server's own.
         """
@@ -93,6 +100,7 @@ class RedisStore:
         self._client = client
         self._clock = clock
         self._replica = replica
+        self._on_load = on_load
         self._backlog_bytes = backlog_bytes
         self._caps = caps
         self._steps = Steps(client, namespace, clock, now)
@@ -254,6 +262,9 @@ class RedisStore:
         hold = self._answers.opened(reply, wish, packed, self._clock.mono_us() - sent_us)
         self._steps.heard(reply[1])
         self._holds[wish.hold_id] = packed
+        running, kv_tokens = reply[-2:]
+        if wish.meter is not None and running >= 0:
+            self._on_load(wish.meter.pool, PoolLoad(running, kv_tokens))
         return hold
 
     def _forgo(self, hold_id: str) -> None:

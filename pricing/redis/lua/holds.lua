@@ -80,10 +80,11 @@ local function new_hold(K, wish, now)
   end
   redis.call('HSET', K .. 'hold:' .. wish.id, 'amount', text(wish.amount), 'bucket', text(bucket), 'anchor', text(anchor),
     'lease', text(wish.lease), 'owner', wish.owner, 'scopes', cmsgpack.pack(scopes), 'row', wish.row, 'pool', wish.pool)
+  local made = { anchor = anchor, amount = wish.amount, deadline = renew_lease(K, wish.id, wish.lease, now) }
   if wish.pool ~= '' then
-    meter_enter(K, wish.pool, wish.id, wish.weight, wish.kv, now, wish.owner)
+    made.running, made.kv = meter_enter(K, wish.pool, wish.id, wish.weight, wish.kv, now, wish.owner)
   end
-  return { anchor = anchor, amount = wish.amount, deadline = renew_lease(K, wish.id, wish.lease, now) }
+  return made
 end
 
 -- Why a hold cannot be opened now, as a reply; nil when it can.
@@ -110,7 +111,8 @@ local function refusal(K, wish, now)
 end
 
 -- Open a hold, or find it open. Replies
---   {'open', now, deadline, amount, anchor, standing of requests ×3, of tokens ×3, sums …}, or why not:
+--   {'open', now, deadline, amount, anchor, standing of requests ×3, of tokens ×3, sums …, attempts and KV tokens of other
+--   replicas in its pool (-1 and -1 where it entered none now)}, or why not:
 --   {'ended', how}, {'foreign', owner}, {'backlog', bytes}, {'too_large', scope},
 --   {'refused', now, place of the cap, amount, spent, held, frees at, sums …},
 --   {'limited', now, scope, dimension, limit, used, needed, microseconds or -1}
@@ -133,7 +135,9 @@ local function open_hold(K, wish, now)
     known = new_hold(K, wish, now)
   end
   local reply = { 'open', now, known.deadline, known.amount, known.anchor }
-  return add_sums(add_standing(reply, K, wish.caps[2], now), K, wish.caps, now)
+  add_sums(add_standing(reply, K, wish.caps[2], now), K, wish.caps, now)
+  reply[#reply + 1], reply[#reply + 2] = known.running or -1, known.kv or -1
+  return reply
 end
 
 -- Whether rows say what a meter charged: not if they are estimated, or of an attempt that ran while Redis was away.

@@ -108,13 +108,16 @@ local function save_member(m, name, one)
     one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0, one.kv) .. one.owner)
 end
 
--- Count a member in or out (`one` is 1 or -1), for its pool and for its replica.
+-- Count a member in or out (`one` is 1 or -1), for its pool and for its replica. Returns the members and KV tokens of
+-- other replicas.
 local function count(m, member, one)
   m.count, m.weight, m.kv = m.count + one, m.weight + one * member.weight, m.kv + one * member.kv
-  redis.call('HINCRBY', m.owners, 'kv:' .. member.owner, text(one * member.kv + 0))
-  if redis.call('HINCRBY', m.owners, 'n:' .. member.owner, one) == 0 then
+  local kv = redis.call('HINCRBY', m.owners, 'kv:' .. member.owner, text(one * member.kv + 0))
+  local own = redis.call('HINCRBY', m.owners, 'n:' .. member.owner, one)
+  if own == 0 then
     redis.call('HDEL', m.owners, 'n:' .. member.owner, 'kv:' .. member.owner)
   end
+  return m.count - own, m.kv - kv
 end
 
 -- Containers that serve: min(n, R, ceil(R / target)), and at least one if any request runs.
@@ -218,15 +221,12 @@ local function regroup(m)
   m.heavy = heavy
 end
 
--- A hold was granted to a replica: its attempt runs. Returns false, and meters nothing, in a pool without a rate or one whose members
--- would weigh more than HEAVIEST together.
+-- A hold was granted to a replica: its attempt runs. Returns the members and KV tokens of other replicas; nil, and meters
+-- nothing, in a pool without a rate, or one whose members would weigh more than HEAVIEST together.
 local function meter_enter(K, pool, member, weight, kv, now, owner)
   local m = load_meter(K, pool)
-  if not m or m.weight + weight > HEAVIEST then
-    return false
-  end
-  if redis.call('HEXISTS', m.members, member) == 1 then
-    return true
+  if not m or m.weight + weight > HEAVIEST or redis.call('HEXISTS', m.members, member) == 1 then
+    return nil
   end
   advance(m, now)
   local one = { weight = weight, whole = 0, fine = 0, heavy = false, kv = kv, owner = owner or '' }
@@ -235,11 +235,11 @@ local function meter_enter(K, pool, member, weight, kv, now, owner)
   if weight > 1 then
     redis.call('ZADD', m.weights, weight, member)
   end
-  count(m, one, 1)
+  local running, tokens = count(m, one, 1)
   m.light = m.light + weight
   regroup(m)
   save_meter(m)
-  return true
+  return running, tokens
 end
 
 -- Nobody runs: the clocks go back to 0, and all that was busy is due. Returns that sum.

@@ -63,8 +63,16 @@ class Replicas:
         client = RedisClient(RedisAddress.from_url(self._server.url))
         await client.connect()
         now = self.clock.wall_us
-        store = RedisStore(client, self.clock, self._table, replica=name, namespace=self.namespace, now=now)
         meters = SharedMeters(client, self.namespace, name, self.clock, now=now)
+        store = RedisStore(
+            client,
+            self.clock,
+            self._table,
+            replica=name,
+            namespace=self.namespace,
+            now=now,
+            on_load=meters.heard_load,
+        )
         made = Replica(name, client, store, meters)
         meters.on_heard = lambda heard: made.heard.update({heard.pool: heard})
         meters.set_rate(POOL, now(), RATE, 4)
@@ -101,6 +109,7 @@ async def test_two_replicas_that_load_one_pool_each_pay_half(replicas: Replicas)
     one.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0, listed=True)
     await one.run("a:1", kv_tokens=300)
     await two.run("b:1", kv_tokens=500)
+    assert two.meters.elsewhere(POOL) == PoolLoad(1, 300)  # the hold's own answer says so
     replicas.clock.advance(10)
     assert await one.look("a:1") == {"a:1": 5 * PER_S}
     assert (await two.meters.read([(POOL, "b:1")]))["b:1"].share_nusd_per_h == RATE // 2
