@@ -86,9 +86,9 @@ class CapPacker:
     def _rates(self, scope: Scope) -> list[int | float]:
         limits = self._table.limits.get(scope)
         if limits is None:
-            return [-1, -1, -1]
+            return [-1, -1, -1, 0]
         rates = (limits.requests_per_minute, limits.tokens_per_minute, limits.in_flight)
-        return [-1 if limit is None else _number(limit) for limit in rates]
+        return [*(-1 if limit is None else _number(limit) for limit in rates), 1]
 
 
 def key_part(text: str) -> str:

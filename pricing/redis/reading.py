@@ -35,10 +35,10 @@ class Reader:
             task.add_done_callback(lambda _: self._refreshing.pop(asked, None))
         await asyncio.shield(task)
 
-    async def refresh_all(self, scopes: Iterable[Scope]) -> None:
-        """Bring the views of many scopes up to date, and send the warnings that are due."""
+    async def refresh_all(self, scopes: Iterable[Scope], *, spent: bool = False) -> None:
+        """Bring the views of many scopes up to date; where they have spent, send the warnings that are due."""
         for batch in _batches([scope for scope in scopes if self._views.of(scope)]):
-            await self._sums(self._packer.pack_anew(batch))
+            await self._sums(self._packer.pack_anew(batch), spent)
 
     async def statuses(self) -> list[CapStatus]:
         """Every cap in force, in the table's order."""
@@ -61,8 +61,8 @@ class Reader:
             await self._sums(packed)
             await self._ask_when(packed)
 
-    async def _sums(self, packed: PackedCaps) -> None:
-        reply = await self._steps.step("sums", self._packer, (packed,), packed.packed)
+    async def _sums(self, packed: PackedCaps, spent: bool = False) -> None:
+        reply = await self._steps.step("sums", self._packer, (packed,), packed.packed, int(spent))
         self._steps.heard(reply[1])
         self._answers.note_sums(reply, 3, packed)
         self._answers.warn(reply[2], packed, reply[1])

@@ -174,6 +174,7 @@ class RedisStore:
         token = self._unheard.token(settlement.hold_id)
         args = (*self._settlement(settlement, last, token, "settled"), *self._wish(wish, packed))
         sent_us = self._clock.mono_us()
+        self._unheard.wanted(wish.hold_id)
         try:
             reply = await self._steps.step("settle_open", self._packer, (last, packed), *args)
             await self._ended(reply, settlement, last)
@@ -199,7 +200,8 @@ class RedisStore:
         for hold_id in ended:
             self._holds.pop(hold_id, None)
         touched = {parse_scope(scope.decode()) for scopes in ended.values() for scope in scopes}
-        await self._reader.refresh_all(touched | self._views.take_asked())
+        await self._reader.refresh_all(touched, spent=True)
+        await self._reader.refresh_all(self._views.take_asked() - touched)
         return list(ended)
 
     # -- rows without a hold ---------------------------------------------------------------------------------------

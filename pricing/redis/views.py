@@ -165,13 +165,14 @@ class Views:
         """What the tightest cap over these scopes leaves."""
         left: int | None = None
         tightest: str | None = None
-        lower_tier = False
+        lowered_by: str | None = None
         for seen in self._seen(scopes):
             here = seen.left_nusd(now_us)
-            lower_tier = lower_tier or seen.lowering(now_us)
+            if lowered_by is None and seen.lowering(now_us):
+                lowered_by = seen.cap.label
             if here is not None and (left is None or here < left):
                 left, tightest = here, seen.cap.label
-        return Room(left, tightest, lower_tier)
+        return Room(left, tightest, lowered_by is not None, lowered_by)
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int, now_us: int) -> BudgetExceeded | None:
         """What opening such a hold now would raise, as far as is known."""

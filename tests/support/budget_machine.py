@@ -88,6 +88,18 @@ class BudgetMachine(RuleBasedStateMachine):
     def statuses(self) -> list[CapStatus]:
         raise NotImplementedError
 
+    def usable(self) -> list[str]:
+        """Open holds whose owner can still act on them."""
+        return sorted(self.open_holds)
+
+    def now_us(self) -> int:
+        """The time that money is placed by."""
+        return self.clock.wall_us()
+
+    def lease_now_us(self) -> int:
+        """The time that leases run on."""
+        return self.clock.mono_us()
+
     # The oracle.
 
     def used(self, cap: Cap, anchor_us: int | None = None) -> tuple[int, int]:
@@ -99,7 +111,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def total(self, money: Spent, cap: Cap, anchor_us: int | None) -> int:
         if cap.scope not in money.scopes:
             return 0
-        now_us = self.clock.wall_us()
+        now_us = self.now_us()
         if cap.window.rolling_s is None:
             month = local_month(now_us if anchor_us is None else anchor_us)
             inside = local_month(money.anchor_us) == month
@@ -110,7 +122,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def fits(self, scopes: tuple[Scope, ...], anchor_us: int, more: int) -> bool:
         """Invariant 1, asked of the oracle: would `more` keep spent + held within every cap in force now?"""
         for cap in self.caps:
-            amount = cap.amount_at(self.clock.wall_us())
+            amount = cap.amount_at(self.now_us())
             if cap.scope in scopes and isinstance(amount, int):
                 probe = self.total(Spent(scopes, anchor_us, 1), cap, anchor_us)
                 if probe and sum(self.used(cap, anchor_us)) + more > amount:
@@ -141,13 +153,13 @@ class BudgetMachine(RuleBasedStateMachine):
     def open_hold(self, scopes: tuple[Scope, ...], amount: int, lease_s: int, chained: bool) -> None:
         self.count += 1
         anchor_us = self.ended[-1].anchor_us if chained and self.ended else None
-        if anchor_us is not None and abs(self.clock.wall_us() - anchor_us) > 86_400 * 1_000_000:
+        if anchor_us is not None and abs(self.now_us() - anchor_us) > 86_400 * 1_000_000:
             anchor_us = None  # a chain of attempts lasts minutes
         hold_id = f"r{self.count}:1"
         wish = OpenHold(
             hold_id, f"r{self.count}", scopes, amount, lease_s, anchor_us, row(hold_id, amount, scopes[0].value)
         )
-        fits = self.fits(scopes, self.clock.wall_us() if anchor_us is None else anchor_us, amount)
+        fits = self.fits(scopes, self.now_us() if anchor_us is None else anchor_us, amount)
         if not fits:
             with pytest.raises(BudgetExceeded):
                 self.try_open(wish)
@@ -157,10 +169,10 @@ class BudgetMachine(RuleBasedStateMachine):
         self.leases_us[hold_id] = lease_s * 1_000_000
         self.lease_renewed(hold_id)
 
-    @precondition(lambda self: self.open_holds)
+    @precondition(lambda self: self.usable())
     @rule(data=st.data())
     def extend_some(self, data: st.DataObject) -> None:
-        chosen = data.draw(st.lists(st.sampled_from(sorted(self.open_holds)), min_size=1, max_size=4, unique=True))
+        chosen = data.draw(st.lists(st.sampled_from(self.usable()), min_size=1, max_size=4, unique=True))
         wishes = [(hold_id, data.draw(st.integers(0, 30))) for hold_id in chosen]
         for (hold_id, wanted), extended in zip(wishes, self.try_extend([*wishes, ("r0:1", 5)]), strict=False):
             held = self.open_holds[hold_id]
@@ -170,19 +182,19 @@ class BudgetMachine(RuleBasedStateMachine):
             assert extended.amount_nusd == held.amount
             self.lease_renewed(hold_id)
 
-    @precondition(lambda self: self.open_holds)
+    @precondition(lambda self: self.usable())
     @rule(data=st.data(), permille=st.integers(0, 1000), extra=st.integers(0, 20), finish=st.booleans())
     def settle_one(self, data: st.DataObject, permille: int, extra: int, finish: bool) -> None:
-        hold_id = data.draw(st.sampled_from(sorted(self.open_holds)))
+        hold_id = data.draw(st.sampled_from(self.usable()))
         held = self.open_holds[hold_id]
         amount = held.amount * permille // 1000 + (extra if finish else 0)
         self.try_settle(hold_id, amount, held.scopes[0].value, finish=finish)
         self.end(hold_id, amount)
 
-    @precondition(lambda self: self.open_holds)
+    @precondition(lambda self: self.usable())
     @rule(data=st.data())
     def settle_too_much(self, data: st.DataObject) -> None:
-        hold_id = data.draw(st.sampled_from(sorted(self.open_holds)))
+        hold_id = data.draw(st.sampled_from(self.usable()))
         held = self.open_holds[hold_id]
         with pytest.raises(ValueError, match="do not fit"):
             self.try_settle(hold_id, held.amount + 1, held.scopes[0].value, finish=False)
@@ -204,7 +216,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        due = sorted(hold_id for hold_id, at_us in self.deadlines.items() if at_us <= self.clock.mono_us())
+        due = sorted(hold_id for hold_id, at_us in self.deadlines.items() if at_us <= self.lease_now_us())
         assert sorted(self.try_expire()) == due
         for hold_id in due:
             self.end(hold_id, self.open_holds[hold_id].amount)
@@ -212,8 +224,8 @@ class BudgetMachine(RuleBasedStateMachine):
             self.expired_ids.append(hold_id)
 
     def lease_renewed(self, hold_id: str) -> None:
-        self.deadlines[hold_id] = self.clock.mono_us() + self.leases_us[hold_id]
-        self.lease_ends_us[hold_id] = self.clock.wall_us() + self.leases_us[hold_id]
+        self.deadlines[hold_id] = self.lease_now_us() + self.leases_us[hold_id]
+        self.lease_ends_us[hold_id] = self.now_us() + self.leases_us[hold_id]
 
     def end(self, hold_id: str, amount: int) -> None:
         held = self.open_holds.pop(hold_id)

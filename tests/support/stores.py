@@ -17,10 +17,10 @@ from pricing.ledger.entries import Entry, decode
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.redis.address import RedisAddress
-from pricing.redis.client import RedisClient
 from pricing.redis.keys import prefix_of
 from pricing.redis.store import RedisStore
 from support.real_redis import RedisServer
+from support.unsteady_client import UnsteadyClient
 
 OnWarn = Callable[[CapWarning], None]
 
@@ -66,10 +66,10 @@ class RedisBackend:
 
     def __post_init__(self) -> None:
         self.namespace = self.namespace or f"t{uuid.uuid4().hex[:12]}"
-        self._clients: dict[int, RedisClient] = {}
+        self._clients: dict[int, UnsteadyClient] = {}
 
     async def start(self, clock: ManualClock, table: CapTable, on_warn: OnWarn, **options: Any) -> RedisStore:
-        client = RedisClient(RedisAddress.from_url(self.server.url), timeout_s=self.timeout_s)
+        client = UnsteadyClient(RedisAddress.from_url(self.server.url), timeout_s=self.timeout_s)
         await client.connect()
         options = {"replica": self.replica, "namespace": self.namespace, "now": clock.wall_us, **options}
         store = RedisStore(client, clock, table, on_warn=on_warn, **options)
@@ -81,7 +81,7 @@ class RedisBackend:
         await store.aclose()
         await self.client(store).aclose()
 
-    def client(self, store: BudgetStore) -> RedisClient:
+    def client(self, store: BudgetStore) -> UnsteadyClient:
         return self._clients[id(store)]
 
     def key(self, rest: str) -> bytes:

@@ -3,7 +3,8 @@
 --
 -- They come with every step from the replica's files, as a msgpack array {months, scopes}:
 --   months  {first bucket, end bucket, from, until} of calendar months around now, in the files' time zone
---   scopes  {name, caps, requests a minute, tokens a minute, in flight}, -1 where there is no limit
+--   scopes  {name, caps, requests a minute, tokens a minute, in flight, 1 if any limit is named for it, else 0}, with -1
+--           where there is no limit
 --   cap     {seconds of a rolling window or 0 for a month, amount or -1 for unlimited,
 --            share that warns in parts per thousand or 0, its name in `warned`, {amount, until, …} of temporary raises}
 -- A cap is known by its place: the n-th of all, scope by scope.

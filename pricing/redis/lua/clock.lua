@@ -3,9 +3,10 @@
 -- Doubles hold integers exactly up to here; no sum may pass it.
 local LARGEST = 9007199254740991
 
--- A number as decimal text. `tostring` and cjson lose digits from the 15th on.
+-- A number as decimal text. `tostring` and cjson lose digits from the 15th on; adding 0 makes -0, which is no integer
+-- to Redis, 0.
 local function text(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', number + 0)
 end
 
 -- The instant of this step: the server's clock, or `given` where the caller passes one ('' if not). It is never earlier

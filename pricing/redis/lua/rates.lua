@@ -68,7 +68,7 @@ local function resets_in(used, now)
 end
 
 local function is_limited(scope)
-  return scope[3] >= 0 or scope[4] >= 0 or scope[5] >= 0
+  return scope[6] == 1
 end
 
 local function in_flight(K, scope)

@@ -1,6 +1,6 @@
 -- uses: clock windows caps
--- What caps' windows have spent and hold now, and the warnings that are due.
--- ARGV: now or '', caps. Replies {'sums', now, {warnings …}, sums …}, or {'month', now}.
+-- What caps' windows have spent and hold now, and, after something was spent, the warnings that are due.
+-- ARGV: now or '', caps, 1 if something was spent. Replies {'sums', now, {warnings …}, sums …}, or {'month', now}.
 
 local K = KEYS[1]
 local now = time_now(K, ARGV[1])
@@ -8,6 +8,6 @@ local caps = cmsgpack.unpack(ARGV[2])
 if not month_at(caps[1], now) then
   return { MONTH_UNKNOWN, now }
 end
-local reply = add_sums({ 'sums', now, warnings(K, caps, now) }, K, caps, now)
+local reply = add_sums({ 'sums', now, ARGV[3] == '1' and warnings(K, caps, now) or {} }, K, caps, now)
 save_accounts()
 return reply

@@ -1,0 +1,31 @@
+"""A Redis client whose connection breaks when a test says so, before a script was sent or before its answer came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from pricing.errors import StoreUnavailable
+from pricing.redis.client import RedisClient
+from pricing.redis.connection import Word
+from pricing.redis.scripts import Script
+
+
+class Cut(Enum):
+    UNSENT = "unsent"
+    UNHEARD = "unheard"
+
+
+class UnsteadyClient(RedisClient):
+    """`cut` is what happens to the next script; either way its caller hears the same."""
+
+    cut: Cut | None = None
+
+    async def evalsha(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
+        cut, self.cut = self.cut, None
+        if cut is not Cut.UNSENT:
+            reply = await super().evalsha(script, keys, args)
+        if cut is not None:
+            raise StoreUnavailable("the connection broke")
+        return reply
