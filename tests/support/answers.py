@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
 from policies.predict.question import Question
 from pricing.clock import US_PER_S
-from pricing.ledger.codec import REQUEST_COLUMNS, request_values
-from pricing.ledger.upgrade import ensure_current
+from pricing.ledger.rows import RequestRow
 from router.learning.examples import Sample
 from support.money import request
+from support.shared_ledger import fill_file
 
 BEGIN_US = 1_767_225_600_000_000  # 2026-01-01
 
@@ -54,24 +53,21 @@ def changing(count: int, seed: int = 0) -> list[Sample]:
 
 def write_ledger(path: Path, samples: Sequence[Sample]) -> None:
     """A ledger file that holds the samples as served requests, with two answers each where the number is even."""
-    ensure_current(path)
-    rows = []
-    for number, each in enumerate(samples):
-        sequences = 2 - number % 2
-        row = request(
-            f"r{number}",
-            each.question.tenant,
-            at_us=each.at_us,
-            duration_us=each.known_us - each.at_us,
-            request_class=each.question.request_class,
-            prompt_tokens=each.question.prompt_tokens,
-            completion_tokens=each.tokens * sequences,
-            sequences=sequences,
-            max_tokens=each.question.max_tokens,
-            features=tuple(sorted(each.question.features)),
-            stream=each.question.stream,
-        )
-        rows.append(request_values(row))
-    statement = f"INSERT INTO requests ({','.join(REQUEST_COLUMNS)}) VALUES ({','.join('?' for _ in REQUEST_COLUMNS)})"
-    with sqlite3.connect(path) as connection:
-        connection.executemany(statement, rows)
+    fill_file(path, (), [_row(number, each) for number, each in enumerate(samples)])
+
+
+def _row(number: int, answered: Sample) -> RequestRow:
+    sequences = 2 - number % 2
+    return request(
+        f"r{number}",
+        answered.question.tenant,
+        at_us=answered.at_us,
+        duration_us=answered.known_us - answered.at_us,
+        request_class=answered.question.request_class,
+        prompt_tokens=answered.question.prompt_tokens,
+        completion_tokens=answered.tokens * sequences,
+        sequences=sequences,
+        max_tokens=answered.question.max_tokens,
+        features=tuple(sorted(answered.question.features)),
+        stream=answered.question.stream,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from policies.predict.model import load_model
 from policies.predict.model_file import read_model
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.answers import newest_answers
+from pricing.ledger.place import PostgresUrl
+from pricing.ledger.read import recent_requests
+from pricing.ledger.upgrade import ensure_current
 from router.cli.main import app
 from router.learning.examples import sample_of
 from router.learning.train import TooFewAnswers
 from support.answers import changing, predictable, write_ledger
+from support.shared_ledger import fill
 
 
 def run(*words: str | Path) -> Result:
@@ -28,6 +33,15 @@ def test_the_ledger_gives_back_what_was_asked_and_answered(tmp_path: Path) -> No
     write_ledger(tmp_path / "ledger.sqlite", samples)
     newest = newest_answers(tmp_path / "ledger.sqlite", 20)
     assert [sample_of(answer) for answer in newest] == samples[:-21:-1]
+
+
+async def test_a_database_gives_the_same_answers_as_a_file(tmp_path: Path, postgres_url: str) -> None:
+    """Replicas that share a PostgreSQL ledger train on it as one does on its file."""
+    path, url = tmp_path / "ledger.sqlite", PostgresUrl(postgres_url)
+    await asyncio.to_thread(write_ledger, path, predictable(50))
+    ensure_current(url)
+    await fill(url, (), recent_requests(path, 50))
+    assert newest_answers(url, 20) == newest_answers(path, 20)
 
 
 def test_a_model_is_written_and_can_be_loaded(tmp_path: Path) -> None:
