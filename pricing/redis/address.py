@@ -47,6 +47,8 @@ class RedisAddress:
         parts = _split(url)
         query = _query(parts)
         login = {"username": _text(parts.username), "password": _text(parts.password)}
+        if login["username"] and not login["password"]:
+            raise ValueError(f"{SETTING} names a user without a password; one alone is written :password@. {EXAMPLE}")
         database = parts.path.strip("/") if parts.scheme != "unix" else ""
         common = cls(database=_database(query.get("db", database)), **login)  # type: ignore[arg-type] # two strings
         if parts.scheme == "unix":

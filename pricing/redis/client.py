@@ -146,9 +146,9 @@ class RedisClient:
     async def _introduce(self, connection: Connection) -> None:
         """Log in, choose the database, say our name, learn the cluster's nodes; all in one write."""
         node = connection.node
-        login = [word for word in (node.username, node.password) if word is not None]
+        user = (node.username,) if node.username is not None else ()
         greeting: dict[str, tuple[Word, ...]] = {
-            **({"AUTH": ("AUTH", *login)} if login else {}),
+            **({"AUTH": ("AUTH", *user, node.password)} if node.password is not None else {}),
             **({"SELECT": ("SELECT", node.database)} if node.database else {}),
             "PING": ("PING",),
             "SETNAME": ("CLIENT", "SETNAME", self._name),
@@ -161,6 +161,8 @@ class RedisClient:
         if isinstance(replies["SLOTS"], list):
             self._nodes = tuple(_nodes(replies["SLOTS"], node))
         self._must_be_open()
+        if not connection.usable:
+            raise StoreUnavailable(f"Redis at {node} ended the connection behind its greeting")
         before, self._connection = self._connection, connection
         self._node = node
         if before is not None:

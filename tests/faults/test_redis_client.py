@@ -250,6 +250,24 @@ async def test_the_smaller_part_of_a_split_cluster_is_left(start: Start) -> None
         assert await client.evalsha(WRITES, ["n"], [1]) == 1
 
 
+async def test_a_server_that_hangs_up_behind_its_greeting_is_not_taken() -> None:
+    """A connection that ends while it is being set up is a failure, not a connection that serves nobody for ever."""
+    answers = iter([b"+PONG\r\n"])
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(next(answers, b""))
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    client = RedisClient(RedisAddress.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    async with server:
+        with pytest.raises(StoreUnavailable, match="behind its greeting"):
+            await client.connect()
+        assert not client.connected
+        await client.aclose()
+
+
 async def test_a_script_that_runs_too_long_is_named(start: Start) -> None:
     """While somebody's script blocks the server, callers hear BUSY and what ends it."""
     server = start(lua_time_limit="20")

@@ -46,6 +46,7 @@ def test_urls_are_read(
         ("redis://host?db=1&db=2", "gives an option twice"),
         ("redis://host?timeout=3", "an option that is not known here; redis:// has db"),
         ("redis://host?ssl_ca_certs=/a.pem", "an option that is not known here"),
+        ("redis://secret@host", "names a user without a password"),
         ("redis://me:secret#1@host", "holds a '#'"),
         ("redis://[::1", "is no URL"),
         (f"redis://{'x' * 70}", "has no valid host name"),
