@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,9 @@ from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.durability import Promise, Server, durability_warnings, weaknesses
 from pricing.redis.scripts import script_of
+from support.money import cap, caps, paid, wish
 from support.real_redis import NO_PROGRAM, RedisServer, find_redis, running_redis
+from support.stores import RedisBackend, StoreSetup
 
 pytestmark = pytest.mark.skipif(find_redis() is None, reason=NO_PROGRAM)
 
@@ -59,6 +64,48 @@ async def test_a_kill_loses_no_answered_step_with_always(tmp_path: Path, callers
             assert kept >= done
             assert server.command("XLEN", "{sluice}:rows") == kept
             done = kept
+
+
+async def test_a_kill_loses_no_settled_charge_with_always(tmp_path: Path) -> None:
+    """Every charge whose settlement was answered is spent and in the ledger's rows after kill -9; both say the same."""
+    with running_redis(tmp_path, ALWAYS) as server:
+        backend = RedisBackend(server)
+        settled = 0
+        for life in range(3):
+            setup = StoreSetup(backend, caps(cap(10**9)))
+            await setup.start()
+            settled += await settle_until_killed(setup, server, life, callers=20, kill_after=random.randint(1, 100))
+            server.start()
+            await until(lambda: backend.client(setup.store).connected)  # noqa: B023 -- used up before the next turn
+            rows = sum(row.amount_nusd for row in backend.rows())
+            assert await setup.spent() == {"acme/day": rows}
+            assert rows >= settled
+            await setup.stop()
+
+
+async def settle_until_killed(setup: StoreSetup, server: RedisServer, life: int, callers: int, kill_after: int) -> int:
+    """Many callers spend one nano-dollar at a time; the server dies after so many. Returns how many were answered."""
+    settled = 0
+
+    async def caller(name: int) -> None:
+        nonlocal settled
+        with contextlib.suppress(StoreUnavailable):
+            for number in count():
+                hold_id = f"r{life}-{name}-{number}:1"
+                await setup.store.open(wish(hold_id, 2))
+                await setup.store.settle(paid(hold_id, 1))
+                settled += 1
+                if settled == kill_after:
+                    server.kill()
+
+    await asyncio.gather(*(caller(name) for name in range(callers)))
+    return settled
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 -- a client announces nothing
+            await asyncio.sleep(0.005)
 
 
 async def test_without_a_file_a_kill_loses_everything_and_is_warned_of(tmp_path: Path) -> None:
