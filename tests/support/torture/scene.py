@@ -13,10 +13,13 @@ from typing import Any, Final
 RATES: Final = Path(__file__).resolve().parents[2] / "data" / "servegen_tenants" / "rates.csv"
 TICK_S: Final = 0.25
 LEASE_S: Final = 3.0
-NUSD_PER_REQUEST: Final = 12_000
+NUSD_PER_REQUEST: Final = 150_000
 """What one of these answers costs, about; caps alone are made from it."""
 
-BITING: Final = 12  # of the busiest tenants, so many have a cap below what they ask for
+AT_LEAST_NUSD: Final = 3_000_000
+"""Room for the hold of one request that has a container to itself."""
+
+BITING: Final = 6  # of the busiest tenants, so many have a cap below what they ask for
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +58,18 @@ def tenants(size: Size) -> list[Tenant]:
     for rank, (name, rate) in enumerate(rates.items()):
         share = rate / total
         wanted_nusd = round(share * size.requests) * NUSD_PER_REQUEST
-        cap_nusd = wanted_nusd // 2 if rank < BITING else 3 * wanted_nusd + 1_000_000
-        made.append(Tenant(name, f"sk-torture-{name}", share, max(cap_nusd, 200_000)))
+        cap_nusd = wanted_nusd // 2 if rank < BITING else 3 * wanted_nusd + AT_LEAST_NUSD
+        made.append(Tenant(name, f"sk-torture-{name}", share, cap_nusd))
     return made
 
 
 def write_policy(folder: Path, cast: list[Tenant], pools_url: str) -> None:
-    """Two small pools that are simply there, and every tenant with its cap."""
+    """Two small pools that are always awake, and every tenant with its cap."""
     (folder / "policy.yaml").write_text(json.dumps(_policy(cast, pools_url)), encoding="utf-8")
 
 
 def _policy(cast: list[Tenant], pools_url: str) -> Mapping[str, Any]:
-    base: dict[str, Any] = {"max_model_len": 4096, "boot_s": 1, "scaledown_window_s": 600}
+    base: dict[str, Any] = {"max_model_len": 4096, "boot_s": 1, "min_containers": 2, "max_containers": 4}
     pools = {"small": {"extends": "qwen3-4b-bf16-a10", **base}, "mid": {"extends": "qwen3-vl-8b-fp8-l4", **base}}
     return {
         "version": 1,
@@ -75,7 +78,8 @@ def _policy(cast: list[Tenant], pools_url: str) -> Mapping[str, Any]:
         "classes": {"chat": {"ladder": {"economy": ["small"], "premium": ["mid"]}}},
         "pools": pools,
         "tenants": {one.name: _tenant(one) for one in cast},
-        "endpoints": {name: {"url": f"{pools_url}/pools/{name}", "always_on": 2} for name in pools},
+        "platform": {"url": pools_url},
+        "endpoints": {name: {"url": f"{pools_url}/pools/{name}"} for name in pools},
     }
 
 

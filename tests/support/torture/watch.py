@@ -11,10 +11,11 @@ from typing import Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from pricing.budgets.outage import SPARED_S
 from support.torture.scene import Tenant
 
 LOOK_EVERY_S: Final = 0.05
-GRACE_S: Final = 5.0  # a hold may outlive its lease while Redis is down, and until a replica that is up has looked
+GRACE_S: Final = SPARED_S + 5.0  # a hold may outlive its lease while Redis is down, and for a while after that
 
 
 @dataclass
