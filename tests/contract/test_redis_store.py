@@ -16,6 +16,7 @@ from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavaila
 from pricing.ledger.rows import RowKind
 from pricing.redis import scripts
 from pricing.redis.keys import LAYOUT, prefix_of
+from pricing.redis.meters import SharedMeters
 from pricing.redis.store import RedisStore
 from support.money import ACME, GLOBEX, UTC, cap, caps, house_row, paid, request, row, wish
 from support.real_redis import RedisServer
@@ -361,6 +362,10 @@ async def test_text_that_utf8_cannot_hold_and_long_names_are_scopes_like_others(
 async def test_a_hold_enters_its_pools_meter_and_leaves_it_when_it_ends(replicas: Replicas) -> None:
     """In the script that opens it; and however it ends, no member stays behind."""
     store = await replicas.start("one")
+    clock = replicas.clock
+    meters = SharedMeters(replicas.backend.client(store), replicas.backend.namespace, "one", clock, now=clock.wall_us)
+    meters.set_rate("l4", clock.wall_us(), 3_600_000_000, 4)
+    await meters.send_words()
     for number in range(3):
         await store.open(replace(wish(f"a{number}:1", 10, lease_s=30), meter=MeterEntry("l4", 1, 500)))
     assert len(replicas.backend.server.command("HKEYS", replicas.backend.key("members:l4"))) == 3

@@ -31,7 +31,7 @@ local function amount_at(cap, at)
 end
 
 local function month_window(a, month)
-  return window_at(a, text(month[1]) .. '-' .. text(month[2]), month[1], month[2])
+  return window_at(a, -month[1], month[1], month[2])
 end
 
 -- A cap's window at this instant.
@@ -39,7 +39,7 @@ local function window_now(a, cap, months, now)
   if cap[1] == 0 then
     return month_window(a, month_at(months, now))
   end
-  return window_at(a, text(cap[1]), bucket_of(now - cap[1] * 1000000), LARGEST)
+  return window_at(a, cap[1], bucket_of(now - cap[1] * 1000000), LARGEST)
 end
 
 -- The window that money of a bucket counts in: for a month the one that the bucket lies in, nil when that is not wholly

@@ -3,13 +3,19 @@
 --
 -- A window's sums are kept beside the buckets and rolled forward by what leaves them, so that a step costs the same under
 -- a cap of 30 days as under one of 24 hours. Any window may be dropped: its sums are then taken from the buckets anew.
--- The window `kept` is every scope's: it reaches back further than any cap, what leaves it is deleted, and nothing may
+-- The window KEPT is every scope's: it reaches back further than any cap, what leaves it is deleted, and nothing may
 -- bring its sum beyond what a double holds exactly. A window that begins before it is not wholly known any more.
 
 local BUCKET_US = 900000000
 local KEPT_US = 33 * 86400 * 1000000
 local KEPT_S = 34 * 86400 -- how long an idle scope's keys live on, a day more than anything in them counts
 local NEAR = 96 -- buckets that a window rolls over one by one; beyond, its sums are taken anew
+
+-- `windows:<scope>` is a string of doubles, five a window: name, first bucket, end, spent, held. Text would take as long
+-- to read and write as the commands of a step. A window's name is a number: its seconds, a month's first bucket below 0, or KEPT.
+local WINDOW = '<ddddd'
+local WINDOW_BYTES = 40
+local KEPT = 0
 
 local accounts = {} -- of this step, by scope
 
@@ -28,14 +34,12 @@ local function account(K, scope)
     held = K .. 'held:' .. scope,
     cache = K .. 'windows:' .. scope,
     windows = {},
-    dropped = {},
     changed = false,
   }
-  local cached = redis.call('HGETALL', made.cache)
-  for i = 1, #cached, 2 do
-    local first, last, spent, held = string.match(cached[i + 1], '^(%S+) (%S+) (%S+) (%S+)$')
-    made.windows[cached[i]] =
-      { first = tonumber(first), last = tonumber(last), spent = tonumber(spent), held = tonumber(held) }
+  local cached = redis.call('GET', made.cache) or ''
+  for i = 1, #cached, WINDOW_BYTES do
+    local name, first, last, spent, held = struct.unpack(WINDOW, cached, i)
+    made.windows[name] = { first = first, last = last, spent = spent, held = held }
   end
   accounts[scope] = made
   return made
@@ -113,29 +117,28 @@ local function kept_from(now)
   return bucket_of(now - KEPT_US)
 end
 
--- Bring the window `kept` to now; call it before a change. Windows that begin before it are dropped.
+-- Bring the window KEPT to now; call it before a change. Windows that begin before it are dropped.
 local function keep(a, now)
-  local first, before = kept_from(now), a.windows.kept
+  local first, before = kept_from(now), a.windows[KEPT]
   if before and before.first == first then
     return before
   end
   local since = before and before.first or 0
-  local kept = window_at(a, 'kept', first, LARGEST)
+  local kept = window_at(a, KEPT, first, LARGEST)
   forget(a, since, first)
   for name, window in pairs(a.windows) do
     if window.first < first then
       a.windows[name] = nil
-      a.dropped[#a.dropped + 1] = name
     end
   end
-  a.changed, a.renewed = true, true
+  a.changed = true
   return kept
 end
 
 -- Add to a bucket, where `keep` has been called; amounts may be negative. Spend that no window holds is not kept.
 local function change(a, bucket, spent, held)
   local name = text(bucket)
-  if spent ~= 0 and bucket >= a.windows.kept.first then
+  if spent ~= 0 and bucket >= a.windows[KEPT].first then
     if redis.call('HINCRBY', a.spent, name, text(spent)) == spent then
       redis.call('EXPIRE', a.spent, KEPT_S + 86400)
     end
@@ -161,19 +164,15 @@ end
 -- Write the windows that have changed; every step ends with this.
 local function save_accounts()
   for _, a in pairs(accounts) do
-    if #a.dropped > 0 then
-      redis.call('HDEL', a.cache, unpack(a.dropped))
-    end
     if a.changed then
-      local fields = {}
+      local numbers, count = {}, 0
       for name, w in pairs(a.windows) do
-        fields[#fields + 1] = name
-        fields[#fields + 1] = string.format('%.0f %.0f %.0f %.0f', w.first, w.last, w.spent, w.held)
+        numbers[count + 1], numbers[count + 2], numbers[count + 3] = name, w.first, w.last
+        numbers[count + 4], numbers[count + 5] = w.spent, w.held
+        count = count + 5
       end
-      redis.call('HSET', a.cache, unpack(fields))
-      if a.renewed then
-        redis.call('EXPIRE', a.cache, KEPT_S)
-      end
+      local packed = struct.pack('<' .. string.rep('d', count), unpack(numbers))
+      redis.call('SET', a.cache, packed, 'EX', KEPT_S)
     end
   end
 end
