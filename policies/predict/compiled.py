@@ -1,8 +1,8 @@
 """Trees as Python code: a model's answer in some microseconds, where scikit-learn's `predict` on one row takes hundreds.
 
-Each tree becomes one conditional expression, some trees one function, since compiling a function keeps the interpreter
-from everything else: a few milliseconds each here. Only numbers of the file get into the text, by their `repr`. The
-values are added in the order in which scikit-learn adds them, so that the sums are the same to the last bit.
+Each tree becomes one conditional expression, some trees one function: compiling keeps the interpreter from everything
+else, here for a millisecond at a time. Only numbers of the file get into the text, by their `repr`. The values are
+added in the order in which scikit-learn adds them, so that the sums are the same to the last bit.
 """
 
 from __future__ import annotations

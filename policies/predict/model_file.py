@@ -119,14 +119,14 @@ def read_model(content: bytes, path: Path) -> ModelFile:
         raise _problem(path, f"this is no model of output tokens ({error})") from None
     if model.format != FORMAT:
         raise _problem(path, f"this is a file of format '{model.format}', this program reads '{FORMAT}'")
+    if not all(_fits(tree) for forest in model.forests for tree in forest.trees):
+        raise _problem(path, f"a tree is deeper than {DEPTH_AT_MOST}")
     if model.version != version_of(model):
         raise _problem(path, "the file was changed after it was written: its content does not have its version")
     if model.features != FEATURES or tuple(forest.quantile for forest in model.forests) != QUANTILES:
         raise _problem(path, "the model answers other questions than this program asks")
     if len(set(model.classes)) != len(model.classes):
         raise _problem(path, "a class stands in it twice")
-    if not all(_fits(tree) for forest in model.forests for tree in forest.trees):
-        raise _problem(path, f"a tree is deeper than {DEPTH_AT_MOST}")
     nodes = sum(nodes_of(tree) for forest in model.forests for tree in forest.trees)
     if nodes > NODES_AT_MOST:
         raise _problem(path, f"its trees have {nodes} nodes, {NODES_AT_MOST} at most are taken")

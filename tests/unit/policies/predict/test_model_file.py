@@ -71,7 +71,6 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         (encoded(small_model(), forests=small_model().forests[:1]), "answers other questions"),
         (encoded(small_model(), forests=small_model().forests[::-1]), "answers other questions"),
         (encoded(small_model(), classes=("chat", "chat")), "a class stands in it twice"),
-        (encoded(small_model(), forests=(ForestShape(0.5, 1.0, [chain(33)]),) * 2), "answers other questions"),
         (
             encoded(
                 small_model(),
