@@ -22,7 +22,7 @@ VERBS: Final[dict[str, str]] = {
     "explain": "Show which pool a request would get, or got, and why.",
     "report": "What was spent, by tenant, pool, class, tier or day.",
     "budget": "Show caps, change one, or raise one for a while.",
-    "ledger": "Verify that budgets, ledger and meter agree.",
+    "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
     "train": "Train a model of output tokens on the ledger, and test it.",
     "prices": "Show a price book, compare two, or list where sources disagree.",
     "warmup": "Wake a pool through a running endpoint.",
