@@ -1,4 +1,4 @@
-"""Trees as Python code: a model's answer in some microseconds, where scikit-learn's `predict` on one row takes hundreds.
+"""Trees as Python code: an answer in some microseconds, where scikit-learn's `predict` on one row takes hundreds.
 
 Each tree becomes one conditional expression, some trees one function: compiling keeps the interpreter from everything
 else, here for a millisecond at a time. Only numbers of the file get into the text, by their `repr`. The values are

@@ -13,7 +13,8 @@ QUANTILES: Final = (0.5, 0.9)
 """What is predicted: the median sizes holds and times, the 90th percentile shows how far off it can be."""
 
 STEPS_PER_OCTAVE: Final = 3
-"""How finely prompts of one template are told from others by their size; 3 and 4 measured alike on four traces, 2 and 6 a little worse."""
+"""How finely prompts of one template are told from others by their size: 3 and 4 measured alike on four traces, 2 and 6
+a little worse."""
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
