@@ -116,12 +116,14 @@ def backlog_full(waiting: int) -> StoreUnavailable:
 
 
 def _standing(reply: Reply, packed: PackedCaps, now_us: int) -> Standing:
-    lefts = [left for seen in packed.seen if (left := seen.left_nusd(now_us)) is not None]
-    requests, tokens = (
-        RateStanding(limit, remaining, resets_us / US_PER_S) if limit >= 0 else None
-        for limit, remaining, resets_us in (reply[5:8], reply[8:11])
-    )
-    return Standing(min(lefts, default=None), requests, tokens)
+    left: int | None = None
+    for seen in packed.seen:
+        here = seen.left_nusd(now_us)
+        if here is not None and (left is None or here < left):
+            left = here
+    requests = RateStanding(reply[5], reply[6], reply[7] / US_PER_S) if reply[5] >= 0 else None
+    tokens = RateStanding(reply[8], reply[9], reply[10] / US_PER_S) if reply[8] >= 0 else None
+    return Standing(left, requests, tokens)
 
 
 def _scope(name: bytes) -> Scope:

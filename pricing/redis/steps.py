@@ -45,7 +45,7 @@ class Steps:
         """A script that takes the time and, somewhere in `args`, these caps. It is run again where its clock has left
         the months that came with them.
         """
-        reply: Reply = await self.run(name, *args)
+        reply: Reply = await self.client.evalsha(script(name), self._keys, (self._given(), *args))
         while reply[0] == b"month":
             packer.months_around(reply[1])
             renewed: dict[Word, Word] = {each.packed: packer.encode(each.scopes, each.seen) for each in caps}

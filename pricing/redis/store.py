@@ -24,10 +24,10 @@ import msgspec
 
 from pricing.budgets.account import CapWarning
 from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
-from pricing.budgets.settlement import HOUSE_ACCOUNTS, bare_row, check_settlement, late_row
+from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, late_row
 from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.budgets.windows import bucket_of
-from pricing.clock import US_PER_S, Clock
+from pricing.clock import Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.entries import rows_json, value_json
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
@@ -42,6 +42,7 @@ from pricing.redis.scripts import script
 from pricing.redis.steps import Reply, Steps
 from pricing.redis.unheard import Unheard
 from pricing.redis.views import Views
+from pricing.redis.wishes import settlement_words, wish_words
 
 BACKLOG_BYTES: Final = 512 * 2**20
 EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
@@ -148,7 +149,7 @@ class RedisStore:
 
     async def open(self, wish: OpenHold) -> Hold:
         packed = self._packer.pack(wish.scopes)
-        args = self._wish(wish, packed)
+        args = wish_words(wish, packed, self._replica, self._backlog_bytes)
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
@@ -172,12 +173,17 @@ class RedisStore:
         check_settlement(settlement)
         last, packed = self._caps_of(settlement.hold_id), self._packer.pack(wish.scopes)
         token = self._unheard.token(settlement.hold_id)
-        args = (*self._settlement(settlement, last, token, "settled"), *self._wish(wish, packed))
+        args = (
+            *settlement_words(settlement, last, self._replica, token, "settled"),
+            *wish_words(wish, packed, self._replica, self._backlog_bytes),
+        )
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
             reply = await self._steps.step("settle_open", self._packer, (last, packed), *args)
-            await self._ended(reply, settlement, last)
+            if reply[0] == b"late":
+                await self._write_late(settlement, reply[1])
+            self._ended(reply, settlement, last)
         except (StoreUnavailable, asyncio.CancelledError) as error:
             self._unanswered(settlement, token, error)
             self._forgo(wish.hold_id)
@@ -239,27 +245,6 @@ class RedisStore:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _wish(self, wish: OpenHold, packed: PackedCaps) -> tuple[Word, ...]:
-        """The arguments that `read_wish` in lua/wishes.lua reads."""
-        if wish.amount_nusd < 0 or wish.lease_s <= 0:
-            raise ValueError(f"hold {wish.hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
-        check_amount(f"hold {wish.hold_id}", wish.amount_nusd)
-        row = wish.on_expiry or bare_row(wish.hold_id, wish.request_id, packed.scopes, wish.amount_nusd, 0)
-        meter = wish.meter
-        return (
-            packed.packed,
-            self._replica,
-            wish.hold_id,
-            wish.amount_nusd,
-            round(wish.lease_s * US_PER_S),
-            b"" if wish.anchor_us is None else wish.anchor_us,
-            wish.tokens,
-            value_json(row),
-            *((b"", 0, 0) if meter is None else (meter.pool, meter.weight, meter.kv_tokens)),
-            self._backlog_bytes,
-            int(wish.granted),
-        )
-
     def _opened(self, reply: Reply, wish: OpenHold, packed: PackedCaps, sent_us: int) -> Hold:
         hold = self._answers.opened(reply, wish, packed, self._clock.mono_us() - sent_us)
         self._steps.heard(reply[1])
@@ -318,32 +303,61 @@ class RedisStore:
     async def _end(self, settlement: Settlement, how: str) -> None:
         packed = self._caps_of(settlement.hold_id)
         token = self._unheard.token(settlement.hold_id)
-        args = self._settlement(settlement, packed, token, how)
+        args = settlement_words(settlement, packed, self._replica, token, how)
         try:
             reply = await self._steps.step("settle", self._packer, (packed,), *args)
             if reply[0] == b"unknown" and self._unheard.may_have_ended(settlement.hold_id):
                 reply[0] = b"again"  # by the call that got no answer, so long ago that the store has forgotten it
                 reply += [self._steps.now_us(), []]
-            await self._ended(reply, settlement, packed)
+            if reply[0] == b"late":
+                await self._write_late(settlement, reply[1])
+            self._ended(reply, settlement, packed)
         except (StoreUnavailable, asyncio.CancelledError) as error:
             self._unanswered(settlement, token, error)
             raise
         if len(reply) > 3:
             self._answers.note_sums(reply, 3, packed)
 
-    async def _ended(self, reply: Reply, settlement: Settlement, packed: PackedCaps) -> None:
-        """Take in that a hold has ended, and write the row of one that is late. Raises why it was not ended."""
+    async def _write_late(self, settlement: Settlement, now_us: int) -> None:
+        """The hold had expired: what the meter said, and the summary. Written twice, it is one row in the ledger."""
+        late = late_row(settlement, now_us)
+        request = b"" if settlement.request is None else value_json(settlement.request)
+        await self._steps.bare("rows", rows_json([late]) if late else b"", request)
+
+    def _ended(self, reply: Reply, settlement: Settlement, packed: PackedCaps) -> None:
+        """Take in that a hold has ended. Raises why it was not ended."""
         hold_id = settlement.hold_id
-        if reply[0] == b"late":
-            late = late_row(settlement, reply[1])
-            request = b"" if settlement.request is None else value_json(settlement.request)
-            await self._steps.bare("rows", rows_json([late]) if late else b"", request)
         self._unheard.answered(hold_id)
         if reply[0] not in _STILL_OPEN:
             self._holds.pop(hold_id, None)
         check_settled(reply, settlement)
         self._steps.heard(reply[1])
-        self._answers.warn(reply[2], packed, reply[1])
+        if reply[2]:
+            self._answers.warn(reply[2], packed, reply[1])
+
+    def _unanswered(self, settlement: Settlement, token: str, error: BaseException) -> None:
+        """Nobody knows whether the hold has ended. Its caller tries again, unless it has left."""
+        self._unheard.unanswered(settlement.hold_id, token)
+        if isinstance(error, asyncio.CancelledError):
+            self._unheard.owe(settlement)
+            self._finish_soon()
+
+    async def _write_late(self, settlement: Settlement, now_us: int) -> None:
+        """The hold had expired: what the meter said, and the summary. Written twice, it is one row in the ledger."""
+        late = late_row(settlement, now_us)
+        request = b"" if settlement.request is None else value_json(settlement.request)
+        await self._steps.bare("rows", rows_json([late]) if late else b"", request)
+
+    def _ended(self, reply: Reply, settlement: Settlement, packed: PackedCaps) -> None:
+        """Take in that a hold has ended. Raises why it was not ended."""
+        hold_id = settlement.hold_id
+        self._unheard.answered(hold_id)
+        if reply[0] not in _STILL_OPEN:
+            self._holds.pop(hold_id, None)
+        check_settled(reply, settlement)
+        self._steps.heard(reply[1])
+        if reply[2]:
+            self._answers.warn(reply[2], packed, reply[1])
 
     def _unanswered(self, settlement: Settlement, token: str, error: BaseException) -> None:
         """Nobody knows whether the hold has ended. Its caller tries again, unless it has left."""
