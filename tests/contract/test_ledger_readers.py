@@ -18,7 +18,7 @@ from pricing.ledger.upgrade import ensure_current
 from pricing.reports.costs import COSTS_GROUPS, USAGE_GROUPS, PageQuery, costs, usage
 from pricing.reports.report import DIMENSIONS, report
 from support.ledgers import DAY_1, DAY_2, write_small_ledger
-from support.shared_ledger import empty, fill, fill_file, rollup_differences
+from support.shared_ledger import empty_database, empty_file, fill, fill_file, rollup_differences
 
 HOUR = 3_600_000_000
 HOURS = 80
@@ -167,7 +167,8 @@ def test_any_rows_give_the_same_report_in_any_window(
 ) -> None:
     """Whole hours from their sums and the ends of the window from the rows are the rows, wherever a window is cut."""
     path, url = both
-    empty(url, path)
+    empty_database(url)
+    empty_file(path)
     rows, requests = everything
     fill_file(path, rows, requests)
     asyncio.run(fill(url, rows, requests))

@@ -129,10 +129,15 @@ def fill_file(path: Path, rows: Iterable[LedgerRow], requests: Iterable[RequestR
             connection.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", values)
 
 
-def empty(url: PostgresUrl, path: Path) -> None:
-    """Take every row out of a database and a file."""
-    tables = ["ledger_rows", "requests"]
-    with psycopg.connect(url.dsn) as connection, sqlite3.connect(path) as file:
-        connection.execute(f"TRUNCATE {', '.join([*tables, *(rollup.table for rollup in ROLLUPS)])}".encode())
-        for table in tables:
-            file.execute(f"DELETE FROM {table}")
+def empty_database(url: PostgresUrl) -> None:
+    """Take every row out of a database."""
+    tables = ["ledger_rows", "requests", *(rollup.table for rollup in ROLLUPS)]
+    with psycopg.connect(url.dsn) as connection:
+        connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
+
+
+def empty_file(path: Path) -> None:
+    """Take every row out of a file."""
+    with sqlite3.connect(path) as connection:
+        for table in ("ledger_rows", "requests"):
+            connection.execute(f"DELETE FROM {table}")
