@@ -16,6 +16,7 @@ HEAVY = {
     "alembic": ("pricing/ledger/",),
     "redis": ("pricing/budgets/redis",),
     "sqlalchemy": ("pricing/ledger/",),
+    "psycopg": ("pricing/ledger/", "pricing/redis/drainer.py"),
     "numpy": ("router/learning/",),
     "scipy": (),
 }
@@ -25,6 +26,7 @@ NEVER_AT_START = (
     "sklearn",
     "alembic",
     "sqlalchemy",
+    "psycopg",
     "redis",
     "fastapi",
     "uvicorn",
@@ -71,7 +73,7 @@ def test_an_import_in_the_wrong_direction_is_named_with_its_line() -> None:
 
 
 def test_heavy_libraries_are_imported_only_by_the_modules_that_use_them() -> None:
-    """modal, scikit-learn, Alembic, SQLAlchemy and redis load only with the feature that needs them."""
+    """modal, scikit-learn, Alembic, SQLAlchemy, psycopg and redis load only with the feature that needs them."""
     found = [
         f"{shown(path)}:{line}: imports {name}; only {', '.join(HEAVY[top]) or 'nothing'} may"
         for path in product_modules()
