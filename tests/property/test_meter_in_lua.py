@@ -70,7 +70,7 @@ class Lua:
         self._text = script("pools").text + STEPS.encode()
 
     def run(self, steps: list[str]) -> list[str]:
-        words: tuple[str | int | bytes, ...] = ("EVAL", self._text, 1, f"{{{uuid.uuid4().hex}}}:", *steps)
+        words: tuple[Any, ...] = ("EVAL", self._text, 1, f"{{{uuid.uuid4().hex}}}:", *steps)
         self._connection.sendall(hiredis.pack_command(words))
         return [reply.decode() for reply in self._reply()]
 

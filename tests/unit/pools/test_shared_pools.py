@@ -47,7 +47,7 @@ class Limits:
 
     @property
     def breaker(self) -> BreakerLimits:
-        return self  # type: ignore[return-value] # three numbers, below
+        return self
 
     failures: int = 5
     window_s: float = 30.0

@@ -267,27 +267,26 @@ async def test_house_rows_count_on_their_pools_cap_once(replicas: Replicas) -> N
     assert pool_cap.spent_nusd == 20 * PER_S
 
 
-async def test_words_wait_for_a_server_that_is_down(replicas: Replicas) -> None:
+async def test_words_wait_for_a_server_that_is_down(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told meanwhile is sent with the first look that gets through, dated when it became true."""
     one = await replicas.make("one")
-    run = one.client.evalsha
 
     async def down(*_: Any) -> Any:
         raise StoreUnavailable("nobody answers")
 
-    one.client.evalsha = down  # type: ignore[method-assign] # an outage, for this replica alone
-    one.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0, listed=True)
-    one.meters.missed(POOL, "boot", 7_000_000)
-    replicas.clock.advance(2)
-    with pytest.raises(StoreUnavailable):
-        await one.look()
-    one.client.evalsha = run  # type: ignore[method-assign]
+    with monkeypatch.context() as outage:
+        outage.setattr(one.client, "evalsha", down)
+        one.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0, listed=True)
+        one.meters.missed(POOL, "boot", 7_000_000)
+        replicas.clock.advance(2)
+        with pytest.raises(StoreUnavailable):
+            await one.look()
     replicas.clock.advance(1)
     await one.meters.post_house(LABEL)
     assert [row.amount_nusd for row in replicas.rows()] == [7 * PER_S, 3 * PER_S]
 
 
-async def test_a_word_whose_answer_was_lost_counts_once(replicas: Replicas) -> None:
+async def test_a_word_whose_answer_was_lost_counts_once(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is sent again, and known by its number; a restarted replica of the same name goes on counting."""
     one = await replicas.make("one")
     one.meters.missed(POOL, "boot", 7_000_000)
@@ -297,10 +296,10 @@ async def test_a_word_whose_answer_was_lost_counts_once(replicas: Replicas) -> N
         await run(*words)
         raise StoreUnavailable("the answer was lost")
 
-    one.client.evalsha = deaf  # type: ignore[method-assign] # the server hears, the replica does not
-    with pytest.raises(StoreUnavailable):
-        await one.meters.send_words()
-    one.client.evalsha = run  # type: ignore[method-assign]
+    with monkeypatch.context() as deafness:
+        deafness.setattr(one.client, "evalsha", deaf)
+        with pytest.raises(StoreUnavailable):
+            await one.meters.send_words()
     await one.meters.post_house(LABEL)
     replicas.clock.advance(1)
     again = await replicas.make("one")
