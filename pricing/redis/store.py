@@ -183,11 +183,11 @@ class RedisStore:
             reply = await self._steps.step("settle_open", self._packer, (last, packed), *args)
             if reply[0] == b"late":
                 await self._write_late(settlement, reply[1])
-            self._ended(reply, settlement, last)
         except (StoreUnavailable, asyncio.CancelledError) as error:
             self._unanswered(settlement, token, error)
             self._forgo(wish.hold_id)
             raise
+        self._ended(reply, settlement, last)
         return self._opened(reply[3], wish, packed, sent_us)
 
     async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
@@ -289,7 +289,7 @@ class RedisStore:
             amount_nusd, granted, deadline_us = reply[2][3 * index : 3 * index + 3]
             answers[hold_id] = Extended(hold_id, amount_nusd, bool(granted), good_for_s(deadline_us, now_us, taken_us))
             if not deadline_us:
-                del self._holds[hold_id]
+                self._holds.pop(hold_id, None)
         return answers
 
     async def _recall(self, hold_id: str) -> None:
@@ -311,10 +311,10 @@ class RedisStore:
                 reply += [self._steps.now_us(), []]
             if reply[0] == b"late":
                 await self._write_late(settlement, reply[1])
-            self._ended(reply, settlement, packed)
         except (StoreUnavailable, asyncio.CancelledError) as error:
             self._unanswered(settlement, token, error)
             raise
+        self._ended(reply, settlement, packed)
         if len(reply) > 3:
             self._answers.note_sums(reply, 3, packed)
 
@@ -341,49 +341,6 @@ class RedisStore:
         if isinstance(error, asyncio.CancelledError):
             self._unheard.owe(settlement)
             self._finish_soon()
-
-    async def _write_late(self, settlement: Settlement, now_us: int) -> None:
-        """The hold had expired: what the meter said, and the summary. Written twice, it is one row in the ledger."""
-        late = late_row(settlement, now_us)
-        request = b"" if settlement.request is None else value_json(settlement.request)
-        await self._steps.bare("rows", rows_json([late]) if late else b"", request)
-
-    def _ended(self, reply: Reply, settlement: Settlement, packed: PackedCaps) -> None:
-        """Take in that a hold has ended. Raises why it was not ended."""
-        hold_id = settlement.hold_id
-        self._unheard.answered(hold_id)
-        if reply[0] not in _STILL_OPEN:
-            self._holds.pop(hold_id, None)
-        check_settled(reply, settlement)
-        self._steps.heard(reply[1])
-        if reply[2]:
-            self._answers.warn(reply[2], packed, reply[1])
-
-    def _unanswered(self, settlement: Settlement, token: str, error: BaseException) -> None:
-        """Nobody knows whether the hold has ended. Its caller tries again, unless it has left."""
-        self._unheard.unanswered(settlement.hold_id, token)
-        if isinstance(error, asyncio.CancelledError):
-            self._unheard.owe(settlement)
-            self._finish_soon()
-
-    def _settlement(self, settlement: Settlement, packed: PackedCaps, token: str, how: str) -> tuple[Word, ...]:
-        """The arguments that `read_settlement` in lua/wishes.lua reads."""
-        hold_id, amount_nusd = settlement.hold_id, settlement.amount_nusd
-        if amount_nusd < 0:
-            raise ValueError(f"hold {hold_id}: {amount_nusd} nano-dollars do not fit it; a settlement is 0 or more")
-        check_amount(f"hold {hold_id}", amount_nusd)
-        return (
-            packed.packed,
-            self._replica,
-            hold_id,
-            amount_nusd,
-            int(settlement.may_exceed_hold),
-            settlement.more_tokens,
-            token,
-            rows_json(settlement.rows) if settlement.rows else b"",
-            b"" if settlement.request is None else value_json(settlement.request),
-            how,
-        )
 
     def _caps_of(self, hold_id: str) -> PackedCaps:
         """The caps of a hold of this process; none for another's, whose sums the next refresh tells."""

@@ -1,4 +1,4 @@
-"""What a replica asks of a hold, as the words that `lua/wishes.lua` reads. Raises for amounts that no script may see."""
+"""What a replica asks of a hold, as the words that `lua/wishes.lua` reads; no amount that a script must not see."""
 
 from __future__ import annotations
 
