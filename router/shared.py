@@ -92,10 +92,10 @@ class Shared:
 
     async def drain(self) -> None:
         """Create or upgrade the tables, as soon as PostgreSQL can be reached, then move rows there until cancelled."""
-        with suppress(StoreUnavailable):  # it goes on trying by itself
-            await self._drain_client.connect()
         while not await self._upgraded():
             await self._clock.sleep(UPGRADE_AGAIN_S)
+        with suppress(StoreUnavailable):  # it goes on trying by itself
+            await self._drain_client.connect()
         await self.drainer.run()
 
     async def _upgraded(self) -> bool:

@@ -7,7 +7,8 @@ from typing import Final
 
 from pricing.clock import US_PER_S
 
-POWERS: Final = 24  # the last bound is 2^23 µs, about 8 s
+LEAST: Final = 5  # the first bound that is told: 2^5 µs
+POWERS: Final = 24  # the last one is 2^23 µs, about 8 s
 
 
 class StepTimes:
@@ -28,5 +29,6 @@ class StepTimes:
         seen = 0
         for power, count in enumerate(self.counts[:-1]):
             seen += count
-            yield (1 << power) / US_PER_S, seen
+            if power >= LEAST:
+                yield (1 << power) / US_PER_S, seen
         yield float("inf"), seen + self.counts[-1]

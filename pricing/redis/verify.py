@@ -118,9 +118,13 @@ def _meters_match_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
 
 
 def _house_matches_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
-    """Boot, idle and adjustment of a pool: what its meter wrote = the rows."""
+    """Boot, idle and adjustment of a pool: what its meter wrote = the rows. No meter knows of attempts that ran while
+    Redis was away, nor that their time was not idle.
+    """
     kinds = ",".join(f"'{kind}'" for kind in _HOUSE_KINDS)
-    query = f"SELECT pool, kind, sum(amount_nusd) FROM ledger_rows WHERE kind IN ({kinds}) GROUP BY pool, kind"
+    query = f"""
+        SELECT pool, kind, sum(amount_nusd) FROM ledger_rows
+        WHERE kind IN ({kinds}) AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool, kind"""
     rows = {(pool, kind): nusd for pool, kind, nusd in ledger.execute(query)}
     for pool, meter in sorted(snapshot.meters.items()):
         for kind in _HOUSE_KINDS:

@@ -1,0 +1,195 @@
+"""Several replicas before one set of pools: one budget and one ledger, whatever happens to a replica or a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from pricing.ledger.place import PostgresUrl
+from pricing.ledger.read import recent_rows
+from pricing.ledger.rows import WITHOUT_STORE, LedgerRow
+from support.real_redis import RedisServer, running_redis
+from support.replicas import KEYS, LEASE_S, Replicas, policy, replicas
+
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+CAP_NUSD = 1_500_000
+CAP = {"name": "day", "amount_usd": CAP_NUSD / 1e9, "window": "24h", "scope": "tenant:acme"}
+ALLOW = {"allowance_usd": 1}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of this test's own, which keeps what it has answered."""
+    with running_redis(tmp_path / "redis", DURABLE) as server:
+        yield server
+
+
+@pytest.fixture
+async def shared(tmp_path: Path, redis: RedisServer, postgres_url: str) -> AsyncIterator[Replicas]:
+    """Replicas whose tenant acme has a cap that a few dozen answers fill."""
+    async with replicas(tmp_path, redis.url, postgres_url, policy(caps=[CAP])) as made:
+        yield made
+
+
+def rows(shared: Replicas) -> list[LedgerRow]:
+    """Of requests; those of containers left out."""
+    return [row for row in recent_rows(PostgresUrl(shared.environ["SLUICE_LEDGER"]), 10_000) if row.request_id]
+
+
+async def drained(shared: Replicas) -> None:
+    """Wait until no hold is open and nothing of the ledger waits in Redis; then everything must agree."""
+    found = {}
+
+    async def at_rest() -> bool:
+        said = await asyncio.to_thread(shared.sluice, "ledger", "verify", "--json")
+        found.update(json.loads(said.output or "{}"))  # nothing, before the tables are made
+        return bool(found) and not found["waiting"] and not found["open_holds"]
+
+    await shared.until(at_rest)
+    assert found["problems"] == []
+
+
+async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
+    """Requests over both until the cap is full: it holds over both, and everyone who is asked says the same."""
+    await asyncio.gather(shared.start("a"), shared.start("b"))
+
+    async def client(number: int) -> list[int]:
+        costs = []
+        while (reply := await shared.chat("ab"[number % 2])).status == 200:
+            costs.append(reply.cost_nusd)
+        assert (reply.status, reply.json["error"]["code"]) == (429, "budget_exceeded")
+        return costs
+
+    told = [cost for costs in await asyncio.gather(*map(client, range(6))) for cost in costs]
+    await drained(shared)
+    paid = sum(row.amount_nusd for row in rows(shared) if row.account == "acme")
+    assert sum(told) == sum(row.amount_nusd for row in rows(shared) if row.outcome == "answered")
+    assert 0.5 * CAP_NUSD < paid <= CAP_NUSD
+    for name in ("a", "b"):
+        [budget] = (await shared.ask(name, "/budgets")).json["data"]
+        assert round(budget["spent_usd"] * 1e9) == paid
+        since_s = int(time.time()) - 86_400
+        page = (await shared.ask(name, f"/v1/costs?start_time={since_s}&project_ids=acme&group_by=project_id")).json
+        costs = [result["amount"]["value"] for bucket in page["data"] for result in bucket["results"]]
+        assert round(sum(costs) * 1e9) == paid
+    report = await asyncio.to_thread(shared.sluice, "report", "--by", "tenant", "--format", "json")
+    assert [line["charged_nusd"] for line in json.loads(report.output)["lines"]] == [paid]
+    for child in shared.running.values():
+        await child.stop()
+
+
+async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: Replicas) -> None:
+    """kill -9 in the midst of answers: the other replica settles what was held, as an estimate, and serves on."""
+    await asyncio.gather(shared.start("a"), shared.start("b"))
+    assert (await shared.chat("a")).status == 200
+    body = {"tokens": 2_000, "stream": True}
+    lost = [asyncio.create_task(shared.chat("a", "globex", **body)) for _ in range(3)]
+
+    async def running() -> bool:
+        pools = (await shared.ask("a", "/health")).json["pools"]
+        return bool(pools["small"]["in_flight"] == 3)
+
+    await shared.until(running)
+    await shared.running["a"].kill()
+    assert all(isinstance(one, aiohttp.ClientError) for one in await asyncio.gather(*lost, return_exceptions=True))
+    assert (await shared.chat("b")).status == 200
+    await asyncio.sleep(LEASE_S)
+    await drained(shared)
+    ended = [row for row in rows(shared) if row.account == "globex"]
+    assert [(row.outcome, row.estimated) for row in ended] == [("expired", True)] * 3
+    await shared.running["b"].stop()
+
+
+async def test_a_replica_starts_before_its_servers_and_finds_them_later(
+    tmp_path: Path, redis: RedisServer, postgres_url: str
+) -> None:
+    """Redis is frozen while a replica starts: it listens, is not ready, refuses, and never serves without budgets; when
+    Redis answers it is ready, with the cap as it stands.
+    """
+    async with replicas(tmp_path, redis.url, postgres_url, policy(caps=[CAP])) as shared:
+        redis.freeze()
+        await shared.start("a")
+        early, readiness = await shared.chat("a"), await shared.readiness("a")
+        assert (early.status, early.json["error"]["code"]) == (503, "store_unavailable")
+        assert (readiness["ready"], readiness["store"]) == (False, "down")
+        assert (await shared.ask("a", "/health/liveness")).status == 200
+        assert "the budget store is down, and requests wait for on_store_down" in shared.log("a")
+        redis.thaw()
+        await shared.until(lambda: _ready(shared, "a"))
+        assert (await shared.chat("a")).status == 200
+        await drained(shared)
+        await shared.running["a"].stop()
+
+
+async def _ready(shared: Replicas, name: str) -> bool:
+    return bool((await shared.readiness(name))["ready"])
+
+
+async def test_an_outage_that_is_allowed_is_bounded_marked_and_made_up_for(
+    tmp_path: Path, redis: RedisServer, postgres_url: str
+) -> None:
+    """Redis is killed: requests pass, and say so; when it is back the ledger has their exact cost, marked, and budgets,
+    meters and rows agree, boot and idle included.
+    """
+    files = policy(caps=[CAP], store=ALLOW)
+    files["defaults"]["on_store_down"] = "allow"
+    async with replicas(tmp_path, redis.url, postgres_url, files) as shared:
+        await asyncio.gather(shared.start("a"), shared.start("b"))
+        before = await shared.chat("a")
+        redis.kill()
+        during = [await shared.chat(name) for name in "aabb"]
+        readiness = await shared.readiness("a")
+        metrics = (await shared.ask("a", "/metrics")).body.decode()
+        redis.start()
+        await shared.until(lambda: _up(shared, "a"))
+        await shared.until(lambda: _up(shared, "b"))
+        after = await shared.chat("b")
+        await drained(shared)
+        found = rows(shared)
+        budgets = (await shared.ask("a", "/budgets")).json["data"]
+        for child in shared.running.values():
+            await child.stop()
+    assert [reply.status for reply in (before, *during, after)] == [200] * 6
+    assert {reply.headers.get("x-sluice-store") for reply in during} == {"down-allowed"}
+    assert not {"x-sluice-store"} & (before.headers.keys() | after.headers.keys())
+    assert (readiness["ready"], readiness["degraded"], readiness["store"]) == (True, True, "down")
+    assert "sluice_store_down 1.0" in metrics
+    assert 'sluice_store_down_holds_total{decision="allowed"} 2.0' in metrics
+    marked = [row for row in found if row.tags == (WITHOUT_STORE,) and row.account == "acme"]
+    assert sorted(row.amount_nusd for row in marked) == sorted(reply.cost_nusd for reply in during)
+    assert not any(row.estimated for row in marked)
+    paid = sum(reply.cost_nusd for reply in (before, *during, after))
+    assert round(budgets[0]["spent_usd"] * 1e9) == paid
+
+
+async def _up(shared: Replicas, name: str) -> bool:
+    return bool((await shared.readiness(name))["store"] == "up")
+
+
+async def test_no_password_is_shown(tmp_path: Path, postgres_url: str) -> None:
+    """Neither of Redis nor of PostgreSQL, in no log, error, health or metric; with both servers out of reach."""
+    urls = ("redis://sluice:hunter2@127.0.0.1:1", "postgresql://sluice:hunter3@127.0.0.1:1/ledger")
+    async with replicas(tmp_path, *urls) as shared:
+        await shared.start("a", "--log-level", "debug")
+        refused = await shared.chat("a")
+        shown = [
+            await shared.ask("a", path)
+            for path in ("/health", "/health/readiness", "/metrics", "/budgets", "/v1/costs")
+        ]
+        verb = await asyncio.to_thread(shared.sluice, "ledger", "verify")
+        await shared.running["a"].stop()
+        said = [
+            shared.log("a"),
+            verb.output,
+            repr(verb.exception),
+            *(reply.body.decode() for reply in (refused, *shown)),
+        ]
+    assert refused.status == 503
+    assert "127.0.0.1:1" in shared.log("a")
+    assert not any(secret in text for text in said for secret in ("hunter2", "hunter3", *KEYS.values()))
