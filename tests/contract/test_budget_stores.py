@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
 
-from pricing.budgets.caps import parse_scope
-from pricing.budgets.store import Settlement
-from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
+from pricing.budgets.caps import CapTable, Dimension, RateLimits, Scope, parse_scope
+from pricing.budgets.store import RateStanding, Settlement, Standing
+from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import House, RowKind
 from support.money import ACME, GLOBEX, POOL, US, cap, caps, house_row, paid, request, row, wish
 from support.stores import Backend, RedisBackend, SqliteBackend, StoreSetup
@@ -266,6 +267,78 @@ async def test_a_cancelled_settlement_still_counts(setup: StoreSetup) -> None:
     task.cancel()
     await setup.restart()
     assert (await setup.spent())["acme/day"] == 50
+
+
+KEY = parse_scope("key:k1")
+
+
+def limited(*limits: tuple[Scope, RateLimits]) -> CapTable:
+    return changed(TABLE, limits=dict(limits))
+
+
+async def test_a_hold_says_how_its_scopes_stand(setup: StoreSetup) -> None:
+    """What the tightest cap leaves, and the tightest limit of each rate, with when all of it is back."""
+    setup.use(limited((ACME, RateLimits(3, 100)), (KEY, RateLimits(2, 500))))
+    hold = await setup.store.open(replace(wish("r:1", 40, ACME, KEY), tokens=30))
+    assert hold.standing == Standing(60, RateStanding(2, 1, 65.0), RateStanding(100, 70, 65.0))
+    unlimited = await setup.store.open(wish("s:1", 40, GLOBEX))
+    assert unlimited.standing == Standing()
+
+
+async def test_rate_limits_refuse_with_when_to_come_back(setup: StoreSetup) -> None:
+    """A request over a limit counts nothing and holds nothing; once the minute has slid past, it is let through."""
+    setup.use(limited((ACME, RateLimits(requests_per_minute=1))))
+    await setup.store.open(wish("r:1", 40))
+    setup.clock.advance(7)
+    with pytest.raises(RateLimited, match="requests per minute") as refused:
+        await setup.store.open(wish("s:1", 40))
+    assert (refused.value.scope, refused.value.dimension, refused.value.limit) == ("tenant:acme", "requests", 1)
+    assert refused.value.retry_after_s == 58.0
+    assert await setup.left(ACME) == 60
+    setup.clock.advance(58)
+    await setup.store.open(wish("t:1", 40))
+
+
+async def test_caps_are_asked_before_rates_and_attempts_that_go_on_are_not_asked(setup: StoreSetup) -> None:
+    """Without room in a cap that is said; a later attempt of a request is neither counted nor refused by a limit."""
+    setup.use(limited((ACME, RateLimits(requests_per_minute=1, in_flight=1))))
+    first = await setup.store.open(wish("r:1", 40))
+    with pytest.raises(BudgetExceeded):
+        await setup.store.open(wish("s:1", 61))
+    with pytest.raises(RateLimited):
+        await setup.store.open(wish("s:2", 10))
+    await setup.store.open(wish("r:2", 10, anchor_us=first.anchor_us))
+    assert [(each.dimension, each.used) for each in await setup.store.rate_statuses()] == [
+        (Dimension.REQUESTS, 1),
+        (Dimension.IN_FLIGHT, 2),
+    ]
+
+
+async def test_tokens_are_corrected_in_the_minute_of_the_request(setup: StoreSetup) -> None:
+    """What `usage` says less than was counted is free at once."""
+    setup.use(limited((ACME, RateLimits(tokens_per_minute=100))))
+    await setup.store.open(replace(wish("r:1", 10), tokens=90))
+    with pytest.raises(RateLimited, match="tokens"):
+        await setup.store.open(replace(wish("s:1", 10), tokens=20))
+    await setup.store.settle(paid("r:1", 10, more_tokens=-60))
+    hold = await setup.store.open(replace(wish("t:1", 10), tokens=20))
+    assert hold.standing.tokens == RateStanding(100, 50, 65.0)
+
+
+async def test_a_hold_that_was_granted_without_the_store_is_booked_whatever_caps_say(setup: StoreSetup) -> None:
+    """What was let through while the store was down counts when it is back, caps and limits or not."""
+    setup.use(limited((ACME, RateLimits(requests_per_minute=0))))
+    granted = replace(wish("r:1", 900, anchor_us=setup.clock.wall_us()), granted=True)
+    await setup.store.open(granted)
+    await setup.store.settle(paid("r:1", 900))
+    assert (await setup.spent())["acme/day"] == 900
+
+
+async def test_a_store_that_takes_steps_says_so(setup: StoreSetup) -> None:
+    """The check passes and leaves nothing behind."""
+    await setup.store.check()
+    assert (await setup.spent())["acme/day"] == 0
+    assert setup.rows() == {}
 
 
 async def test_a_value_that_no_file_can_hold_fails_its_step_alone_in_time(setup: StoreSetup) -> None:
