@@ -32,9 +32,10 @@ class Load:
 
     async def until(self, share: float) -> None:
         """Wait until that share of all requests was sent."""
-        event = asyncio.Event()
-        self._moments.append((int(share * self.size.requests), event))
-        await event.wait()
+        count, event = int(share * self.size.requests), asyncio.Event()
+        if self.sent < count:
+            self._moments.append((count, event))
+            await event.wait()
 
     async def run(self) -> None:
         """Send `size.requests`, `size.clients` at a time."""
