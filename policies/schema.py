@@ -9,130 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from policies.policy import Durability, Objective, OnExhausted, OnStoreDown, Payer, WebhookEvent
 from policies.predict.expect import OutputTokens
 from policies.requirements import Tier
+from policies.schema_values import (
+    Allowance,
+    Amount,
+    ExactDollars,
+    Name,
+    Permille,
+    Rate,
+    ScopeText,
+    Seconds,
+    Share,
+    Usd,
+    WindowText,
+)
 from pools.failures import FailureClass
-from pricing.budgets.caps import LARGEST_NUSD, parse_permille, parse_scope, parse_window
-from pricing.money import parse_usd
-
-LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wherever it is counted
 
 HOW_TO_HASH: Final = 'write its SHA-256 as `sha256:`, from: printf %s "$KEY" | sha256sum'
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-"""Letters, digits, dot, hyphen, underscore; starts with a letter or digit, so that no tenant is called `__idle__`."""
-
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-
-
-def _usd(value: object) -> Decimal | str:
-    """A dollar amount as exact Decimal, or the word `unlimited`."""
-    if value == "unlimited":
-        return "unlimited"
-    if not isinstance(value, int | float | str | Decimal):
-        raise ValueError("an amount of dollars, or the word unlimited")
-    nusd = parse_usd(value)
-    if nusd < 0:
-        raise ValueError("an amount cannot be negative; 0 lets nothing through, unlimited lets everything through")
-    if nusd > LARGEST_NUSD:
-        raise ValueError("an amount is at most 9,007,199 dollars, which is as far as replicas can count; or unlimited")
-    return Decimal(str(value))
-
-
-def _rate(value: object) -> int | str:
-    """A whole number, or the word `unlimited`."""
-    if value == "unlimited":
-        return "unlimited"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("a limit is a whole number, such as 600, or the word unlimited")
-    if value < 0:
-        raise ValueError("a limit cannot be negative; 0 lets nothing through, unlimited lets everything through")
-    if value > LARGEST_RATE:
-        raise ValueError(f"a limit is at most {LARGEST_RATE:,}; for no limit at all, write unlimited")
-    return value
-
-
-def _exact(value: float) -> float:
-    """Dollars that are a whole number of nano-dollars."""
-    parse_usd(value)
-    return value
-
-
-def _share(value: object) -> object:
-    """`20%` or `0.2` as a number from 0 to 1."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            return float(Decimal(value.strip().removesuffix("%")) / 100)
-        except ArithmeticError:
-            raise ValueError("a share like 20% or 0.2") from None
-    return value
-
-
-def _amount(value: object) -> object:
-    """A dollar amount that is not `unlimited`: a raise must have one."""
-    if value == "unlimited":
-        raise ValueError("a raise has an amount; for no limit at all, write amount_usd: unlimited on the cap")
-    return _usd(value)
-
-
-def _allowance(value: object) -> object:
-    """A dollar amount above 0: what lets nothing through has a word of its own."""
-    amount = "unlimited" if value == "unlimited" else _usd(value)
-    if not isinstance(amount, Decimal) or amount <= 0:
-        raise ValueError("an allowance is an amount of dollars above 0; to let nothing through, on_store_down: reject")
-    return amount
-
-
-def _permille(value: Any) -> int | None:
-    """`80%` as 800; `off` as None."""
-    return None if value is False or value == "off" else parse_permille(value)  # YAML 1.1 reads a bare off as false
-
-
-def _window(text: str) -> str:
-    parse_window(text)
-    return text
-
-
-def _scope(text: str) -> str:
-    parse_scope(text)
-    return text
-
-
-_SHARE_AS_WRITTEN: Final = {
-    "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": 1},
-        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*%$"},
-    ]
-}
-"""For editors: what a file may hold, before `20%` has become 0.2."""
-
-Usd = Annotated[Decimal | Literal["unlimited"], BeforeValidator(_usd)]
-Rate = Annotated[
-    int | Literal["unlimited"],
-    BeforeValidator(_rate),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST_RATE}, {"const": "unlimited"}]}),
-]
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1), WithJsonSchema(_SHARE_AS_WRITTEN)]
-Permille = Annotated[
-    int | None, BeforeValidator(_permille), WithJsonSchema({"anyOf": [_SHARE_AS_WRITTEN, {"enum": ["off", False]}]})
-]
-WindowText = Annotated[str, AfterValidator(_window)]
-ScopeText = Annotated[str, AfterValidator(_scope)]
 
 
 class Shape(BaseModel):
@@ -162,7 +61,7 @@ class LimitKeys(Shape):
         default=None, description="one attempt's; default 5 times the predicted 95th percentile, at least 10"
     )
     max_attempts: int | None = Field(default=None, ge=1, le=20, description="default 4")
-    chain_cost_limit_usd: Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_exact)] | None = Field(
+    chain_cost_limit_usd: ExactDollars | None = Field(
         default=None,
         description="dollars of all attempts of one request; default 5 times what the first should cost, at least 0.01",
     )
@@ -249,7 +148,7 @@ class KeyShape(Shape):
 class RaiseShape(Shape):
     """A temporary raise: the cap's amount until an instant (without an offset: in the files' time zone)."""
 
-    amount_usd: Annotated[Decimal, BeforeValidator(_amount)]
+    amount_usd: Amount
     until: datetime
 
 
@@ -320,7 +219,7 @@ class PlatformShape(Shape):
 class StoreShape(Shape):
     """The budget store: what each replica may grant while it is down, and what it must have kept when it answers."""
 
-    allowance_usd: Annotated[Decimal, BeforeValidator(_allowance)] | None = Field(
+    allowance_usd: Allowance | None = Field(
         default=None, description="dollars that each replica may grant in one outage, for on_store_down: allow"
     )
     durability: Durability = Field(
