@@ -74,7 +74,8 @@ class Drainer:
         self._on_problem = on_problem
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
         self._joined = False
-        self._unfinished = True  # there may be entries that we were given and have not acknowledged
+        self._in_hand: Sequence[StreamEntry] = ()  # a batch that is not written, or not acknowledged
+        self._unheard = True  # there may be entries that we were given and never heard of
         self._claim_us = clock.mono_us()  # when to look for entries of the dead
         self.drained = Drained()
         self.problem: str | None = None
@@ -98,18 +99,22 @@ class Drainer:
     async def step(self) -> int:
         """Drain one batch; returns how many entries left the stream. Raises StoreUnavailable and RedisReplyError, after
         which the next step goes on with the same batch.
+
+        It is not read again from Redis meanwhile: that would renew our claim, and a replica that cannot write would
+        keep entries from those that can.
         """
-        try:
-            entries = await self._next()
-        except RedisReplyError as error:
-            self._joined = self._joined and error.code != "NOGROUP"  # Redis has lost its data
-            raise
-        if not entries:
-            return 0
-        unfinished, self._unfinished = self._unfinished, True
-        await self._drain(entries)
-        self._unfinished = unfinished
-        return len(entries)
+        if not self._in_hand:
+            try:
+                self._in_hand = await self._next()
+            except (StoreUnavailable, RedisReplyError) as error:
+                self._unheard = True
+                if isinstance(error, RedisReplyError) and error.code == "NOGROUP":
+                    self._joined = False  # Redis has lost its data
+                raise
+        done = len(self._in_hand)
+        await self._drain(self._in_hand)
+        self._in_hand = ()
+        return done
 
     async def backlog(self) -> Backlog:
         """What waits. Raises StoreUnavailable."""
@@ -122,14 +127,14 @@ class Drainer:
             await connection.close()
 
     async def _next(self) -> Sequence[StreamEntry]:
-        """What we were given before, then what the dead have left, then what is new."""
+        """What we were given before and did not hear of, then what the dead have left, then what is new."""
         if not self._joined:
             await self._stream.join()
             self._joined = True
-        if self._unfinished:
+        if self._unheard:
             if entries := await self._stream.read(self._consumer, self._batch, again=True):
                 return entries
-            self._unfinished = False
+            self._unheard = False
         if self._clock.mono_us() >= self._claim_us:
             if entries := await self._stream.claim(self._consumer, self._claim_after_s, self._batch):
                 return entries

@@ -62,6 +62,7 @@ class Snapshot:
 async def take_snapshot(client: RedisClient, namespace: str) -> Snapshot:
     """Everything in one script. Raises StoreUnavailable, RedisReplyError."""
     prefix = prefix_of(namespace)
+    await client.command("EXISTS", prefix + b"layout")  # on a cluster, leads to the node that SCAN is to look at
     scopes = [key async for key in _keys(client, prefix + b"held:")]
     ids = [key async for key in _keys(client, prefix + b"hold:")]
     reply = await client.evalsha(script("snapshot"), [prefix], [len(scopes), *scopes, *ids])

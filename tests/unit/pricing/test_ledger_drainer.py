@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -192,6 +193,34 @@ async def test_without_a_database_entries_wait(ledger: SharedLedger) -> None:
     assert backlog.oldest_s is not None
     await ledger.drain(ledger.drainer("a"))
     assert ledger.rows() == [("a:1:attempt", 700)]
+
+
+async def test_a_drainer_that_cannot_write_keeps_nothing_from_those_that_can(ledger: SharedLedger) -> None:
+    """It goes on trying with its batch, without renewing its claim: another takes it over, and nothing comes twice."""
+    user = f"poor_{uuid.uuid4().hex[:8]}"
+    ledger.query(f"CREATE ROLE {user} LOGIN")
+    barred = Drainer(
+        ledger.client,
+        PostgresUrl(ledger.url.dsn.replace("sluice@", f"{user}@")),
+        ledger.clock,
+        consumer="barred",
+        namespace=ledger.namespace,
+    )
+    able = ledger.drainer("able", claim_after_s=0.05)
+    await ledger.add(row("a:1", 700))
+    done = 0
+    while not done:
+        with pytest.raises(StoreUnavailable, match="permission denied"):
+            await barred.step()
+        ledger.clock.advance(1)
+        done = await able.step()
+    assert ledger.rows() == [("a:1:attempt", 700)]
+    ledger.query(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}")
+    ledger.query(f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {user}")
+    assert await barred.step() == 1
+    await barred.aclose()
+    assert (await ledger.stream.backlog()).bytes == 0
+    assert ledger.query("SELECT sum(row_count) FROM ledger_hours") == [(1,)]
 
 
 async def test_a_running_drainer_tells_when_it_cannot_and_when_it_can_again(ledger: SharedLedger) -> None:
