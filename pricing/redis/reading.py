@@ -14,7 +14,7 @@ from pricing.redis.packing import CapPacker, PackedCaps, key_part
 from pricing.redis.steps import Steps
 from pricing.redis.views import Views
 
-BATCH: Final = 200  # scopes a script
+BATCH: Final = 50  # scopes a script; each may have to sum a month anew
 _T = TypeVar("_T")
 
 

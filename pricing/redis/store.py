@@ -46,7 +46,7 @@ from pricing.redis.wishes import settlement_words, wish_words
 
 BACKLOG_BYTES: Final = 512 * 2**20
 EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
-EXTENDED_AT_ONCE: Final = 200  # holds that one script grows
+EXTENDED_AT_ONCE: Final = 100  # holds that one script grows
 _SCRIPTS: Final = (
     "open",
     "settle",
@@ -306,9 +306,8 @@ class RedisStore:
         args = settlement_words(settlement, packed, self._replica, token, how)
         try:
             reply = await self._steps.step("settle", self._packer, (packed,), *args)
-            if reply[0] == b"unknown" and self._unheard.may_have_ended(settlement.hold_id):
-                reply[0] = b"again"  # by the call that got no answer, so long ago that the store has forgotten it
-                reply += [self._steps.now_us(), []]
+            if reply[0] == b"unknown" and self._unheard.forgotten_by_now(settlement.hold_id, self._clock.mono_us()):
+                reply = [b"again", self._steps.now_us(), []]  # it was ended by our call that got no answer
             if reply[0] == b"late":
                 await self._write_late(settlement, reply[1])
         except (StoreUnavailable, asyncio.CancelledError) as error:
@@ -337,7 +336,7 @@ class RedisStore:
 
     def _unanswered(self, settlement: Settlement, token: str, error: BaseException) -> None:
         """Nobody knows whether the hold has ended. Its caller tries again, unless it has left."""
-        self._unheard.unanswered(settlement.hold_id, token)
+        self._unheard.unanswered(settlement.hold_id, token, self._clock.mono_us())
         if isinstance(error, asyncio.CancelledError):
             self._unheard.owe(settlement)
             self._finish_soon()

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Final, TypeVar
 
 from pricing.budgets.store import Settlement
+from pricing.clock import US_PER_S
 
+FORGOTTEN_US: Final = 590 * US_PER_S  # lua/holds.lua remembers for 600 s how a hold ended
 REMEMBERED: Final = 65_536  # calls whose outcome is unknown; beyond, the oldest are left to their leases
 _T = TypeVar("_T")
 
@@ -21,7 +23,7 @@ class Unheard:
     def __init__(self, source: str) -> None:
         self._source = source
         self._count = 0
-        self._tokens: dict[str, str] = {}  # hold -> token of the call that may have ended it
+        self._tokens: dict[str, tuple[str, int]] = {}  # hold -> token of the call that may have ended it, since when
         self._holds: dict[str, None] = {}
         self._settlements: dict[str, Settlement] = {}
 
@@ -34,16 +36,21 @@ class Unheard:
         """For a call that ends a hold: a new one, or that of the call that may have ended it already."""
         known = self._tokens.get(hold_id)
         if known is not None:
-            return known
+            return known[0]
         self._count += 1
         return f"{self._source}-{self._count}"
 
-    def may_have_ended(self, hold_id: str) -> bool:
-        return hold_id in self._tokens
+    def forgotten_by_now(self, hold_id: str, mono_us: int) -> bool:
+        """Whether the store, if our call has ended this hold, no longer remembers that it has. Before then, a store
+        that knows nothing of the hold has lost it.
+        """
+        known = self._tokens.get(hold_id)
+        return known is not None and mono_us - known[1] >= FORGOTTEN_US
 
-    def unanswered(self, hold_id: str, token: str) -> None:
-        """A call that was to end this hold got no answer."""
-        _remember(self._tokens, hold_id, token)
+    def unanswered(self, hold_id: str, token: str, mono_us: int) -> None:
+        """A call that was to end this hold got no answer; the first such instant counts."""
+        since_us = self._tokens[hold_id][1] if hold_id in self._tokens else mono_us
+        _remember(self._tokens, hold_id, (token, since_us))
 
     def answered(self, hold_id: str) -> None:
         self._tokens.pop(hold_id, None)

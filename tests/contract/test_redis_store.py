@@ -166,8 +166,21 @@ async def test_a_settlement_is_known_even_when_the_store_has_forgotten_its_end(r
     with pytest.raises(StoreUnavailable):
         await store.settle(paid("a:1", 50))
     replicas.backend.server.command("DEL", replicas.backend.key("ended:a:1"))
+    replicas.clock.advance(600)
     await store.settle(paid("a:1", 50))
     assert (await replicas.spent(store))[0] == (50, 0)
+
+
+async def test_a_store_that_has_lost_a_hold_says_so(replicas: Replicas) -> None:
+    """When Redis comes back without what it had, a repeated settlement is not taken for one that was written."""
+    store = await replicas.start("one")
+    await store.open(wish("a:1", 60))
+    replicas.cut(store, Cut.UNHEARD)
+    with pytest.raises(StoreUnavailable):
+        await store.settle(paid("a:1", 50))
+    replicas.backend.server.command("DEL", *replicas.keys("*"))
+    with pytest.raises(HoldEnded, match="never opened"):
+        await store.settle(paid("a:1", 50))
 
 
 async def test_opening_again_at_once_finds_the_hold_whose_answer_was_lost(replicas: Replicas) -> None:
