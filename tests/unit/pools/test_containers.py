@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.containers import Containers, Phase
+from pools.containers import Containers
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
+from pricing.meters import Phase
 
 
 def s(seconds: float) -> int:

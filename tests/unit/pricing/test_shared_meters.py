@@ -163,6 +163,7 @@ async def test_one_replica_tells_what_the_list_says(replicas: Replicas) -> None:
     for each in (one, two):
         each.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0, listed=True)
         each.meters.missed(POOL, "boot", 40_000_000)
+        await each.meters.send_words()
     replicas.clock.advance(60)
     await two.meters.post_house(LABEL)
     await one.meters.post_house(LABEL)
