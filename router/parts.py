@@ -85,5 +85,5 @@ async def _posted_elsewhere(_: object) -> None:
 
 
 def _jitter() -> float:
-    """Between a half and one and a half: replicas that lost a store together do not come back in step."""
-    return 0.5 + random.random()
+    """From a half to one: replicas that lost a store together do not come back in step."""
+    return 0.5 + random.random() / 2

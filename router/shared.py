@@ -117,9 +117,9 @@ class Shared:
             return
         self.ledger_problem = problem
         if problem is None:
-            LOGGER.info("the ledger's database is reached")
+            LOGGER.info("rows reach the ledger")
         else:
-            LOGGER.warning("the ledger's database is not reached; rows wait", extra={"fields": {"detail": problem}})
+            LOGGER.warning("rows wait for the ledger", extra={"fields": {"detail": problem}})
 
     async def _drain_rest(self) -> None:
         """What is left for the other replicas, or for the next start, is what takes longer than this."""
