@@ -144,9 +144,11 @@ def test_the_table_says_when_a_pool_must_be_woken_or_none_can_serve() -> None:
 
 
 def test_a_lowered_tier_is_said() -> None:
-    """The table shows both the tier in force and the one asked for."""
-    lowered = decide(facts(needs("vision"), room=replace(NO_LIMIT, lower_tier=True)))
-    assert "tier economy (lowered from standard)" in drawn(render(lowered))
+    """The table shows both the tier in force and the one asked for, and which budget is the reason."""
+    lowered = decide(facts(needs("vision"), room=replace(NO_LIMIT, lower_tier=True, lowered_by="acme/day")))
+    assert lowered.lowered_by == "acme/day"
+    assert "tier economy (lowered from standard by budget acme/day)" in drawn(render(lowered))
+    assert decide(facts(needs("vision"), room=replace(NO_LIMIT, lowered_by="acme/day"))).lowered_by is None
 
 
 def test_a_record_counts_the_pools_of_other_classes() -> None:
