@@ -7,7 +7,8 @@
 -- even part into fields that Redis adds up itself, in 64 bits; an odd nano-dollar stays, on which rounding half to even
 -- depends. A step costs the same however many run, and log n where weights differ.
 --
--- meter:<pool>    told: rate, target, ready, booting, since when · clock: instant, V, U, what the last division left
+-- meter:<pool>    told: rate, target, ready, booting, since when, 1 if by a list
+--                 clock: instant, V, U, what the last division left
 --                 running: members, their weights, of them on V, how many on U, KV tokens, when the last one left
 --                 busy, boot, idle, adjustment: microseconds, cost, odd nano-dollar that was drained
 --                 charged: what those who have left cost, what they were charged, assumed time
@@ -70,6 +71,7 @@ local function load_meter(K, pool)
     key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
     owners = K .. 'owners:' .. pool,
     rate = told[1], target = told[2], ready = told[3], booting = told[4], told_at = told[5],
+    listed = told[6],
     at = clock[1], v_whole = clock[2], v_fine = clock[3], u_whole = clock[4], u_fine = clock[5],
     left_fine = clock[6], left_rest = clock[7],
     count = running[1], weight = running[2], light = running[3], heavy = running[4], kv = running[5],
@@ -85,7 +87,7 @@ end
 
 local function save_meter(m)
   redis.call('HSET', m.key,
-    'told', string.format('%.0f %.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting, m.told_at),
+    'told', string.format('%.0f %.0f %.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting, m.told_at, m.listed),
     'clock', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
       m.at, m.v_whole, m.v_fine, m.u_whole, m.u_fine, m.left_fine, m.left_rest),
     'running', string.format('%.0f %.0f %.0f %.0f %.0f %.0f', m.count, m.weight, m.light, m.heavy, m.kv, m.emptied),

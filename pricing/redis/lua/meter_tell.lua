@@ -3,7 +3,7 @@
 -- microseconds since it became true, and two figures:
 --   rate        nano-dollars per hour, requests per container; a pool that has none yet gets it from anybody
 --   containers  ready, booting, as a platform's list has them
---   seen        ready, booting, as answers tell; from anybody
+--   seen        ready, booting, as answers and files tell; from anybody, unless a list is known
 --   missed      'boot' or 'ready', microseconds
 -- All else is the observer's to say, once each: a word that comes again is known by its number. Replies 1.
 
@@ -18,12 +18,15 @@ end
 
 local function containers(pool, at, first, second, observes)
   if observes then
-    meter_containers(K, pool, at, tonumber(first), tonumber(second))
+    meter_containers(K, pool, at, tonumber(first), tonumber(second), 1)
   end
 end
 
 local function seen(pool, at, first, second)
-  meter_containers(K, pool, at, tonumber(first), tonumber(second))
+  local m = load_meter(K, pool)
+  if m and m.listed == 0 then
+    meter_containers(K, pool, at, tonumber(first), tonumber(second), 0)
+  end
 end
 
 local function missed(pool, _, first, second, observes)

@@ -7,7 +7,7 @@
 -- Where nobody has watched for longer than a lease, what was known of containers ended with the watching.
 local function forget_containers(K, at)
   for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
-    meter_containers(K, pool, at, 0, 0)
+    meter_containers(K, pool, at, 0, 0, 0)
   end
 end
 

@@ -13,17 +13,18 @@ local function meter_rate(K, pool, now, rate, target)
   end
   local key, nothing = K .. 'meter:' .. pool, '0 0 0 0'
   redis.call('SADD', K .. 'meters', pool)
-  redis.call('HSET', key, 'told', string.format('%.0f %.0f 0 0 0', rate, target),
+  redis.call('HSET', key, 'told', string.format('%.0f %.0f 0 0 0 0', rate, target),
     'clock', string.format('%.0f 0 0 0 0 0 0', now), 'running', '0 0 0 0 0 0',
     'busy', nothing, 'boot', nothing, 'idle', nothing, 'adjustment', nothing, 'charged', nothing)
 end
 
--- The containers from now on; a word that is older than what is known says nothing.
-local function meter_containers(K, pool, now, ready, booting)
+-- The containers from now on, `listed` (1 or 0) by a platform or not. A word that is older than what is known says
+-- nothing.
+local function meter_containers(K, pool, now, ready, booting, listed)
   local m = load_meter(K, pool)
   if m and now >= m.told_at then
     advance(m, now)
-    m.ready, m.booting, m.told_at = ready, booting, now
+    m.ready, m.booting, m.told_at, m.listed = ready, booting, now, listed
     regroup(m)
     save_meter(m)
   end

@@ -177,6 +177,7 @@ async def test_a_replica_that_starts_resets_nothing(replicas: Replicas) -> None:
     one.meters.set_containers(POOL, replicas.clock.wall_us(), 2, 1, listed=True)
     await one.look()
     two = await replicas.make("two")
+    two.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 0)  # what its files keep warm, before it saw a list
     two.meters.set_containers(POOL, replicas.clock.wall_us(), 0, 0, listed=True)
     two.meters.set_rate(POOL, replicas.clock.wall_us(), 2 * RATE, 4)
     await two.look()
