@@ -40,7 +40,7 @@ from router.upstream import upstream_request
 T = TypeVar("T")
 TryOne = Callable[[Attempt, Backend, UpstreamRequest], Awaitable[T]]
 
-ENGINES_AT_MOST: Final = 2  # that may die under one request before its first token: it may be what kills them
+ENGINES_AT_MOST: Final = 2  # that say they died under one request before its first token: it may be what kills them
 CHAIN_COST_TIMES: Final = 5  # the default limit of a chain: five times its first expected charge ...
 CHAIN_COST_AT_LEAST_NUSD: Final = parse_usd("0.01")  # ... never below a cent, and one boot of its ladder's dearest pool
 
@@ -271,7 +271,7 @@ class Attempts:
         )
         if not rule.goes_on:
             raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
-        chain.engines_died += failure.engine_died and attempt.ttft_us is None
+        chain.engines_died += failure.engine_died and failure.status is not None and attempt.ttft_us is None
         if chain.engines_died >= ENGINES_AT_MOST:
             raise chain_failed(chain, f"{chain.engines_died} engines died under this request; no other is put at risk")
 

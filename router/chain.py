@@ -73,7 +73,7 @@ class Chain:
     past: list[PastAttempt] = field(default_factory=list)
     reports: list[AttemptReport] = field(default_factory=list)
     attempts: int = 0
-    engines_died: int = 0  # under it, before they said anything
+    engines_died: int = 0  # under it by their own word, before they answered anything
     without_store: bool = False  # an attempt of it ran on the allowance of a replica whose store was down
     neighbours: int = 0  # other requests of the class running when this one was dispatched
     anchor_us: int = 0

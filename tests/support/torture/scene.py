@@ -13,7 +13,7 @@ from typing import Any, Final
 RATES: Final = Path(__file__).resolve().parents[2] / "data" / "servegen_tenants" / "rates.csv"
 TICK_S: Final = 0.25
 LEASE_S: Final = 3.0
-NUSD_PER_REQUEST: Final = 150_000
+NUSD_PER_REQUEST: Final = 60_000
 """What one of these answers costs, about; caps alone are made from it."""
 
 AT_LEAST_NUSD: Final = 3_000_000
