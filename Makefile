@@ -2,6 +2,7 @@
 #
 #   make demo                    simulated pools, the endpoint and real traffic, end to end
 #   make test ARGS=tests/unit    arguments go through to the command behind the word
+#   make torture SEED=7          a run whose seed was printed, again
 #
 # PYTHON names the interpreter that makes .venv (3.11 or later); without it the newest suitable one is found.
 
@@ -13,7 +14,7 @@ VLLM_READY := $(VLLM)/.ready
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate
 
-.PHONY: help demo serve test test-vllm bench lint format types examples lock clean
+.PHONY: help demo serve test test-vllm torture bench lint format types examples lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
@@ -30,6 +31,9 @@ test: $(READY) ## every test, on all cores
 
 test-vllm: $(READY) $(VLLM_READY) ## the endpoint in front of real vLLM servers on CPU; 2.4 GB the first time
 	@$(BIN)/pytest tests/vllm $(ARGS)
+
+torture: $(READY) ## replicas, Redis and wires killed and cut under 10,000 requests; up to fifteen minutes
+	@TORTURE=full SEED=$(or $(SEED),$(shell od -An -N3 -tu4 /dev/urandom)) $(BIN)/pytest tests/faults/test_torture.py -s $(ARGS)
 
 bench: $(READY) ## time what the README promises; writes benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py $(ARGS)
