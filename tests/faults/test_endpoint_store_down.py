@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pricing.clock import ScaledClock
+from pricing.ledger.rows import WITHOUT_STORE
 from support.endpoint import Endpoint, before_scripts, events, one_pool
 from support.full_disk import files_at_most
 from support.scripted_server import DONE, ROLE, Exchange, frame, text_frame
@@ -135,3 +136,60 @@ async def test_a_running_answer_spends_its_hold_and_no_more(tmp_path: Path) -> N
     assert (request.outcome, request.error_code) == ("broken", "store_unavailable")
     assert {row.outcome for row in rows} == {"store_down"}
     assert rows[0].account == "acme"
+
+
+async def test_an_allowed_class_is_served_on_the_allowance(tmp_path: Path) -> None:
+    """The disk is full: answers come, say so, and are paid for once there is room; readiness says degraded, metrics how
+    many passed. A class that rejects is refused all the while.
+    """
+    gate = Gate()
+    gate.open.set()
+    files = one_pool(defaults={"hold_tick_s": 0.05}, store={"allowance_usd": 0.5})
+    ladder = files["classes"]["chat"]
+    files["classes"] = {"chat": {**ladder, "on_store_down": "allow"}, "text": ladder}
+    async with before_scripts(tmp_path, {"small": gate.script}, files) as endpoint:
+        assert (await endpoint.chat()).headers.get("x-sluice-store") is None
+        async with full_disk(endpoint):
+            refused = await endpoint.chat(model="text")
+            replies = [await endpoint.chat(), await endpoint.chat(**STREAMED)]
+            readiness = await endpoint.ask("GET", "/health/readiness", None)
+            health = (await endpoint.ask("GET", "/health", None)).json["budget_store"]
+            metrics = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
+            assert len(endpoint.rows()) == 1
+        await up_again(endpoint)
+        rows = endpoint.rows()
+    assert (refused.status, refused.code) == (503, "store_unavailable")
+    assert [(reply.status, reply.headers["x-sluice-store"]) for reply in replies] == [(200, "down-allowed")] * 2
+    assert (readiness.status, readiness.json["degraded"], readiness.json["store"]) == (200, True, "down")
+    assert (health["endings_kept"], "disk" in health["trouble"]) == (2, True)
+    assert 'sluice_store_down_holds_total{decision="allowed"} 2.0' in metrics
+    assert [row.tags for row in rows] == [(), (WITHOUT_STORE,), (WITHOUT_STORE,)]
+    assert all(row.account == "acme" and row.amount_nusd > 0 for row in rows)
+
+
+async def test_the_allowance_ends(tmp_path: Path) -> None:
+    """What is beyond it is refused, and the replica is not ready any more until the store is back."""
+    gate = Gate()
+    gate.open.set()
+    files = one_pool(defaults={"hold_tick_s": 0.05, "on_store_down": "allow"}, store={"allowance_usd": 0.000000001})
+    async with before_scripts(tmp_path, {"small": gate.script}, files) as endpoint:
+        assert (await endpoint.chat()).status == 200
+        async with full_disk(endpoint):
+            reply = await endpoint.chat()
+            live = await endpoint.ask("GET", "/health/liveness", None)
+        await up_again(endpoint)
+    assert (reply.status, reply.code) == (503, "store_unavailable")
+    assert live.status == 200
+
+
+async def test_a_replica_that_rejects_is_not_ready(tmp_path: Path) -> None:
+    """Whoever balances load sends requests elsewhere; nobody restarts it, which would lose what it keeps."""
+    gate = Gate()
+    gate.open.set()
+    async with before_scripts(tmp_path, {"small": gate.script}, QUICK) as endpoint:
+        assert (await endpoint.chat()).status == 200
+        async with full_disk(endpoint):
+            await endpoint.chat()
+            readiness = await endpoint.ask("GET", "/health/readiness", None)
+        await up_again(endpoint)
+    assert (readiness.status, readiness.json["ready"], readiness.json["degraded"]) == (503, False, False)

@@ -112,7 +112,9 @@ class Endpoint:
 
     @property
     def ledger(self) -> Path:
-        return self.service.settings.ledger
+        place = self.service.settings.ledger
+        assert isinstance(place, Path)
+        return place
 
     def client(self, key: str = KEYS["acme"], **more: Any) -> AsyncOpenAI:
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **more)
