@@ -8,13 +8,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import aiohttp
 
 from support.torture.scene import Size, Tenant
-
-PAUSE_S: Final = 0.4  # at most, between two requests of a client, so that a run is longer than its outages
 
 
 @dataclass
@@ -57,7 +54,7 @@ class Load:
                 self.outcomes[await self._ask(session, draw, tenant, self.urls[replica])] += 1
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 self.outcomes[f"lost: {type(error).__name__}"] += 1
-            await asyncio.sleep(draw.uniform(0, PAUSE_S))
+            await asyncio.sleep(draw.uniform(0, self.size.pause_s))
 
     def _count(self) -> None:
         self.sent += 1

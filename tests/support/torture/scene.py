@@ -24,10 +24,14 @@ BITING: Final = 6  # of the busiest tenants, so many have a cap below what they 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done to how many. `kills` are of replicas, `outages` of Redis, `cuts` of a replica's connection."""
+    """How much is done to how many. `kills` are of replicas, `outages` of Redis, `cuts` of a replica's connection.
+
+    A client waits up to `pause_s` between two requests, so that there is time between two mishaps.
+    """
 
     requests: int
     clients: int
+    pause_s: float
     replicas: int
     kills: int
     outages: int
@@ -35,8 +39,10 @@ class Size:
     lasts_at_most_s: float
 
 
-SMALL: Final = Size(requests=700, clients=24, replicas=4, kills=3, outages=2, cuts=6, lasts_at_most_s=120)
-FULL: Final = Size(requests=10_000, clients=100, replicas=4, kills=20, outages=8, cuts=60, lasts_at_most_s=900)
+SMALL: Final = Size(requests=700, clients=24, pause_s=0.4, replicas=4, kills=3, outages=2, cuts=6, lasts_at_most_s=120)
+FULL: Final = Size(
+    requests=10_000, clients=100, pause_s=2.5, replicas=4, kills=20, outages=8, cuts=60, lasts_at_most_s=900
+)
 
 
 @dataclass(frozen=True, slots=True)
