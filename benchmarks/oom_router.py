@@ -22,7 +22,7 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools, LiveSettings
 from pools.warmup import WarmUps
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, Room, Settlement
+from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.meters_local import LocalMeters
@@ -194,6 +194,15 @@ class Uncapped:
 
     async def statuses(self) -> list[CapStatus]:
         return []
+
+    async def rate_statuses(self) -> list[RateStatus]:
+        return []
+
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        return None
+
+    async def check(self) -> None:
+        return None
 
     async def aclose(self) -> None:
         return None
