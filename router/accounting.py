@@ -248,7 +248,7 @@ class Accounting:
     # -- the tick --------------------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Extend every running attempt in one batch, cut those that cannot be given more, end holds that nobody ends."""
+        """Extend all running attempts in one batch, cut those that cannot be given more, end holds that nobody ends."""
         self._pools.apply_due_rates(self._clock.wall_us())
         attempts = list(self._running.values())
         await self._read(attempts)
