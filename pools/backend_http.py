@@ -29,7 +29,7 @@ from pools.classify import (
 )
 from pools.failures import AttemptFailed
 from pools.frames_http import HttpFrames
-from pools.sse import peek
+from pools.sse import is_utf8, peek
 from pricing.clock import Clock
 
 T = TypeVar("T")
@@ -251,6 +251,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int, *, or_cut: bool) -
 
 def _judged(answer: Answer) -> Answer:
     """An answer is good when it holds no error and every choice has its finish reason. Raises AttemptFailed."""
+    if not is_utf8(answer.body):
+        raise garbled("sent an answer that is not UTF-8")
     seen = peek(answer.body)
     if seen.error is not None:
         raise from_error_frame(answer.body)

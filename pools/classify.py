@@ -223,6 +223,11 @@ def timed_out(what: str, limit_s: float, *, by_client_deadline: bool) -> Attempt
     return AttemptFailed(FailureClass.TIMEOUT, f"no {what} within {limit_s:g} s", by_client_deadline=by_client_deadline)
 
 
+def unread(limit_s: float) -> AttemptFailed:
+    """The time for the answer was over while the pool waited for the client to read, not the client for the pool."""
+    return AttemptFailed(FailureClass.CLIENT_GONE, f"the client had not read its answer after {limit_s:g} s")
+
+
 def unfinished(*, in_order: bool = False) -> AttemptFailed:
     """The answer ended without a finish reason. `[DONE]` proves nothing: engines send it after an error too.
 

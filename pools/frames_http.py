@@ -6,26 +6,49 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
+from enum import Enum
 from typing import Final
 
 import aiohttp
 
 from pools.backend import Frame, FrameKind, UpstreamRequest
-from pools.classify import DRIVER_ERRORS, from_error_frame, from_exception, given_up, timed_out, unfinished
+from pools.classify import (
+    DRIVER_ERRORS,
+    from_error_frame,
+    from_exception,
+    garbled,
+    given_up,
+    timed_out,
+    unfinished,
+    unread,
+)
 from pools.failures import AttemptFailed
-from pools.sse import SseParser, peek
+from pools.sse import FramePeek, SseParser, is_utf8, peek
 
 # After `[DONE]` the end of the body follows at once; waiting for it keeps the connection for the next request.
-# Seconds of real time, since it is about a socket.
+# Seconds of real time, as the next one, since it is about a socket.
 TAIL_S: Final = 0.25
+# After the last finish reason an engine writes usage and `[DONE]` in the same breath; a busy one may need a moment.
+LAST_WORDS_S: Final = 1.0
+
+# Before its first word an answer may have frames that say nothing: a role, tokens that are held back because they could
+# become a tool call or a stop string. More of them than any such answer has is no answer.
+SILENT_FRAMES_AT_MOST: Final = 4096
+
+
+class Expired(Enum):
+    """Why the watchdog closed a response."""
+
+    STALL = "stall"  # the pool brought the answer no further
+    DEADLINE = "deadline"  # the reader waited for the pool when the time for the whole answer was over
+    UNREAD = "unread"  # at that time, the pool waited for the reader
 
 
 class Watchdog:
-    """One timer for a whole stream. While frames come it costs nothing: it looks at the clock only when it rings.
+    """One timer for a whole stream. While the answer moves it costs nothing: it looks at the clock only when it rings.
 
-    It closes the response when a wait for the next data frame lasts longer than `stall_s`, or at `deadline`; `expired`
-    then says which limit it was. Time that the reader lets pass is no stall. Instants and seconds are the event
-    loop's.
+    It closes the response when nothing brings the answer further for `stall_s`, or at `deadline`; `expired` then says
+    why. Time that the reader lets pass is no stall. Instants and seconds are the event loop's.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, stall_s: float, deadline: float) -> None:
@@ -34,31 +57,53 @@ class Watchdog:
         self._stall_s = stall_s
         self._deadline = deadline
         self._waiting_since: float | None = None
+        self._waited_s = 0.0  # in vain, before that
         self._timer: asyncio.TimerHandle | None = None
-        self.expired: str | None = None
+        self.expired: Expired | None = None
 
     def start(self) -> None:
-        self._timer = self._loop.call_at(min(self._loop.time() + self._stall_s, self._deadline), self._ring)
+        self._ring_at(self._loop.time() + self._stall_s)
 
     def waiting(self) -> None:
-        """The reader waits for a data frame from now on, unless it did so already."""
+        """The reader waits for a frame from now on, unless it did so already."""
         if self._waiting_since is None:
             self._waiting_since = self._loop.time()
 
-    def got_frame(self) -> None:
+    def moved(self) -> None:
+        """A frame brought the answer further."""
         self._waiting_since = None
+        self._waited_s = 0.0
+
+    def idled(self) -> None:
+        """A frame came that the reader gets, and that brought nothing: the time waited for it stays on the count."""
+        if self._waiting_since is not None:
+            self._waited_s += self._loop.time() - self._waiting_since
+            self._waiting_since = None
+
+    def complete(self) -> None:
+        """The answer is there; what may still come is waited for a moment only."""
+        self._stall_s = min(self._stall_s, LAST_WORDS_S)
+        if self._timer is not None:
+            self._timer.cancel()
+            self.start()
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _ring_at(self, stalls_at: float) -> None:
+        self._timer = self._loop.call_at(min(stalls_at, self._deadline), self._ring)
+
     def _ring(self) -> None:
         now = self._loop.time()
-        stalls_at = (now if self._waiting_since is None else self._waiting_since) + self._stall_s
+        stalls_at = (now if self._waiting_since is None else self._waiting_since) + self._stall_s - self._waited_s
         if now < min(stalls_at, self._deadline):
-            self._timer = self._loop.call_at(min(stalls_at, self._deadline), self._ring)
+            self._ring_at(stalls_at)
             return
-        self.expired = "end" if now >= self._deadline else "next token"
+        if now < self._deadline:
+            self.expired = Expired.STALL
+        else:
+            self.expired = Expired.UNREAD if self._waiting_since is None else Expired.DEADLINE
         self._response.close()  # wakes the reader with an error
 
 
@@ -76,12 +121,18 @@ class HttpFrames:
         self._ended = False
         self._choices: set[int] = set()
         self._finished: set[int] = set()
+        self._begun = False  # a word, a finish reason or a counted token was seen
+        self._spoke = False
+        self._silent = 0  # frames before the first word
+        self._tokens = 0  # that the engine says it has generated
         deadline = started + request.total_timeout_s / speedup
         self._watchdog = Watchdog(response, request.stall_timeout_s / speedup, deadline)
 
     async def begin(self) -> None:
-        """Read up to the first good data frame. Raises AttemptFailed; the caller's timer bounds it."""
-        while not self._ready:
+        """Read up to the first frame that says that the engine generates. Raises AttemptFailed; the caller's timer
+        bounds it.
+        """
+        while not self._begun:
             await self._read()
         self._watchdog.start()
 
@@ -150,7 +201,8 @@ class HttpFrames:
             if frame.kind is FrameKind.DONE:
                 self._end(frame)
                 return
-            self._watchdog.got_frame()
+            if not is_utf8(frame.raw):
+                raise garbled("sent a frame that is not UTF-8")
             seen = peek(frame.data)
             if seen.error is not None:
                 if self._complete:
@@ -161,9 +213,27 @@ class HttpFrames:
             if seen.finished and (reason := seen.given_up) is not None:
                 self._failure = given_up(reason)
                 return
-            self._choices.update(seen.seen)
-            self._finished.update([index for index, _ in seen.finish_reasons])
+            self._note(seen)
             self._ready.append(frame)
+
+    def _note(self, seen: FramePeek) -> None:
+        """What a good frame says of the answer. Raises AttemptFailed where too many say nothing."""
+        self._choices.update(seen.seen)
+        tokens = seen.completion_tokens or 0
+        if seen.has_content or seen.finished or tokens > self._tokens:
+            self._begun = True
+            self._tokens = max(self._tokens, tokens)
+            self._watchdog.moved()
+        else:
+            self._watchdog.idled()
+        self._spoke = self._spoke or seen.has_content
+        self._silent += not self._spoke
+        if self._silent > SILENT_FRAMES_AT_MOST:
+            raise garbled(f"sent {self._silent} frames without a word")
+        if seen.finished:
+            self._finished.update([index for index, _ in seen.finish_reasons])
+            if self._complete:
+                self._watchdog.complete()
 
     def _end(self, done: Frame | None) -> None:
         """Nothing follows. Without a finish reason that is a failure, and then `[DONE]` is not handed out."""
@@ -187,10 +257,12 @@ class HttpFrames:
         request = self._request
         if self._complete:
             self._end(None)
-        elif self._watchdog.expired == "end":
+        elif self._watchdog.expired is Expired.DEADLINE:
             limit_s, by_client = request.total_timeout_s, request.total_by_client
             self._failure = timed_out("end of the answer", limit_s, by_client_deadline=by_client)
-        elif self._watchdog.expired is not None:
+        elif self._watchdog.expired is Expired.UNREAD:
+            self._failure = unread(request.total_timeout_s)
+        elif self._watchdog.expired is Expired.STALL:
             self._failure = timed_out("next token", request.stall_timeout_s, by_client_deadline=False)
         else:
             self._failure = from_exception(error)

@@ -103,6 +103,17 @@ def _joined_data(raw: bytes) -> bytes:
     return b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether clients can decode it. Text without other than ASCII, as most chunks, costs next to nothing."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class FramePeek(msgspec.Struct, frozen=True, gc=False):
     """What a chunk, or a whole answer, says about the stream, without its text.
 

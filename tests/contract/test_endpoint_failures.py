@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 
 from pools.state import BreakerState
-from support.endpoint import ASK, Endpoint, Policy, before_scripts, before_simulated, events, one_pool, policy
+from pricing.clock import ScaledClock
+from support.endpoint import (
+    ASK,
+    CHAT,
+    KEYS,
+    Endpoint,
+    Policy,
+    before_scripts,
+    before_simulated,
+    events,
+    one_pool,
+    policy,
+)
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, text_frame
 
 ALL = ("small", "mid", "other", "big")
@@ -320,6 +332,31 @@ async def test_a_client_s_own_deadline_is_paid_by_its_tenant_and_costs_nobody_th
         assert events(reply.body)[-1]["error"]["code"] == "stream_broken"
     else:
         assert (reply.status, reply.code) == (504, "chain_timeout")
+
+
+async def test_a_client_that_does_not_read_its_answer_pays_for_it(tmp_path: Path) -> None:
+    """It is not the pool that was slow: no breaker counts it, and the tenant is charged."""
+    clock = ScaledClock(5)
+
+    async def flooding(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        while True:
+            await exchange.chunk(text_frame("w" * 60_000))
+
+    files = one_pool(
+        defaults={"first_byte_deadline_s": 4, "max_total_s": 5, "stall_timeout_s": 30, "breaker": {"failures": 1}}
+    )
+    async with before_scripts(tmp_path, {"small": flooding}, files, clock=clock) as endpoint:
+        body = {"model": "chat", "messages": ASK, "stream": True}
+        headers = {"Authorization": f"Bearer {KEYS['acme']}"}
+        async with endpoint.session.post(endpoint.url + CHAT, json=body, headers=headers) as response:
+            await response.content.readuntil(b"w")
+            await clock.sleep(7)
+            assert b"stream_broken" in await response.read()
+        await endpoint.request()
+        assert [(row.outcome, row.account) for row in endpoint.rows()] == [("client_gone", "acme")]
+        assert endpoint.charged_nusd() > 0
+        assert endpoint.service.live.state("small").breaker is BreakerState.CLOSED
 
 
 async def test_failures_open_a_breaker(tmp_path: Path) -> None:

@@ -133,6 +133,17 @@ NAMED: dict[str, tuple[bool, Play, str]] = {
     "comments that never end": (True, Play((EVENTS, b": still here\n\n"), End.NEVER), "timeout"),
     "half closed, and silent": (True, Play((EVENTS + ROLE,), End.HALF_CLOSE), "unavailable"),
     "silence": (True, Play((), End.HANG), "timeout"),
+    "empty frames that never end": (True, Play((EVENTS + ROLE, b'data: {"choices":[]}\n\n'), End.NEVER), "timeout"),
+    "a text that is no UTF-8": (
+        True,
+        Play((EVENTS + ROLE, text_frame("h~").replace(b"~", b"\xff")), End.HANG),
+        "unavailable",
+    ),
+    "a field that is no UTF-8": (
+        False,
+        Play((JSON + b"Content-Length: %d\r\n\r\n" % (len(GOOD) + 8), GOOD[:-1] + b',"x":"\xff"}'), End.KEEP),
+        "unavailable",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from pools.backend import FrameKind, UpstreamRequest
 from pools.backend_http import ANSWER_BYTES, HttpBackend, make_session
 from pools.failures import AttemptFailed, FailureClass
-from pools.frames_http import HttpFrames
+from pools.frames_http import SILENT_FRAMES_AT_MOST, HttpFrames
 from pricing.clock import ScaledClock
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, scripted, text_frame
 from support.values import replace
@@ -29,6 +29,7 @@ REQUEST = UpstreamRequest(
     total_timeout_s=600,
 )
 GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
+EMPTY = frame(choices=[])  # a frame that says nothing
 
 
 @pytest.fixture
@@ -36,6 +37,13 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
     made = make_session()
     yield made
     await made.close()
+
+
+def counted(tokens: int) -> bytes:
+    """A chunk without a word that says how many tokens there are."""
+    return frame(
+        choices=[{"index": 0, "delta": {"content": ""}}], usage={"prompt_tokens": 5, "completion_tokens": tokens}
+    )
 
 
 def backend(url: str, session: aiohttp.ClientSession, speedup: float = 1.0) -> HttpBackend:
@@ -341,7 +349,7 @@ async def test_comments_between_tokens_are_no_progress(session: aiohttp.ClientSe
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
-        await exchange.chunk(ROLE)
+        await exchange.chunk(text_frame("a"))
         while True:
             await exchange.chunk(b": keep-alive\n\n")
             await asyncio.sleep(0.005)
@@ -351,22 +359,122 @@ async def test_comments_between_tokens_are_no_progress(session: aiohttp.ClientSe
     assert "next token within 5 s" in failure.detail
 
 
+def beating(*pieces: bytes, beat: bytes = EMPTY) -> Script:
+    """A script that sends these chunks, and then one that says nothing, again and again."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for piece in pieces:
+            await exchange.chunk(piece)
+        while True:
+            await exchange.chunk(beat)
+            await asyncio.sleep(0.005)
+
+    return script
+
+
+@pytest.mark.parametrize("beat", [EMPTY, text_frame(""), ROLE, counted(1)])
+async def test_frames_that_say_nothing_are_no_progress(beat: bytes, session: aiohttp.ClientSession) -> None:
+    """Neither empty choices nor empty texts, nor the same count again, hold a timer off."""
+    request = replace(REQUEST, first_token_timeout_s=5, stall_timeout_s=5)
+    spoken = await fails(beating(ROLE, text_frame("a"), counted(1), beat=beat), session, request, speedup=100)
+    assert (spoken.failure, spoken.detail) == (FailureClass.TIMEOUT, "no next token within 5 s")
+    if beat == counted(1):
+        return
+    silent = await fails(beating(ROLE, beat=beat), session, request, speedup=100)
+    assert (silent.failure, silent.detail) == (FailureClass.TIMEOUT, "no first token within 5 s")
+
+
+async def test_tokens_that_are_counted_are_progress(session: aiohttp.ClientSession) -> None:
+    """An engine may hold words back that could become a tool call; its count shows that it generates."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        for tokens in range(20):
+            await exchange.chunk(counted(tokens))
+            await asyncio.sleep(0.01)
+        await exchange.chunk(text_frame("a", "stop") + DONE)
+        await exchange.end_stream()
+
+    async with scripted(script) as server:
+        request = replace(REQUEST, first_token_timeout_s=10, stall_timeout_s=10)
+        frames = [seen async for seen in await backend(server.url, session, 100).stream(request)]
+    assert len(frames) == 22
+
+
+async def test_an_answer_of_frames_without_a_word_is_none(session: aiohttp.ClientSession) -> None:
+    """What is kept of an answer that has not begun is bounded, however fast it comes."""
+    flood = streaming(ROLE, *[EMPTY * 100] * (SILENT_FRAMES_AT_MOST // 100 + 1), end=False)
+    failure = await fails(flood, session)
+    assert (failure.failure, "without a word" in failure.detail) == (FailureClass.UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize("raw", [b'data: {"choices":[{"index":0,"delta":{"content":"\xff"}}]}\n\n', b": \xff\n" + ROLE])
+async def test_a_frame_that_no_client_can_decode_is_not_handed_out(raw: bytes, session: aiohttp.ClientSession) -> None:
+    """Wherever in the frame; what came before it is."""
+    async with scripted(streaming(ROLE, text_frame("grün"), raw, text_frame("", "stop"), DONE)) as server:
+        seen: list[bytes] = []
+        with pytest.raises(AttemptFailed) as caught:
+            await drain(await backend(server.url, session).stream(REQUEST), seen)
+    assert seen == [ROLE, text_frame("grün")]
+    assert caught.value.failure is FailureClass.UNAVAILABLE
+
+
+async def test_a_whole_answer_that_no_client_can_decode_is_none(session: aiohttp.ClientSession) -> None:
+    """Also where the bytes stand in a field that nobody looks at."""
+    body = GOOD[:-1] + b',"x":"\xff"}'
+    failure = await fails(lambda each: each.answer("200 OK", body), session, replace(REQUEST, stream=False))
+    assert (failure.failure, failure.detail) == (FailureClass.UNAVAILABLE, "sent an answer that is not UTF-8")
+
+
+async def test_a_complete_answer_is_not_waited_for(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last finish reason a server that hangs is left within moments, and the answer is good."""
+    monkeypatch.setattr("pools.frames_http.LAST_WORDS_S", 0.05)
+    left = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.chunk(ROLE + text_frame("a"))
+        await exchange.chunk(text_frame("", "stop"))
+        await exchange.client_left()
+        left.set()
+
+    async with scripted(script) as server:
+        stream = await backend(server.url, session).stream(replace(REQUEST, stall_timeout_s=500))
+        assert len([seen async for seen in stream]) == 3
+        await left.wait()
+
+
+async def test_a_reader_that_is_too_slow_for_its_answer_is_the_client(session: aiohttp.ClientSession) -> None:
+    """The time is over while the pool waits to be read: that is no timeout of the pool."""
+    clock = ScaledClock(100)
+    async with scripted(streaming_for_ever) as server:
+        stream = await HttpBackend(server.url, session, clock).stream(replace(REQUEST, total_timeout_s=5))
+        await anext(aiter(stream))
+        await clock.sleep(10)
+        with pytest.raises(AttemptFailed) as caught:
+            await drain(stream, [])
+    assert caught.value.failure is FailureClass.CLIENT_GONE
+
+
 async def test_a_slow_reader_is_no_stall(session: aiohttp.ClientSession) -> None:
     """Time that the client takes between two frames does not count against the pool."""
     release = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
-        await exchange.chunk(ROLE)
+        await exchange.chunk(text_frame("a"))
         await release.wait()
-        await exchange.chunk(text_frame("a", "stop"))
+        await exchange.chunk(text_frame("b", "stop"))
         await exchange.chunk(DONE)
         await exchange.end_stream()
 
     clock = ScaledClock(100)
     async with scripted(script) as server:
         stream = await HttpBackend(server.url, session, clock).stream(replace(REQUEST, stall_timeout_s=2))
-        assert (await anext(aiter(stream))).raw == ROLE
+        assert (await anext(aiter(stream))).raw == text_frame("a")
         await clock.sleep(10)
         release.set()
         assert len([seen async for seen in stream]) == 2
@@ -374,15 +482,8 @@ async def test_a_slow_reader_is_no_stall(session: aiohttp.ClientSession) -> None
 
 async def test_a_steady_stream_ends_at_its_total_time(session: aiohttp.ClientSession) -> None:
     """Data frames hold off the stall timer but not the total one."""
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.start_stream()
-        while True:
-            await exchange.chunk(ROLE)
-            await asyncio.sleep(0.005)
-
     request = replace(REQUEST, total_timeout_s=20, stall_timeout_s=10)
-    failure = await fails(script, session, request, speedup=100)
+    failure = await fails(streaming_for_ever, session, request, speedup=100)
     assert "end of the answer within 20 s" in failure.detail
 
 
@@ -415,7 +516,7 @@ async def test_cancelling_closes_the_upstream_connection(when: str, session: aio
         if when != "before the headers":
             await exchange.start_stream()
         if when == "amid the stream":
-            await exchange.chunk(ROLE)
+            await exchange.chunk(text_frame("a"))
         else:
             reached.set()
         await exchange.client_left()
@@ -443,7 +544,7 @@ async def test_closing_a_stream_closes_the_upstream_connection(session: aiohttp.
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
-        await exchange.chunk(ROLE)
+        await exchange.chunk(text_frame("a"))
         await exchange.client_left()
         left.set()
 
