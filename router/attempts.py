@@ -270,15 +270,10 @@ class Attempts:
             AttemptReport(name, attempt.pool.gpu.id, str(failure.failure), failure.detail, failure.status, seconds)
         )
         if not rule.goes_on:
-<<<<<<< Updated upstream
-            raise chain_failed(chain, "the pool refused the request itself", passed_on=failure)
-        chain.engines_died += failure.engine_died and failure.status is not None and attempt.ttft_us is None
-=======
             refused = failure.failure is FailureClass.CLIENT_ERROR
             why = "the pool refused the request itself" if refused else failure.detail
             raise chain_failed(chain, why, passed_on=failure)
-        chain.engines_died += failure.engine_died and attempt.ttft_us is None
->>>>>>> Stashed changes
+        chain.engines_died += failure.engine_died and failure.status is not None and attempt.ttft_us is None
         if chain.engines_died >= ENGINES_AT_MOST:
             raise chain_failed(chain, f"{chain.engines_died} engines died under this request; no other is put at risk")
 
