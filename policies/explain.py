@@ -42,6 +42,12 @@ def _already_failed(n: Numbers) -> str:
     return f"{after}, no other pool is tried"
 
 
+def _breaker(n: Numbers) -> str:
+    if "misconfigured" in n:
+        return f"is misconfigured: {n['cause']}; one request tries it again in {n['retry_s']:g} s"
+    return f"breaker is open ({n['cause']}), tried again in {n['retry_s']:g} s"
+
+
 _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.CLASS: lambda n: f"is not on the ladder of class {n['class']}",
     Reason.TIER: lambda n: f"is listed under {n['pool_tier']}; {n['needed_tier']} is needed",
@@ -51,7 +57,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
         f"needs {n['needed_tokens']:,} tokens of context; max_model_len is {n['max_model_len']:,}"
     ),
     Reason.MEMORY: _memory,
-    Reason.BREAKER: lambda n: f"breaker is open ({n['cause']}), tried again in {n['retry_s']:g} s",
+    Reason.BREAKER: _breaker,
     Reason.SHAPE: lambda n: (
         f"ran out of memory at up to {n['up_to_tokens']:,} tokens, cools down {n['retry_s']:g} s more"
     ),

@@ -10,7 +10,7 @@ This is the one table of the project about it; `decide` reads `next`, the endpoi
 | cold | others first | none | house | yes | once more |
 | overloaded | others first | short cooldown | house | yes | once more |
 | unavailable | others first | pool | house | yes | once more |
-| misconfigured | others | until reload | house | yes | no |
+| misconfigured | others | a minute | house | yes | no |
 | bad_output | only a higher tier | none | tenant | yes | no |
 | client_error | none: the answer is passed on | none | tenant | no | no |
 | client_gone | none: nobody waits | none | tenant | no | no |
@@ -46,7 +46,7 @@ class BreakerEffect(StrEnum):
     SHAPE = "shape"  # this shape cools down for `shape_cooldown_s`
     POOL = "pool"  # one more failure on the pool's count
     SHORT_COOLDOWN = "short_cooldown"  # as long as the pool asked (`Retry-After`), or a second
-    UNTIL_RELOAD = "until_reload"  # our files are wrong about it; only new files help
+    A_MINUTE = "a_minute"  # our files are wrong about it, most likely; one request looks again then
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ FALLBACK: Final[Mapping[FailureClass, Rule]] = MappingProxyType(
         FailureClass.COLD: Rule(Next.OTHERS, BreakerEffect.NONE, Payer.HOUSE, same_pool=True),
         FailureClass.OVERLOADED: Rule(Next.OTHERS, BreakerEffect.SHORT_COOLDOWN, Payer.HOUSE, same_pool=True),
         FailureClass.UNAVAILABLE: Rule(Next.OTHERS, BreakerEffect.POOL, Payer.HOUSE, same_pool=True),
-        FailureClass.MISCONFIGURED: Rule(Next.OTHERS, BreakerEffect.UNTIL_RELOAD, Payer.HOUSE),
+        FailureClass.MISCONFIGURED: Rule(Next.OTHERS, BreakerEffect.A_MINUTE, Payer.HOUSE),
         FailureClass.BAD_OUTPUT: Rule(Next.HIGHER_TIER, BreakerEffect.NONE, Payer.TENANT),
         FailureClass.CLIENT_ERROR: Rule(Next.NONE, BreakerEffect.NONE, Payer.TENANT, goes_on=False),
         FailureClass.CLIENT_GONE: Rule(Next.NONE, BreakerEffect.NONE, Payer.TENANT, goes_on=False),

@@ -155,7 +155,8 @@ class BreakerOpen:
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         if state.breaker is not BreakerState.OPEN:
             return None
-        return {"retry_s": round(state.breaker_retry_s, 1), "cause": state.breaker_reason or "failures"}
+        numbers: Numbers = {"retry_s": round(state.breaker_retry_s, 1), "cause": state.breaker_reason or "failures"}
+        return {**numbers, "misconfigured": True} if state.misconfigured else numbers
 
 
 class ShapeOpen:

@@ -1,9 +1,11 @@
 """Circuit breakers as pure state machines: one for a pool, one for its shapes. Time is passed in.
 
-A pool's breaker opens after a number of failures within a window. Some time later it is half open: one request, the
-probe, may try; its success closes the breaker, its failure opens it again. An overloaded pool gets a short pause, and
-one that our files are wrong about stays out until they are read again. A client's own short deadline says nothing
-about a pool and never reaches this module. Instants are microseconds of a monotonic clock, durations seconds.
+A pool's breaker opens after a number of failures within a window, if these are at least half of what ended there in it:
+one tenant's bad requests among good ones of others prove nothing. An engine that died and a connection that was refused
+need no such share, since no request asks for them. Some time later the breaker is half open: one request, the probe,
+may try; the first word of its answer closes the breaker, its failure opens it again. An overloaded pool gets a short
+pause; one that our files are wrong about is probed once a minute. A client's own short deadline says nothing about a
+pool and never reaches this module. Instants are microseconds of a monotonic clock, durations seconds.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Final, Protocol
 from pools.state import BreakerState
 from pricing.clock import US_PER_S
 
-# A stand-in for "until the files are read again": JSON has no infinity, and nobody should wait for it.
-UNTIL_RELOAD_S: Final = 86_400.0
+MISCONFIGURED_PROBE_S: Final = 60.0  # a redeploy that mends it is found within a minute, by one failed request a minute
 OVERLOAD_PAUSE_S: Final = 1.0  # where the pool does not say how long
+PROBE_LOOK_S: Final = 1.0  # how long a probe may be out still; nobody knows
+ENDED_BADLY_SHARE: Final = 0.5  # of what ended within the window
 
 
 class BreakerLimits(Protocol):
@@ -32,85 +35,130 @@ class BreakerLimits(Protocol):
     def half_open_after_s(self) -> float: ...
 
 
+class _Tally:
+    """How many things happened in the last seconds, counted by the second: a pool may answer thousands in a window."""
+
+    def __init__(self) -> None:
+        self._by_second: deque[tuple[int, int]] = deque()
+
+    def add(self, now_us: int) -> None:
+        second = now_us // US_PER_S
+        count = self._by_second.pop()[1] if self._by_second and self._by_second[-1][0] == second else 0
+        self._by_second.append((second, count + 1))
+
+    def since(self, from_us: int) -> int:
+        """Those of seconds that ended after `from_us`; what is older is forgotten."""
+        while self._by_second and (self._by_second[0][0] + 1) * US_PER_S <= from_us:
+            self._by_second.popleft()
+        return sum(count for _, count in self._by_second)
+
+    def clear(self) -> None:
+        self._by_second.clear()
+
+
 class PoolBreaker:
     """Whether requests may go to one pool. `reason` says why not, for operators."""
 
     def __init__(self) -> None:
-        self._failed_us: deque[int] = deque()
+        self._failed_us: deque[tuple[int, bool]] = deque()  # when, and whether nothing but the pool can be at fault
+        self._answered = _Tally()
         self._opened_until_us: int | None = None  # half open from then on
         self._paused_until_us = 0  # overloaded; closed again from then on
-        self._out_of_service: str | None = None
-        self._probing = False
+        self._misconfigured = False
+        self._probe: str | None = None
         self._reason = ""
 
     def state(self, now_us: int) -> BreakerState:
         """While the probe is out nobody else may try, so the breaker reads as open."""
-        if self._out_of_service is not None or now_us < self._paused_until_us:
+        if now_us < self._paused_until_us:
             return BreakerState.OPEN
         if self._opened_until_us is None:
             return BreakerState.CLOSED
-        if now_us < self._opened_until_us or self._probing:
+        if now_us < self._opened_until_us or self._probe is not None:
             return BreakerState.OPEN
         return BreakerState.HALF_OPEN
 
+    @property
+    def misconfigured(self) -> bool:
+        """Our files are wrong about this pool, or were a minute ago."""
+        return self._misconfigured
+
     def reason(self, now_us: int) -> str:
         """Why it is not closed; empty where it is."""
-        if self._out_of_service is not None:
-            return f"{self._out_of_service}; until the files are reloaded"
-        if now_us < self._paused_until_us:
+        if now_us < self._paused_until_us and not self._misconfigured:
             return "overloaded"
         return "" if self._opened_until_us is None else self._reason
 
     def retry_s(self, now_us: int) -> float:
         """Seconds until a request may try, 0 where it may now."""
-        if self._out_of_service is not None:
-            return UNTIL_RELOAD_S
         until_us = max(self._paused_until_us, self._opened_until_us or 0)
+        if now_us >= until_us and self._probe is not None and self._opened_until_us is not None:
+            return PROBE_LOOK_S
         return max(0, until_us - now_us) / US_PER_S
 
-    def probe_began(self) -> None:
-        """The one request of the half-open state is on its way."""
-        self._probing = True
+    def entered(self, member: str, now_us: int) -> None:
+        """A request is on its way. In the half-open state it is the probe."""
+        if self.state(now_us) is BreakerState.HALF_OPEN:
+            self._probe = member
 
-    def probe_ended(self) -> None:
-        """It has ended; without a success or failure beside this call, another one may try."""
-        self._probing = False
+    def left(self, member: str) -> None:
+        """It has ended; if it was the probe and brought neither success nor failure, another one may try."""
+        if member == self._probe:
+            self._probe = None
+
+    def speaks(self, now_us: int) -> None:
+        """An answer began. Closes a breaker that is half open; an older request's answer closes no open one."""
+        if self._opened_until_us is not None and now_us >= self._opened_until_us:
+            self._close()
 
     def success(self, now_us: int) -> None:
-        """The pool answered. Closes a breaker that is half open; an older request's success closes no open one."""
-        if self._opened_until_us is not None and now_us >= self._opened_until_us:
-            self._opened_until_us = None
-            self._failed_us.clear()
+        """A request ended well."""
+        self.speaks(now_us)
+        self._answered.add(now_us)
 
-    def failure(self, now_us: int, reason: str, limits: BreakerLimits) -> None:
-        """The pool timed out or was unavailable."""
+    def failure(self, now_us: int, reason: str, limits: BreakerLimits, *, surely: bool = True) -> None:
+        """The pool timed out or was unavailable. `surely`: nothing that a request asks for makes a pool fail so."""
         if self._opened_until_us is not None:
             if now_us >= self._opened_until_us:
-                self._open(now_us, reason, limits)
+                self._open(now_us, reason, limits.half_open_after_s)
             return
-        self._failed_us.append(now_us)
-        while self._failed_us[0] <= now_us - limits.window_s * US_PER_S:
+        self._failed_us.append((now_us, surely))
+        from_us = now_us - round(limits.window_s * US_PER_S)
+        while self._failed_us[0][0] <= from_us:
             self._failed_us.popleft()
-        if len(self._failed_us) >= limits.failures:
-            self._open(now_us, reason, limits)
+        failures = len(self._failed_us)
+        if failures < limits.failures:
+            return
+        proven = sum(surely for _, surely in self._failed_us) >= limits.failures
+        if proven or failures >= ENDED_BADLY_SHARE * (failures + self._answered.since(from_us)):
+            self._open(now_us, reason, limits.half_open_after_s)
 
     def overloaded(self, now_us: int, retry_after_s: float | None) -> None:
         """A pause as long as the pool asks for, or a second. It counts as no failure."""
         pause_s = OVERLOAD_PAUSE_S if retry_after_s is None else retry_after_s
         self._paused_until_us = max(self._paused_until_us, now_us + round(pause_s * US_PER_S))
 
-    def out_of_service(self, reason: str) -> None:
-        """Our files are wrong about this pool: open until `reloaded`."""
-        self._out_of_service = reason
+    def out_of_service(self, now_us: int, reason: str, probe_after_s: float = MISCONFIGURED_PROBE_S) -> None:
+        """Our files are wrong about this pool: open until it was probed with success, or `reloaded`."""
+        self._open(now_us, reason, probe_after_s)
+        self._misconfigured = True
 
     def reloaded(self) -> None:
         """The files were read again, or what was wrong is known to be right now."""
-        self._out_of_service = None
+        if self._misconfigured:
+            self._close()
 
-    def _open(self, now_us: int, reason: str, limits: BreakerLimits) -> None:
-        self._opened_until_us = now_us + round(limits.half_open_after_s * US_PER_S)
-        self._reason = reason
+    def _close(self) -> None:
+        self._opened_until_us, self._probe, self._misconfigured = None, None, False
         self._failed_us.clear()
+        self._answered.clear()
+
+    def _open(self, now_us: int, reason: str, half_open_after_s: float) -> None:
+        self._opened_until_us = now_us + round(half_open_after_s * US_PER_S)
+        self._reason = reason
+        self._misconfigured = False
+        self._failed_us.clear()
+        self._answered.clear()
 
 
 class ShapeBreaker:

@@ -61,3 +61,10 @@ class AttemptFailed(SluiceError):
         self.certain = certain
         self.feature = feature
         self.engine_died = engine_died
+
+    @property
+    def pool_at_fault(self) -> bool:
+        """Nothing that a request asks for makes a pool fail so: its engine died, or there was no answer at all. An
+        error status and a timeout may be of the request's own making.
+        """
+        return self.failure is FailureClass.UNAVAILABLE and (self.engine_died or self.status is None)

@@ -104,9 +104,16 @@ class LivePools:
         self._pools[pool].answered()
 
     def failed(
-        self, pool: str, failure: AttemptFailed, needs: Sized, dispatched_us: int, limits: FailureLimits
+        self,
+        pool: str,
+        failure: AttemptFailed,
+        needs: Sized,
+        dispatched_us: int,
+        limits: FailureLimits,
+        *,
+        failed_alike: bool = False,
     ) -> None:
-        self._pools[pool].failed(failure, needs, dispatched_us, limits)
+        self._pools[pool].failed(failure, needs, dispatched_us, limits, failed_alike=failed_alike)
 
     def in_flight(self, pools: Iterable[str]) -> int:
         """Requests running in these pools together, those of other replicas among them."""

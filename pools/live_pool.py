@@ -18,13 +18,14 @@ from pools.kv_ceiling import KvCeiling
 from pools.others import ALONE, Others
 from pools.platform import ContainerInfo
 from pools.spec import KvCache
-from pools.state import BreakerState, PoolState, shape_bucket
+from pools.state import PoolState, shape_bucket
 from pricing.clock import US_PER_S, Clock
 
 SNAPSHOT_S: Final = 0.05  # of the clock's time: how old a snapshot of a pool may be to which nothing happened
 TTFT_WEIGHT: Final = 0.2  # of the newest first-token time in the moving average
 OVERDUE_SHARE: Final = 0.1  # a boot that outlasts its model is expected to need this share of the model more
 SLOW_BOOT_TIMES: Final = 2.0  # a boot longer than this many times its model is taken as one that never ends
+SLOW_BOOT_PROBE_S: Final = 600.0  # another try buys another boot
 
 # Failures that say nothing against the pool: it answered, just not what was asked for.
 _ANSWERED: Final = frozenset({FailureClass.CONTEXT_OVERFLOW, FailureClass.BAD_OUTPUT, FailureClass.CLIENT_ERROR})
@@ -93,7 +94,6 @@ class LivePool:
         self._shapes = ShapeBreaker()
         self._ceiling = KvCeiling()
         self._members: dict[str, _Member] = {}
-        self._probe: str | None = None
         self._kv_tokens = 0
         self._idle_since: tuple[int, int] | None = None  # wall and monotonic instant of the last end
         self._ttft_s: float | None = None
@@ -115,9 +115,7 @@ class LivePool:
 
     def enter(self, member: str, needs: Sized) -> None:
         """A request was given to this pool. In a breaker's half-open state it is the one probe."""
-        if self._probe is None and self._breaker.state(self._clock.mono_us()) is BreakerState.HALF_OPEN:
-            self._probe = member
-            self._breaker.probe_began()
+        self._breaker.entered(member, self._clock.mono_us())
         kv_tokens = needs.kv_tokens(self.settings.kv_cache)
         self._members[member] = _Member(kv_tokens, shape_bucket(needs.total_tokens))
         self._kv_tokens += kv_tokens
@@ -130,14 +128,13 @@ class LivePool:
             self._kv_tokens -= left.kv_tokens
             if not self._members:
                 self._idle_since = (self._clock.wall_us(), self._clock.mono_us())
-        if member == self._probe:
-            self._probe = None
-            self._breaker.probe_ended()
+        self._breaker.left(member)
         self._touch()
 
     def answering(self, ttft_s: float) -> None:
-        """The first token came after `ttft_s`."""
+        """The first token came after `ttft_s`: the pool is well, however long the answer gets."""
         self.containers.answered(self._clock.wall_us())
+        self._breaker.speaks(self._clock.mono_us())
         old = self._ttft_s
         self._ttft_s = ttft_s if old is None else old + TTFT_WEIGHT * (ttft_s - old)
         self._awake()
@@ -148,14 +145,27 @@ class LivePool:
         self._breaker.success(self._clock.mono_us())
         self._awake()
 
-    def failed(self, failure: AttemptFailed, needs: Sized, dispatched_us: int, limits: FailureLimits) -> None:
-        """A request with these needs, dispatched at that monotonic instant, failed here, and has left."""
+    def failed(
+        self,
+        failure: AttemptFailed,
+        needs: Sized,
+        dispatched_us: int,
+        limits: FailureLimits,
+        *,
+        failed_alike: bool = False,
+    ) -> None:
+        """A request with these needs, dispatched at that monotonic instant, failed here, and has left.
+
+        `failed_alike`: it failed so at another pool before, which makes the request suspect and not this pool.
+        """
         now_us = self._clock.mono_us()
+        surely = failure.pool_at_fault
+        suspect = failure.by_client_deadline or (failed_alike and not surely)
+        if failure.failure in (FailureClass.UNAVAILABLE, FailureClass.TIMEOUT) and not suspect:
+            self._breaker.failure(now_us, failure.detail, limits.breaker, surely=surely)
         match failure.failure:
             case FailureClass.UNAVAILABLE:
                 self._unavailable(failure, needs.total_tokens, limits, now_us)
-            case FailureClass.TIMEOUT if not failure.by_client_deadline:
-                self._breaker.failure(now_us, failure.detail, limits.breaker)
             case FailureClass.OUT_OF_MEMORY:
                 self._out_of_memory(needs, dispatched_us, limits.shape_cooldown_s, now_us)
             case FailureClass.OVERLOADED:
@@ -165,13 +175,12 @@ class LivePool:
             case FailureClass.MISCONFIGURED if failure.feature is not None:
                 self._features_off |= {failure.feature}
             case FailureClass.MISCONFIGURED:
-                self._breaker.out_of_service(failure.detail)
+                self._breaker.out_of_service(now_us, failure.detail)
             case answered if answered in _ANSWERED:
                 self.answered()
         self._touch()
 
     def _unavailable(self, failure: AttemptFailed, total_tokens: int, limits: FailureLimits, now_us: int) -> None:
-        self._breaker.failure(now_us, failure.detail, limits.breaker)
         if failure.engine_died:
             shapes = [member.shape for member in self._members.values()]
             largest = max([shape_bucket(total_tokens), *shapes])
@@ -290,6 +299,7 @@ class LivePool:
             breaker=self._breaker.state(now_us),
             breaker_retry_s=self._breaker.retry_s(now_us),
             breaker_reason=self._breaker.reason(now_us),
+            misconfigured=self._breaker.misconfigured,
             kv_ceiling=self._ceiling.tokens(now_us),
             shapes_open=self._shapes.open_shapes(now_us),
             shapes_retry_s=self._shapes.retry_s(now_us),
@@ -312,7 +322,8 @@ class LivePool:
         if age_s is not None and self.containers.ready == 0 and age_s > SLOW_BOOT_TIMES * self.settings.boot_s:
             self._boot_too_slow = True
             self.containers.gone(wall_us)  # where nobody lists, it is given up
-            self._breaker.out_of_service(f"a boot lasts longer than {SLOW_BOOT_TIMES:g} × {self.settings.boot_s:g} s")
+            slow = f"a boot lasts longer than {SLOW_BOOT_TIMES:g} × {self.settings.boot_s:g} s"
+            self._breaker.out_of_service(self._clock.mono_us(), slow, SLOW_BOOT_PROBE_S)
 
     def _boot_left_s(self, wall_us: int) -> float | None:
         age_s = self.containers.boot_age_s(wall_us)

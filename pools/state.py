@@ -29,6 +29,7 @@ class PoolState(msgspec.Struct, frozen=True):
     breaker: BreakerState = BreakerState.CLOSED
     breaker_retry_s: float = 0.0
     breaker_reason: str = ""
+    misconfigured: bool = False  # the breaker is open, or half open, because our files are wrong about the pool
     kv_ceiling: int | None = None  # KV tokens a container was found to hold, where that is less than it should
     shapes_open: frozenset[int] = frozenset()
     shapes_retry_s: float = 0.0

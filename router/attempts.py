@@ -259,7 +259,9 @@ class Attempts:
         settlement = await self.accounting.close(attempt, str(failure.failure), payer)
         self._close(chain, attempt, settlement, str(failure.failure), failure.detail)
         self.live.leave(name, attempt.hold_id)
-        self.live.failed(name, failure, chain.requirements, attempt.dispatched_us, chain.limits)
+        alike = any(past.pool != name and past.failure is failure.failure for past in chain.past)
+        needs, began_us = chain.requirements, attempt.dispatched_us
+        self.live.failed(name, failure, needs, began_us, chain.limits, failed_alike=alike)
         if failure.failure is FailureClass.MISCONFIGURED:
             self.events.emit(PoolMisconfigured(name, failure.detail))
         rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)

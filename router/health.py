@@ -87,6 +87,7 @@ def _pools(service: Service) -> dict[str, dict[str, Any]]:
             "booting": state.booting,
             "in_flight": state.in_flight,
             "breaker": str(state.breaker),
+            "misconfigured": state.breaker_reason if state.misconfigured else None,
             "drained": state.drained,
         }
         for name, state in service.live.states().items()

@@ -12,7 +12,6 @@ from policies.explain import sentence
 from policies.facts import Facts
 from policies.policy import Rung
 from policies.requirements import Tier
-from pools.breaker import UNTIL_RELOAD_S
 from pools.failures import AttemptFailed, FailureClass
 from pricing.budgets.caps import Dimension
 from pricing.clock import US_PER_S
@@ -178,7 +177,7 @@ def _passes_in_s(one: Rejection) -> float | None:
     """When a reason may have passed by itself; None where it stays until somebody changes something."""
     retry_s = one.numbers.get("retry_s")
     if retry_s is not None:
-        return float(retry_s) if float(retry_s) < UNTIL_RELOAD_S else None
+        return None if "misconfigured" in one.numbers else float(retry_s)  # a probe is not likely to mend that
     if one.reason is Reason.MEMORY and "in_flight" not in one.numbers:  # it does not fit alone
         return None
     return RETRY_SOON_S if one.reason in FOR_ROOM or one.reason in (Reason.DEADLINE, Reason.BUDGET) else None

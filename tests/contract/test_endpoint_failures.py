@@ -359,6 +359,41 @@ async def test_a_client_that_does_not_read_its_answer_pays_for_it(tmp_path: Path
         assert endpoint.service.live.state("small").breaker is BreakerState.CLOSED
 
 
+async def test_a_request_that_every_pool_fails_takes_no_pool_but_one_from_others(tmp_path: Path) -> None:
+    """The pool that is asked first may be suspected; those that fail alike after it may not."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"logit_bias" in exchange.request.body:
+            await error("500 X", "list index out of range", code=500)(exchange)
+        else:
+            await good(exchange)
+
+    files = listed(max_attempts=3, breaker={"failures": 2}, retry_budget=1.0)
+    async with before_scripts(tmp_path, dict.fromkeys(("mid", "other", "big"), script), files) as endpoint:
+        for _ in range(2):
+            assert (await endpoint.chat(logit_bias={"999999": 1})).status == 502
+        found = [endpoint.service.live.state(pool).breaker for pool in ("mid", "other", "big")]
+        assert found == [BreakerState.OPEN, BreakerState.CLOSED, BreakerState.CLOSED]
+        assert (await endpoint.chat("globex")).status == 200
+
+
+async def test_one_tenant_s_bad_requests_among_good_ones_open_no_breaker(tmp_path: Path) -> None:
+    """Failures that a request may cause itself must be half of what ended at the pool."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"logit_bias" in exchange.request.body:
+            await error("500 X", "list index out of range", code=500)(exchange)
+        else:
+            await good(exchange)
+
+    async with before_scripts(tmp_path, {"small": script}, one_pool(defaults={"breaker": {"failures": 2}})) as endpoint:
+        for _ in range(5):
+            assert (await endpoint.chat("globex")).status == 200
+        for _ in range(2):
+            await endpoint.chat(logit_bias={"999999": 1})
+        assert (await endpoint.chat("globex")).status == 200
+
+
 async def test_failures_open_a_breaker(tmp_path: Path) -> None:
     """After enough failures a pool is not tried any more, and the refusal says until when."""
     files = one_pool(defaults={"breaker": {"failures": 2}})

@@ -126,7 +126,7 @@ async def test_a_cap_that_is_lowered_sees_what_was_spent(tmp_path: Path) -> None
 
 
 async def test_a_pool_that_was_misconfigured_gets_another_chance(tmp_path: Path) -> None:
-    """A pool that refused our credentials stays out until the files are read again."""
+    """A pool that refused our credentials is out, and /health says why, until the files are read again."""
     refuses = True
 
     async def script(exchange: Exchange) -> None:
@@ -139,12 +139,17 @@ async def test_a_pool_that_was_misconfigured_gets_another_chance(tmp_path: Path)
         assert (await endpoint.chat()).status == 502
         refuses = False
         still = await endpoint.chat()
+        health = (await endpoint.ask("GET", "/health", "ops")).json["pools"]["small"]
         endpoint.write_policy(with_endpoints(endpoint, one_pool(description="mended")))
         assert endpoint.service.reloader.check_once() == "swapped"
         again = await endpoint.chat()
         metrics = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
     assert (still.status, still.code) == (503, "no_capable_pool")
-    assert "until the files are reloaded" in still.json["error"]["message"]
+    assert (
+        "misconfigured: refuses our credentials (HTTP 401); one request tries it again"
+        in still.json["error"]["message"]
+    )
+    assert (health["breaker"], health["misconfigured"]) == ("open", "refuses our credentials (HTTP 401)")
     assert again.status == 200
     assert 'sluice_pool_misconfigured_total{pool="small"} 1.0' in metrics
 

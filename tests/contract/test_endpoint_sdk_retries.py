@@ -134,7 +134,7 @@ async def test_pools_that_only_an_operator_can_bring_back(tmp_path: Path) -> Non
 
 
 async def test_a_pool_that_is_not_what_the_files_say(tmp_path: Path) -> None:
-    """It stays out until files are read again, and nobody knows when that is."""
+    """One request a minute looks whether it was mended, but most likely only an operator can do that."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.answer("404 Not Found", b'{"error": {"message": "The model `x` does not exist.", "code": 404}}')

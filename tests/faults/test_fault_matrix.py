@@ -187,7 +187,7 @@ def check_breaker(endpoint: Endpoint, breaker: Breaker) -> None:
         Breaker.SHAPE: state.breaker is BreakerState.CLOSED and bool(state.shapes_open),
         Breaker.COUNTS: state.breaker is BreakerState.OPEN and 2 < (state.breaker_retry_s or 0) <= 15,
         Breaker.PAUSE: state.breaker is not BreakerState.CLOSED and (state.breaker_retry_s or 0) <= 1,
-        Breaker.RELOAD: state.breaker is BreakerState.OPEN and (state.breaker_retry_s or 0) > 3_600,
+        Breaker.MINUTE: state.breaker is BreakerState.OPEN and 50 < (state.breaker_retry_s or 0) <= 60,
     }
     assert found[breaker], state
 

@@ -34,7 +34,7 @@ class Breaker(StrEnum):
     COUNTS = "counts"
     SHAPE = "shape"
     PAUSE = "pause"
-    RELOAD = "until reload"
+    MINUTE = "a minute"
     NOT_APPLICABLE = "–"
 
 
@@ -120,7 +120,7 @@ def _by_client(answer: str, moment: str, ending: str) -> Row:
     return Row(F.TIMEOUT, Answer(answer), Moment(moment), ending, ending, "tenant", Breaker.NONE, by_client=True)
 
 
-_NONE, _COUNTS, _SHAPE, _PAUSE, _RELOAD = Breaker.NONE, Breaker.COUNTS, Breaker.SHAPE, Breaker.PAUSE, Breaker.RELOAD
+_NONE, _COUNTS, _SHAPE, _PAUSE, _MINUTE = Breaker.NONE, Breaker.COUNTS, Breaker.SHAPE, Breaker.PAUSE, Breaker.MINUTE
 _NA = Breaker.NOT_APPLICABLE
 
 MATRIX: Final = (
@@ -152,10 +152,10 @@ MATRIX: Final = (
     _row(F.UNAVAILABLE, "whole", "after", NEXT, FAILED_TWICE, "house", _COUNTS),
     _row(F.UNAVAILABLE, "stream", "before", NEXT, FAILED_TWICE, "house", _COUNTS),
     _row(F.UNAVAILABLE, "stream", "after", CONTINUED, BROKEN_TWICE, "house", _COUNTS),
-    _row(F.MISCONFIGURED, "whole", "before", NEXT, FAILED, "house", _RELOAD),
-    _row(F.MISCONFIGURED, "whole", "after", NEXT, FAILED, "house", _RELOAD),
-    _row(F.MISCONFIGURED, "stream", "before", NEXT, FAILED, "house", _RELOAD),
-    _row(F.MISCONFIGURED, "stream", "after", CONTINUED, BROKEN, "house", _RELOAD),
+    _row(F.MISCONFIGURED, "whole", "before", NEXT, FAILED, "house", _MINUTE),
+    _row(F.MISCONFIGURED, "whole", "after", NEXT, FAILED, "house", _MINUTE),
+    _row(F.MISCONFIGURED, "stream", "before", NEXT, FAILED, "house", _MINUTE),
+    _row(F.MISCONFIGURED, "stream", "after", CONTINUED, BROKEN, "house", _MINUTE),
     _row(F.BAD_OUTPUT, "whole", "before", NEXT, FAILED, "tenant", _NONE),
     _row(F.BAD_OUTPUT, "whole", "after", NEXT, SCHEMA, "tenant", _NONE),
     _row(F.BAD_OUTPUT, "stream", "before", NEXT, FAILED, "tenant", _NONE),

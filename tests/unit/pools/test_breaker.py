@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.breaker import OVERLOAD_PAUSE_S, UNTIL_RELOAD_S, PoolBreaker, ShapeBreaker
+from pools.breaker import MISCONFIGURED_PROBE_S, OVERLOAD_PAUSE_S, PROBE_LOOK_S, PoolBreaker, ShapeBreaker
 from pools.state import BreakerState
 from pricing.clock import US_PER_S
 
@@ -47,24 +48,39 @@ def test_five_failures_within_the_window_open_it() -> None:
 
 
 def test_half_open_lets_exactly_one_probe_try() -> None:
-    """From the moment the probe is out, everyone else sees an open breaker."""
+    """From the moment the probe is out, everyone else sees an open breaker, and a wait that is no nought."""
     breaker = opened()
     assert breaker.state(s(14.9)) is OPEN
     assert breaker.state(s(15)) is HALF_OPEN
-    breaker.probe_began()
+    breaker.entered("probe", s(15))
+    assert (breaker.state(s(16)), breaker.retry_s(s(16))) == (OPEN, PROBE_LOOK_S)
+    breaker.left("another")
     assert breaker.state(s(16)) is OPEN
+
+
+def test_the_probes_first_word_closes_it_while_the_probe_runs_on() -> None:
+    """A long answer keeps nobody else waiting, nor the next probe after a later failure."""
+    breaker = opened()
+    breaker.entered("probe", s(15))
+    breaker.speaks(s(16))
+    assert breaker.state(s(16)) is CLOSED
+    for _ in range(5):
+        breaker.failure(s(20), "reset", LIMITS)
+    assert (breaker.state(s(21)), breaker.state(s(35))) == (OPEN, HALF_OPEN)
+    breaker.left("probe")
+    assert breaker.state(s(35)) is HALF_OPEN
 
 
 def test_the_probes_success_closes_and_its_failure_opens_again() -> None:
     """One success is enough, and a failure starts the wait anew."""
     breaker = opened()
-    breaker.probe_began()
-    breaker.probe_ended()
+    breaker.entered("probe", s(15))
+    breaker.left("probe")
     breaker.success(s(20))
     assert breaker.state(s(20)) is CLOSED
     breaker = opened()
-    breaker.probe_began()
-    breaker.probe_ended()
+    breaker.entered("probe", s(15))
+    breaker.left("probe")
     breaker.failure(s(20), "reset", LIMITS)
     assert (breaker.state(s(34)), breaker.state(s(35))) == (OPEN, HALF_OPEN)
 
@@ -72,9 +88,32 @@ def test_the_probes_success_closes_and_its_failure_opens_again() -> None:
 def test_a_probe_that_ends_without_a_verdict_leaves_it_half_open() -> None:
     """The client left: another request may be the probe."""
     breaker = opened()
-    breaker.probe_began()
-    breaker.probe_ended()
+    breaker.entered("probe", s(15))
+    breaker.left("probe")
     assert breaker.state(s(20)) is HALF_OPEN
+
+
+@pytest.mark.parametrize(("answered", "state"), [(5, OPEN), (6, CLOSED)])
+def test_failures_that_may_be_the_requests_own_must_be_half_of_what_ended(answered: int, state: BreakerState) -> None:
+    """Five bad requests among more good ones prove nothing about the pool; what ended before the window does not."""
+    breaker = PoolBreaker()
+    for _ in range(1_000):
+        breaker.success(s(9))
+    for _ in range(answered):
+        breaker.success(s(35))
+    for _ in range(5):
+        breaker.failure(s(40.5), "server error", LIMITS, surely=False)
+    assert breaker.state(s(40.5)) is state
+
+
+def test_failures_that_only_the_pool_can_have_need_no_share() -> None:
+    """An engine that died a moment ago answered thousands within the window."""
+    breaker = PoolBreaker()
+    for _ in range(1_000):
+        breaker.success(s(35))
+    for _ in range(5):
+        breaker.failure(s(40), "refused", LIMITS, surely=True)
+    assert breaker.state(s(40)) is OPEN
 
 
 def test_older_requests_neither_close_nor_prolong_an_open_breaker() -> None:
@@ -108,16 +147,30 @@ def test_overload_is_a_short_pause_and_no_failure() -> None:
     assert breaker.state(s(28)) is OPEN
 
 
-def test_out_of_service_lasts_until_the_files_are_reloaded() -> None:
-    """No time and no success of an older request brings the pool back."""
+def test_a_misconfigured_pool_is_probed_once_a_minute() -> None:
+    """One request tries it: where that is refused again it takes another minute; success or a reload closes it."""
     breaker = PoolBreaker()
-    breaker.out_of_service("refuses our credentials (HTTP 401)")
-    breaker.success(s(10**6))
-    assert breaker.state(s(10**6)) is OPEN
-    assert breaker.retry_s(s(10**6)) == UNTIL_RELOAD_S
-    assert breaker.reason(0) == "refuses our credentials (HTTP 401); until the files are reloaded"
+    breaker.out_of_service(0, "refuses our credentials (HTTP 401)")
+    breaker.success(s(10))
+    assert (breaker.state(s(10)), breaker.misconfigured, breaker.retry_s(s(10))) == (OPEN, True, 50.0)
+    assert breaker.reason(s(10)) == "refuses our credentials (HTTP 401)"
+    assert breaker.state(s(MISCONFIGURED_PROBE_S)) is HALF_OPEN
+    breaker.entered("probe", s(60))
+    breaker.left("probe")
+    breaker.out_of_service(s(61), "refuses our credentials (HTTP 401)")
+    assert (breaker.state(s(120)), breaker.state(s(121))) == (OPEN, HALF_OPEN)
+    breaker.success(s(121))
+    assert (breaker.state(s(121)), breaker.misconfigured, breaker.reason(s(121))) == (CLOSED, False, "")
+    breaker.out_of_service(s(130), "refuses our credentials (HTTP 401)")
     breaker.reloaded()
-    assert (breaker.state(s(10**6)), breaker.reason(0)) == (CLOSED, "")
+    assert breaker.state(s(130)) is CLOSED
+
+
+def test_a_reload_closes_no_breaker_that_failures_opened() -> None:
+    """Files say nothing about an engine that died."""
+    breaker = opened()
+    breaker.reloaded()
+    assert breaker.state(s(1)) is OPEN
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["failure", "success", "overloaded", "state"]))))

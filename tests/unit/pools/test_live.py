@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pools.breaker import UNTIL_RELOAD_S
+from pools.breaker import MISCONFIGURED_PROBE_S
 from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools, LiveSettings
 from pools.live_pool import SNAPSHOT_S
@@ -159,7 +159,7 @@ def test_a_boot_that_never_ends_takes_the_pool_out_until_it_is_ready(world: Worl
     state = world.live.state("p")
     assert (state.breaker, state.breaker_reason) == (
         BreakerState.OPEN,
-        "a boot lasts longer than 2 × 40 s; until the files are reloaded",
+        "a boot lasts longer than 2 × 40 s",
     )
     world.list(world.container())
     assert world.live.state("p").breaker is BreakerState.CLOSED
@@ -253,12 +253,38 @@ def test_a_missing_feature_is_switched_off_and_the_pool_stays(world: World) -> N
     assert world.live.state("p").features_off == frozenset()
 
 
-def test_a_misconfigured_pool_is_out_until_reload(world: World) -> None:
-    """A wrong key does not get better by waiting."""
+def test_a_misconfigured_pool_is_out_for_a_minute_or_until_a_reload(world: World) -> None:
+    """A redeploy may have mended it; one request finds out."""
     world.fail(FailureClass.MISCONFIGURED, status=401)
-    world.clock.advance(10_000)
-    assert world.live.state("p").breaker_retry_s == UNTIL_RELOAD_S
+    state = world.live.state("p")
+    assert (state.misconfigured, state.breaker_retry_s) == (True, MISCONFIGURED_PROBE_S)
+    world.clock.advance(MISCONFIGURED_PROBE_S)
+    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
+    world.fail(FailureClass.MISCONFIGURED, status=401)
+    assert world.live.state("p").breaker is BreakerState.OPEN
     world.live.configure({"p": SETTINGS})
+    assert world.live.state("p").breaker is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("failure", [FailureClass.TIMEOUT, FailureClass.UNAVAILABLE])
+def test_a_request_that_failed_alike_elsewhere_is_suspect(failure: FailureClass, world: World) -> None:
+    """It is likely the request, so this pool's breaker does not count it; an engine's death it does."""
+    for died, state in ((False, BreakerState.CLOSED), (True, BreakerState.OPEN)):
+        if died and failure is FailureClass.TIMEOUT:
+            return
+        failed = AttemptFailed(failure, "detail", status=500, engine_died=died)
+        for _ in range(5):
+            world.live.failed("p", failed, NEEDS, 0, LIMITS, failed_alike=True)
+        assert world.live.state("p").breaker is state
+
+
+def test_a_probe_that_speaks_lets_others_in(world: World) -> None:
+    """However long its answer gets."""
+    world.fail(FailureClass.UNAVAILABLE, times=5)
+    world.clock.advance(15)
+    world.live.enter("p", "probe", NEEDS)
+    assert world.live.state("p").breaker is BreakerState.OPEN
+    world.live.answering("p", 1.0)
     assert world.live.state("p").breaker is BreakerState.CLOSED
 
 
