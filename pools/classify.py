@@ -39,6 +39,7 @@ class Evidence:
     status: int
     error: EngineError
     believed_asleep: bool
+    in_words: bool = True  # the body is an error object of some shape, and not a page or nothing
 
     @property
     def text(self) -> str:
@@ -135,6 +136,18 @@ RULES: Final[tuple[Rule, ...]] = (
         FailureClass.COLD,
     ),
     Rule("server error", lambda seen: seen.status >= 500, FailureClass.UNAVAILABLE),
+    # What stands between us and the engine speaks for itself: it waited too long for us or for the engine (408, 425,
+    # 499), or refuses with a page. That is this pool's path, and another pool's may be well. A 413 is left to the
+    # client, who alone can make the request smaller: to send it to every pool would cost as much again each time. A 431
+    # is not, since no header of the client's goes up.
+    Rule(
+        "a proxy gave up", lambda seen: seen.status in (408, 425, 499) and not seen.by_engine, FailureClass.UNAVAILABLE
+    ),
+    Rule(
+        "a proxy refused, and not the engine",
+        lambda seen: seen.status >= 400 and seen.status != 413 and not seen.in_words,
+        FailureClass.UNAVAILABLE,
+    ),
     Rule("the request was refused", lambda seen: seen.status >= 400, FailureClass.CLIENT_ERROR),
     Rule("not an HTTP answer", lambda seen: True, FailureClass.UNAVAILABLE),
 )
@@ -142,8 +155,9 @@ RULES: Final[tuple[Rule, ...]] = (
 
 def from_response(status: int, headers: Mapping[str, str], body: bytes, *, believed_asleep: bool) -> AttemptFailed:
     """Classify an answer that is not 2xx. `headers` is case-insensitive; `body` may be cut."""
-    error = parse_error(body) or EngineError("")
-    return _judged(Evidence(status, error, believed_asleep), body, retry_after_s(headers))
+    error = parse_error(body)
+    seen = Evidence(status, error or EngineError(""), believed_asleep, in_words=error is not None)
+    return _judged(seen, body, retry_after_s(headers))
 
 
 def from_error_frame(data: bytes) -> AttemptFailed:

@@ -6,6 +6,7 @@
 | `{"object": "error", "message", "type", "param", "code"}` | vLLM up to 0.10.0 (from source) |
 | `{"error": "Unauthorized"}` | vLLM's API key check (from source) |
 | `{"detail": "Not Found"}` | FastAPI, for a path or method it does not have (recorded) |
+| `{"detail": [{…}]}` | FastAPI, for a body that does not fit (from source) |
 """
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ def parse_error(body: bytes) -> EngineError | None:
         return EngineError(nested)
     if found.get("object") == "error":
         return _full(found)
-    detail = found.get("detail")
-    return EngineError(detail) if isinstance(detail, str) else None
+    return EngineError(_text(found["detail"])) if "detail" in found else None
 
 
 def _full(fields: dict[str, Any]) -> EngineError:

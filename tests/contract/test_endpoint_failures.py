@@ -220,6 +220,18 @@ async def test_a_proxy_s_page_is_put_into_words_that_clients_read(tmp_path: Path
     assert "HTTP 413" in reply.json["error"]["message"]
 
 
+@pytest.mark.parametrize("status", [400, 408, 425, 431, 499])
+async def test_a_proxy_that_refuses_is_left_for_another_pool(tmp_path: Path, status: int) -> None:
+    """Its page says nothing about the request, so the house pays and the next pool answers."""
+
+    async def proxy(exchange: Exchange) -> None:
+        await exchange.answer(f"{status} X", b"<html>nginx</html>", "text/html")
+
+    async with before_scripts(tmp_path, {"mid": proxy, "other": good}, listed()) as endpoint:
+        assert (await endpoint.chat()).headers["x-sluice-pool"] == "other"
+        assert await outcomes(endpoint) == [("mid", "unavailable", "__failed__"), ("other", "answered", "acme")]
+
+
 async def test_json_that_breaks_the_schema_moves_to_a_higher_tier(tmp_path: Path) -> None:
     """Half an object is no answer to a schema; the tenant pays for the try."""
     async with before_simulated(tmp_path, listed(), awake=("mid", "other", "big")) as endpoint:
