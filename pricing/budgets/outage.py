@@ -55,9 +55,9 @@ class OutageStore:
     """`BudgetStore` over `store`. `keep_up` must run beside the requests, as a task.
 
     `members` is the meter for attempts whose holds are granted here. `on_change` is told when an outage begins and
-    ends; `jitter` gives factors from 0 to 1 for pauses, so that replicas do not come back in step. `begin` is what a store
-    needs whenever it was not there: connections and the like. `metered_beside`: `members` is not the store's own meter,
-    which calls the time of those attempts idle; an adjustment then takes that out again.
+    ends; `jitter` gives factors from 0 to 1 for pauses, so that replicas do not come back in step. `begin` is what a
+    store needs whenever it was not there: connections and the like. `metered_beside`: `members` is not the store's own
+    meter, which calls the time of those attempts idle; an adjustment then takes that out again.
     """
 
     def __init__(
