@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pools.catalog_schema import CaseRow, CatalogFile, GpuRow, ModelRow, PoolRow
+from pools.engine_args import argument_problems
 from pools.memory import fit
 from pools.spec import CaseSpec, Catalog, Feature, GpuSpec, ModelKind, ModelSpec, PoolSpec
 from pricing.errors import FileProblem
@@ -178,7 +179,10 @@ def _pool(
     problems = list(_mismatches(shape, row, model))
     if problems:
         raise FileProblem(problems)
-    return _with_concurrency(_spec(name, row, shape, model, gpu), shape, gpus)
+    spec = _spec(name, row, shape, model, gpu)
+    if spec.engine_args and (problems := [row.problem("engine_args", text) for text in argument_problems(spec)]):
+        raise FileProblem(problems)
+    return _with_concurrency(spec, shape, gpus)
 
 
 def _mismatches(shape: PoolRow, row: _Row, model: ModelSpec) -> Iterable[str]:

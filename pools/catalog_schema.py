@@ -85,6 +85,7 @@ class ModelRow(Shape):
     not_read_gib: NotNegative = 0.0
     activation_gib: NotNegative = 0.0
     vllm_since: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
+    tool_parser: str = ""
     seconds_per_item: dict[GpuId, Positive] | None = None
     source: str
 
@@ -135,6 +136,7 @@ class PoolRow(Shape):
     weights_off_gpu_gib: NotNegative = 0.0
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: Count | None = None
+    engine_args: dict[str, bool | int | float | str] = {}
     source: str = ""
 
 

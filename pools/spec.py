@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+ArgValue = str | bool | int | float
+"""Of an engine's argument; True is the bare switch, False its `--no-` form."""
+
+
 class ModelKind(StrEnum):
     """What a model produces; text and vision models speak the chat API, the others make media."""
 
@@ -85,6 +89,7 @@ class ModelSpec:
     not_read_gib: float = 0.0  # embedding table and vision tower: loaded, but not read by a decode step
     activation_gib: float = 0.0  # media models: peak working memory beside the weights
     vllm_since: str = ""  # first vLLM that knows the architecture; "" where any supported release does
+    tool_parser: str = ""  # vLLM's parser of the model's tool calls; "": it serves none
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,7 @@ class PoolSpec:
     place: str = ""  # "file:line" of the row, for messages
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: int | None = None  # of one container, as its engine logs it at start; None: the memory fit's arithmetic
+    engine_args: Mapping[str, ArgValue] = field(default_factory=dict)  # beyond those that the row's other keys give
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,140 @@
+"""Deploying, looking at and stopping the Apps of pools, through Modal's SDK.
+
+Each call takes a `modal.Client`, None for the one of the environment's token. What the SDK raises becomes ModalTrouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import modal
+from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
+
+from pools.modal.container import PoolServer
+from pools.modal.declare import Declaration
+from pools.modal.errors import ModalTrouble
+from pools.modal.image import ImageRecipe
+from pools.modal.settings import ModalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """One App of ours that is deployed."""
+
+    app: str
+    app_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def pool(self) -> str:
+        return self.tags["pool"]
+
+
+def build(declaration: Declaration) -> tuple[modal.App, modal.Server]:
+    """The App of one pool, made in memory; nothing is asked of Modal yet."""
+    app = modal.App(declaration.app, tags=dict(declaration.tags))
+    declared = app.server(
+        name=declaration.server,
+        image=_image(declaration.image),
+        env=dict(declaration.env),
+        secrets=[modal.Secret.from_name(name) for name in declaration.secrets],
+        gpu=declaration.gpu,
+        cpu=declaration.cpu_cores,
+        memory=declaration.memory_mib,
+        volumes={
+            mount: modal.Volume.from_name(name, create_if_missing=True) for mount, name in declaration.volumes.items()
+        },
+        port=declaration.port,
+        unauthenticated=not declaration.authenticated,
+        target_concurrency=declaration.target_concurrency,
+        max_concurrency=declaration.max_concurrency,
+        min_containers=declaration.min_containers,
+        max_containers=declaration.max_containers,
+        scaledown_window=declaration.scaledown_window_s,
+        startup_timeout=declaration.startup_timeout_s,
+        exit_grace_period=declaration.exit_grace_s,
+        routing_region=declaration.routing_region,
+        compute_region=declaration.compute_region,
+    )
+    return app, declared(PoolServer)
+
+
+def deploy(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
+    """Deploy one pool, in place of what was deployed under its name; returns its address. Raises ModalTrouble."""
+    app, server = build(declaration)
+    with _told(f"deploying '{declaration.app}'"):
+        app.deploy(client=client, environment_name=settings.environment)
+        address: str | None = server.get_url()
+        return address
+
+
+def deployed(settings: ModalSettings, client: modal.Client | None = None) -> tuple[Deployed, ...]:
+    """The deployed Apps that carry this prefix's tag, by name. Raises ModalTrouble."""
+    with _told("listing Apps"):
+        return tuple(sorted(_ours(settings, client), key=lambda each: each.app))
+
+
+def existing_secrets(names: Iterable[str], settings: ModalSettings, client: modal.Client | None = None) -> list[str]:
+    """Those of `names` that the Environment has as Secrets. Raises ModalTrouble."""
+    with _told("looking for Secrets"):
+        return [name for name in names if _has_secret(name, settings, client)]
+
+
+def stop(app: Deployed, settings: ModalSettings, client: modal.Client | None = None) -> None:
+    """Stop an App: its containers end and nothing of it bills. Stopping one that has stopped is no error."""
+    with _told(f"stopping '{app.app}'"):
+        try:
+            modal.App.lookup(app.app, client=client, environment_name=settings.environment).stop(client=client)
+        except NotFoundError:
+            return
+
+
+def _ours(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:
+    for app in _environment(settings, client).apps.list():
+        if app.name is None or not app.name.startswith(f"{settings.app_prefix}-"):
+            continue
+        tags = app.get_tags(client=client)
+        if tags.get("sluice") == settings.app_prefix and "pool" in tags:
+            yield Deployed(app.name, app.app_id or "", tags)
+
+
+def _environment(settings: ModalSettings, client: modal.Client | None) -> modal.Environment:
+    if settings.environment is None:
+        return modal.Environment.from_context(client=client)
+    return modal.Environment.from_name(settings.environment, client=client)
+
+
+def _has_secret(name: str, settings: ModalSettings, client: modal.Client | None) -> bool:
+    try:
+        modal.Secret.from_name(name, environment_name=settings.environment, client=client).hydrate(client)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _image(recipe: ImageRecipe) -> modal.Image:
+    base = modal.Image.from_registry(recipe.base, add_python=recipe.python).entrypoint([])
+    return base.uv_pip_install(*recipe.packages).env(dict(recipe.env))
+
+
+@contextmanager
+def _told(doing: str) -> Iterator[None]:
+    """What the SDK raises, in our words. Its messages hold no tokens; its exceptions' causes are left out."""
+    try:
+        yield
+    except AuthError:
+        raise ModalTrouble(
+            f"{doing}: Modal knows no token here; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`"
+        ) from None
+    except ResourceExhaustedError as error:
+        raise ModalTrouble(
+            f"{doing}: a limit of the account is reached ({_first_line(error)}); try again later"
+        ) from None
+    except Error as error:
+        raise ModalTrouble(f"{doing}: {_first_line(error) or type(error).__name__}") from None
+
+
+def _first_line(error: Error) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else ""

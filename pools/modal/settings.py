@@ -1,0 +1,25 @@
+"""What a policy file says of Modal under `platform: modal:`. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ModalSettings:
+    """Where and under which names pools are deployed.
+
+    `environment` is a Modal Environment, None for the account's default. Apps are named `<app_prefix>-<pool>`.
+    `secrets` are names of Modal Secrets that containers get (a Hugging Face token); `tags` go onto every App and from
+    there into the billing report. `place` is where the file says so.
+    """
+
+    environment: str | None = None
+    app_prefix: str = "sluice"
+    routing_region: str = "us-east"
+    weights_volume: str = "sluice-weights"
+    cache_volume: str = "sluice-compile-cache"
+    secrets: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    place: str = ""

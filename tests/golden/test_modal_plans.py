@@ -1,0 +1,47 @@
+"""What deploying each shipped pool sends to Modal, from real deployments to a control plane on loopback."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import modal
+import pytest
+
+from pools.catalog_load import load_catalog
+from support.modal_control_plane import FakeModal, control_plane
+from support.modal_plans import FOLDER, SETTINGS, page_text, sent_plan
+
+POOLS = load_catalog().pools
+
+
+@pytest.fixture(scope="module")
+def fake() -> FakeModal:
+    return FakeModal(secrets=SETTINGS.secrets)
+
+
+@pytest.fixture(scope="module")
+def client(fake: FakeModal) -> Iterator[modal.Client]:
+    with control_plane(fake) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_deployment_sends_what_its_page_says(name: str, fake: FakeModal, client: modal.Client) -> None:
+    """GPU, CPU, memory, concurrency, scaling, tags, image, environment and engine arguments, all of them.
+
+    A page that should change is written anew with `python -m support.modal_plans` in `tests/`.
+    """
+    page = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert page_text(sent_plan(POOLS[name], fake, client)) == page
+
+
+def test_every_page_is_of_a_shipped_pool() -> None:
+    """No page is left over from a pool that is gone."""
+    assert sorted(path.stem for path in FOLDER.glob("*.json")) == sorted(POOLS)
+
+
+def test_no_page_holds_a_secret() -> None:
+    """Containers get secrets by name; a value would stand in the environment."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json"))
+    assert not re.search(r"hf_[A-Za-z0-9]{8}|a[ks]-[A-Za-z0-9]{8}|TOKEN", pages)

@@ -1,0 +1,102 @@
+"""A pool's row as its engine's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pools.catalog_load import load_catalog
+from pools.engine_args import argument_problems, engine_command, known_arguments
+from pools.spec import ArgValue, PoolSpec
+from pricing.errors import FileProblem
+from support.values import replace
+
+POOLS = load_catalog().pools
+
+
+def with_args(name: str, release: str, **arguments: ArgValue) -> PoolSpec:
+    spelt = {key.replace("_", "-"): value for key, value in arguments.items()}
+    return replace(POOLS[name], engine_version=release, engine_args=spelt)
+
+
+def pairs(command: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Each argument with its value, "" for a switch."""
+    for word, following in zip(command, (*command[1:], "--"), strict=True):
+        if word.startswith("--"):
+            yield word, "" if following.startswith("--") else following
+
+
+def test_the_command_says_what_the_row_says() -> None:
+    """Context, memory, concurrency, parallelism and names of a row stand on the command line."""
+    pool = POOLS["qwen3-coder-480b-fp8-8xh100"]
+    command = engine_command(pool, 8000)
+    assert command[:3] == ("vllm", "serve", "Qwen/Qwen3-Coder-480B-A35B-Instruct-FP8")
+    given = dict(pairs(command))
+    assert given["--max-model-len"] == "131072"
+    assert given["--max-num-seqs"] == str(pool.max_concurrency)
+    assert given["--tensor-parallel-size"] == "8"
+    assert given["--enable-expert-parallel"] == ""
+    assert given["--tool-call-parser"] == "qwen3_coder"
+
+
+def test_data_parallel_ranks_share_the_concurrency() -> None:
+    """With two ranks, each runs half of what the container takes."""
+    pool = replace(POOLS["qwen3-next-80b-fp8-2xh100"], tensor_parallel=1, max_concurrency=33)
+    given = dict(pairs(engine_command(pool, 8000)))
+    assert (given["--data-parallel-size"], given["--max-num-seqs"]) == ("2", "17")
+
+
+def test_queues_are_bounded_and_drained_where_the_release_can() -> None:
+    """0.32 has a queue limit and a drain, 0.20.2 a drain, 0.16 neither; nothing else changes."""
+    wanted = {"--max-num-queued-reqs", "--shutdown-timeout"}
+    found = {
+        release: wanted & set(engine_command(with_args("qwen3-4b-bf16-a10", release), 8000))
+        for release in ("0.32.0", "0.20.2", "0.16.0")
+    }
+    assert found == {"0.32.0": wanted, "0.20.2": {"--shutdown-timeout"}, "0.16.0": set()}
+
+
+def test_a_row_adds_arguments_in_the_engines_spelling() -> None:
+    """Switches, their negations, numbers and text of `engine_args` come after the row's own."""
+    pool = with_args("qwen3-4b-bf16-a10", "0.32.0", enforce_eager=True, enable_prefix_caching=False, seed=7)
+    assert engine_command(pool, 8000)[-4:] == ("--enforce-eager", "--no-enable-prefix-caching", "--seed", "7")
+
+
+@pytest.mark.parametrize(
+    ("release", "argument", "says"),
+    [
+        ("0.32.0", "enforce_eagre", "did you mean 'enforce-eager'?"),
+        ("0.28.0", "max_num_queued_tokens", "came with vllm 0.29.0, this pool runs 0.28.0; raise engine_version"),
+        ("0.32.0", "disable_log_requests", "was last seen in vllm 0.16.0, this pool runs 0.32.0; take it out"),
+        ("0.32.0", "max_model_len", "follows from max_model_len; set that instead"),
+        ("0.32.0", "port", "is set by what deploys the pool; take it out"),
+        ("0.32.0", "api_key", "would put a secret into a file"),
+        ("0.10.0", "seed", "arguments of vllm before 0.16.0 are not known; raise engine_version"),
+    ],
+)
+def test_arguments_that_a_release_does_not_know_are_refused(release: str, argument: str, says: str) -> None:
+    """Each is refused with the row's place and what to do, before anything is deployed."""
+    pool = with_args("qwen3-4b-bf16-a10", release, **{argument: 1})
+    assert [says in problem for problem in argument_problems(pool)] == [True]
+    with pytest.raises(FileProblem, match=r"pools/catalog/pools\.yaml:\d+: pool 'qwen3-4b-bf16-a10': "):
+        engine_command(pool, 8000)
+
+
+def test_every_argument_of_every_shipped_pool_is_known_to_its_release() -> None:
+    """No command of a shipped pool has an argument that its engine's release lacks."""
+    for pool in POOLS.values():
+        known = known_arguments(pool.engine)
+        if known is not None:
+            names = [name for name, _ in pairs(engine_command(pool, 8000))]
+            assert [name for name in names if not known.knows(name.removeprefix("--"), pool.engine_version)] == []
+
+
+def test_engines_without_known_arguments_take_none() -> None:
+    """The media worker's row cannot carry vLLM arguments, and TGI has no command of ours."""
+    worker = replace(POOLS["sdxl-lora-fp16-t4"], engine_args={"seed": 1})
+    assert list(argument_problems(worker)) == [
+        "engine_args are for vllm and vllm-omni; diffusers takes none, take them out"
+    ]
+    with pytest.raises(FileProblem, match="no command line is known for engine 'tgi'"):
+        engine_command(replace(POOLS["qwen3-4b-bf16-a10"], engine="tgi"), 8000)
