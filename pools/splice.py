@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ _NEXT: Final = re.compile(rb"[ \t\n\r]*(?:[{,][ \t\n\r]*(" + _STRING + rb")[ \t\
 _SCALAR: Final = re.compile(_STRING + rb"|[^\s,\]}\"]+")
 _BRACKETS: Final = re.compile(_STRING + rb"|[\[\]{}]")
 _WHITE_SPACE: Final = b" \t\n\r"
+_BY_PLACE: Final = attrgetter("start")
 
 
 class _Field(msgspec.Struct, frozen=True, gc=False):
@@ -37,17 +39,17 @@ def replace_fields(body: bytes, fields: Mapping[str, bytes]) -> bytes:
 
     Raises msgspec.DecodeError where `body` is no JSON object.
     """
-    parts: list[bytes] = []
-    missing = dict(fields)
-    done = 0
-    for field in _fields(body, _OBJECT.decode(body)):
-        new = fields.get(field.name)
-        if new is not None:
-            parts += (body[done : field.value], new)
+    values = _OBJECT.decode(body)
+    missing = {name: new for name, new in fields.items() if name not in values}
+    if len(missing) < len(fields):
+        parts: list[bytes] = []
+        done = 0
+        for field in _named(body, fields, values):
+            parts += (body[done : field.value], fields[field.name])
             done = field.end
-            missing.pop(field.name, None)
-    parts.append(body[done:])
-    return _with_first(b"".join(parts), missing) if missing else b"".join(parts)
+        parts.append(body[done:])
+        body = b"".join(parts)
+    return _with_first(body, missing) if missing else body
 
 
 def without_fields(body: bytes, names: Collection[str]) -> bytes:
@@ -56,11 +58,8 @@ def without_fields(body: bytes, names: Collection[str]) -> bytes:
     there = [name for name in names if name in values]
     if not there:
         return body
-    if len(there) == 1 and (field := _sole_field(body, there[0], values)):
-        return _cut_out(body, field)
-    for field in reversed(_fields(body, values)):
-        if field.name in names:
-            body = _cut_out(body, field)
+    for field in reversed(_named(body, there, values)):
+        body = _cut_out(body, field)
     return body
 
 
@@ -92,16 +91,28 @@ def _cut_out(body: bytes, field: _Field) -> bytes:
 def _sole_field(body: bytes, name: str, values: Mapping[str, msgspec.Raw]) -> _Field | None:
     """The field by a plain search, where that is certain: its name is known to be there and is written only once.
 
-    Inside a string its quotes would be escaped, and a letter of a name can be escaped only as `\\uXXXX`.
+    Inside a string its quotes would be escaped, and a letter of a name, all of which are ASCII, only as `\\u00XX`.
     """
     token = msgspec.json.encode(name)
     start = body.find(token)
-    if start < 0 or body.find(token, start + 1) >= 0 or b"\\u" in body:
+    if start < 0 or body.find(token, start + 1) >= 0 or b"\\u00" in body:
         return None
     value = body.index(b":", start + len(token)) + 1
     while body[value] in _WHITE_SPACE:
         value += 1
     return _Field(name, start, value, value + len(memoryview(values[name])))
+
+
+def _named(body: bytes, names: Collection[str], values: Mapping[str, msgspec.Raw]) -> list[_Field]:
+    """The top-level fields of these names, in order. `values` is the decoded body."""
+    found: list[_Field] = []
+    for name in names:
+        if name in values:
+            field = _sole_field(body, name, values)
+            if field is None:
+                return [one for one in _fields(body, values) if one.name in names]
+            found.append(field)
+    return sorted(found, key=_BY_PLACE) if len(found) > 1 else found
 
 
 def _fields(body: bytes, values: Mapping[str, msgspec.Raw]) -> list[_Field]:

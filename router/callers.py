@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from policies.policy import ApiKey, Policy
@@ -16,6 +17,7 @@ ADMIN: Final = "admin"
 WARMUP: Final = "warmup"
 LOCAL_TENANT: Final = "local"  # who asks on loopback while a policy names no tenants at all
 _FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+SCOPES_KEPT: Final = 10_000  # about 10 MB
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -37,18 +39,31 @@ class Caller:
 
     def scopes(self, request_class: str, endpoint: str) -> tuple[Scope, ...]:
         """Every scope that a request of this caller spends in, apart from its pool."""
-        return (
-            Scope(ScopeKind.TENANT, self.tenant),
-            Scope(ScopeKind.KEY, self.key_id),
-            Scope(ScopeKind.CLASS, request_class),
-            Scope(ScopeKind.ENDPOINT, endpoint),
-            *(Scope(ScopeKind.TAG, tag) for tag in self.tags),
-        )
+        return _scopes(self.tenant, self.key_id, self.tags, request_class, endpoint)
+
+    def scopes_at(self, request_class: str, endpoint: str, pool: str) -> tuple[Scope, ...]:
+        """The same with those of a pool, which can be capped as a pool and as an endpoint."""
+        return _scopes(self.tenant, self.key_id, self.tags, request_class, endpoint, pool)
 
     def require(self, right: str) -> None:
         """Raises ApiError `permission_denied` when the key lacks a right."""
         if right not in self.rights:
             raise ApiError("permission_denied", f"key '{self.key_id}' lacks the right '{right}'; give it in the policy")
+
+
+@lru_cache(maxsize=SCOPES_KEPT)
+def _scopes(
+    tenant: str, key_id: str, tags: tuple[str, ...], request_class: str, endpoint: str, pool: str | None = None
+) -> tuple[Scope, ...]:
+    """Kept, since a caller's requests have the same ones again and again."""
+    own = (
+        Scope(ScopeKind.TENANT, tenant),
+        Scope(ScopeKind.KEY, key_id),
+        Scope(ScopeKind.CLASS, request_class),
+        Scope(ScopeKind.ENDPOINT, endpoint),
+        *(Scope(ScopeKind.TAG, tag) for tag in tags),
+    )
+    return own if pool is None else (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
 
 
 def identify(policy: Policy, headers: Headers, client_host: str | None) -> Caller:

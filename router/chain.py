@@ -10,7 +10,7 @@ from policies.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
 from pools.waiting_lines import Ticket
-from pricing.budgets.caps import Scope, ScopeKind
+from pricing.budgets.caps import Scope
 from pricing.budgets.standing import UNLIMITED
 from pricing.budgets.store import Settlement, Standing
 from pricing.clock import US_PER_S
@@ -113,8 +113,10 @@ class Chain:
 
     def scopes(self, pool: str | None) -> tuple[Scope, ...]:
         """Every scope that the request spends in, with those of a pool."""
-        own = self.caller.scopes(self.request_class.name, self.endpoint)
-        return own if pool is None else (*own, Scope(ScopeKind.POOL, pool), Scope(ScopeKind.ENDPOINT, pool))
+        name = self.request_class.name
+        if pool is None:
+            return self.caller.scopes(name, self.endpoint)
+        return self.caller.scopes_at(name, self.endpoint, pool)
 
     def note_usage(self, attempt: Attempt) -> None:
         """Take over the tokens of the attempt that ends; after a break, the prompt as it was, and all that was said."""

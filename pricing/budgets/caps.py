@@ -13,6 +13,8 @@ from enum import Enum, StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 BUCKET_S: Final = 900  # spend is kept in 15-minute buckets
 LARGEST_NUSD: Final = 1 << 53  # a shared store counts in doubles, which are exact up to here: 9,007,199 dollars
 LONGEST_ROLLING_S: Final = 31 * 86_400  # how far back a store keeps its buckets at hand
@@ -34,9 +36,11 @@ class ScopeKind(StrEnum):
     ENDPOINT = "endpoint"
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What a cap limits, `tenant:acme`. For caps that combine, a request carries every scope it belongs to."""
+class Scope(msgspec.Struct, frozen=True, gc=False):
+    """What a cap limits, `tenant:acme`. For caps that combine, a request carries every scope it belongs to.
+
+    A struct: a request looks its scopes up many times, and to hash one costs a tenth of what a dataclass costs.
+    """
 
     kind: ScopeKind
     value: str
