@@ -1,9 +1,9 @@
 """How far the service-time model is from published measurements.
 
-    python benchmarks/timing_model.py
+    python benchmarks/timing_model.py [FILE …]
 
-Reads the excerpts in tests/data/timing_measured and prints, for each source, the median and the 90th percentile of
-|model / measured - 1|, and the median of its sign. Cases whose requests do not fit into the KV cache together are left
+Reads the excerpts in tests/data/timing_measured, or the FILEs that `sluice measure --row` wrote, and prints, for each
+source, the median and the 90th percentile of |model / measured - 1|, and the median of its sign. Cases whose requests do not fit into the KV cache together are left
 out: there the measured server queues, which is the router's business and not the model's.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import statistics
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def _pool(row: dict[str, str], form: str) -> PoolSpec:
     count = int(row["gpus"])
     return replace(
         catalog.pools["qwen3-4b-bf16-a10"],
-        model=MODELS[row["model"]],
+        model=MODELS.get(row["model"]) or catalog.models[row["model"]],
         quantization=form,
         gpu=catalog.gpus[row["gpu"]],
         gpu_count=count,
@@ -92,8 +93,8 @@ def _pool(row: dict[str, str], form: str) -> PoolSpec:
     )
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (DATA / name).open(encoding="utf-8", newline="") as lines:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
@@ -103,7 +104,7 @@ def _both(what: str, time: ServiceTime, ttft_s: float, token_s: float, output_to
 
 
 def _inferencemax() -> Iterator[Case]:
-    for row in _rows("inferencemax.csv"):
+    for row in _rows(DATA / "inferencemax.csv"):
         pool = _pool(row, row["format"])
         prompt, output, requests = int(row["prompt_tokens"]), int(row["output_tokens"]), int(row["requests"])
         if requests * (prompt + output) > fit(pool, {}).kv_tokens:
@@ -116,16 +117,27 @@ def _inferencemax() -> Iterator[Case]:
 
 
 def _llm_pilot() -> Iterator[Case]:
-    for row in _rows("llm_pilot.csv"):
+    for row in _rows(DATA / "llm_pilot.csv"):
         prompt, output = round(float(row["prompt_tokens"])), round(float(row["output_tokens"]))
         time = timing_model(_pool(row, "fp16")).estimate(prompt, output, int(row["users"]) - 1)
         yield from _both("LLM-Pilot", time, float(row["ttft_p50_ms"]) / 1e3, float(row["itl_p50_ms"]) / 1e3, output)
 
 
 def _splitwise() -> Iterator[Case]:
-    for row in _rows("splitwise.csv"):
+    for row in _rows(DATA / "splitwise.csv"):
         time = timing_model(_pool(row, "fp16")).estimate(int(row["prompt_tokens"]), 0, 0)
         yield Case("Splitwise: first token", float(row["prompt_ms"]) / 1e3, time.ttft_s)
+
+
+def measured(path: Path) -> Iterator[Case]:
+    """Rows of `sluice measure --row`, each pool a source of its own. Models are those of the shipped catalogue."""
+    for row in _rows(path):
+        output = int(row["output_tokens"])
+        time = timing_model(_pool(row, row["format"])).estimate(
+            int(row["prompt_tokens"]), output, int(row["requests"]) - 1
+        )
+        token_s = float(row["tpot_ms"]) / 1e3
+        yield from _both(f"{row['pool']}, {row['machine']}", time, float(row["ttft_ms"]) / 1e3, token_s, output - 1)
 
 
 def table(cases: list[Case]) -> str:
@@ -142,4 +154,5 @@ def table(cases: list[Case]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(compare()))
+    files = [Path(name) for name in sys.argv[1:]]
+    print(table([case for path in files for case in measured(path)] if files else compare()))

@@ -53,6 +53,10 @@ class _Text(msgspec.Struct):
     prompt: str
 
 
+class _Version(msgspec.Struct):
+    version: str
+
+
 def make_session() -> aiohttp.ClientSession:
     """A session for every pool of a process: connections kept, no cookies, bodies as they were sent.
 
@@ -144,11 +148,18 @@ class HttpBackend:
         found = await self._answer_of("/detokenize", body, _Text, timeout_s)
         return None if found is None else found.prompt
 
-    async def _answer_of(self, path: str, body: bytes, type: type[T], timeout_s: float) -> T | None:
+    async def engine_version(self, timeout_s: float) -> str | None:
+        """What the engine says at `/version`; None where it has no such page. Only for pools awake."""
+        found = await self._answer_of("/version", b"", _Version, timeout_s, "GET")
+        return None if found is None else found.version
+
+    async def _answer_of(
+        self, path: str, body: bytes, type: type[T], timeout_s: float, method: str = "POST"
+    ) -> T | None:
         """A small question to the engine; None where it does not answer it in time."""
         try:
             async with self._clock.timeout(timeout_s):
-                response = await self._send(_small_request(path, body, timeout_s))
+                response = await self._send(_small_request(path, body, timeout_s), method)
                 try:
                     return msgspec.json.decode(await self._good_body(response), type=type)
                 finally:

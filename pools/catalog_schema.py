@@ -155,4 +155,5 @@ class CatalogFile(Shape):
     gpus: dict[str, GpuRow] = {}
     models: dict[str, ModelRow] = {}
     pools: dict[str, dict[str, Any]] = {}
+    time_factor: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     cases: dict[str, CaseRow] = {}

@@ -140,6 +140,7 @@ class CaseSpec:
     instead: tuple[str, ...]
     place: str = ""
 
+    time_factor: float = 1.0  # measured service time over the modelled one; `sluice measure` finds it
 
 @dataclass(frozen=True, slots=True)
 class Catalog:

@@ -22,7 +22,7 @@ docs/catalogue.md keeps that table. Media models take `seconds_per_item` for eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -150,7 +150,7 @@ def timing_model(pool: PoolSpec) -> TimingModel:
     overhead_s = STEP_OVERHEAD_S + (ALL_REDUCE_S * model.layers if count > 1 else 0.0)
     overhead_s += EXPERTS_LAYER_S * model.layers if model.experts else 0.0
     token_s = 2 * model.active_params_b * 1e9 / flops_per_s
-    return TimingModel(
+    timing = TimingModel(
         weights_s=weights_s,
         overhead_s=tuple(overhead_s + SEQUENCE_OVERHEAD_S * batch for batch in range(BATCH_MAX + 1)),
         kv_token_s=kv_bytes_per_token(pool) / bytes_per_s,
@@ -160,6 +160,23 @@ def timing_model(pool: PoolSpec) -> TimingModel:
         prefill_token_s=token_s + _all_reduce_token_s(pool),
         prefill_token2_s=2 * model.attention_layers * model.q_heads * model.head_dim / flops_per_s,
         item_s=model.seconds_per_item[gpu.id] if model.seconds_per_item is not None else None,
+    )
+    return timing if pool.time_factor == 1.0 else _scaled(timing, pool.time_factor)
+
+
+def _scaled(timing: TimingModel, factor: float) -> TimingModel:
+    """The same pool with every coefficient `factor` times as long: its row says how far measurements are off."""
+    return replace(
+        timing,
+        weights_s=tuple(factor * one_s for one_s in timing.weights_s),
+        overhead_s=tuple(factor * one_s for one_s in timing.overhead_s),
+        kv_token_s=factor * timing.kv_token_s,
+        state_s=factor * timing.state_s,
+        sequence_flops_s=factor * timing.sequence_flops_s,
+        prefill_floor_s=factor * timing.prefill_floor_s,
+        prefill_token_s=factor * timing.prefill_token_s,
+        prefill_token2_s=factor * timing.prefill_token2_s,
+        item_s=None if timing.item_s is None else factor * timing.item_s,
     )
 
 

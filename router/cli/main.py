@@ -24,6 +24,7 @@ VERBS: Final[dict[str, str]] = {
     "budget": "Show caps, change one, or raise one for a while.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
     "train": "Train a model of output tokens on the ledger, and test it.",
+    "measure": "Measure a pool under a fixed load, beside what the catalogue claims.",
     "prices": "Show a price book, compare two, or list where sources disagree.",
     "warmup": "Wake a pool through a running endpoint.",
     "simulate": "Run simulated pools that answer like vLLM.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pools.catalog_load import load_catalog
-from pools.timing import TTFT_P95_FACTOR, TimingModel, boot_seconds, timing_model
+from pools.timing import REQUEST_OVERHEAD_S, TTFT_P95_FACTOR, TimingModel, boot_seconds, timing_model
 from support.values import replace
 
 POOLS = load_catalog().pools
@@ -117,3 +117,16 @@ def test_a_measured_boot_replaces_the_modelled_one() -> None:
 def test_media_workers_compile_nothing() -> None:
     """Their boot is start, imports and weights."""
     assert boot_seconds(POOLS["flux-dev-bf16-l40s"]) == pytest.approx(1 + 20 + 31.5 * 1.0737 / 1.5, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["qwen3-4b-bf16-a10", "qwen3-next-80b-fp8-h200", "flux-dev-bf16-l40s"])
+def test_a_measured_factor_stretches_every_time_but_the_fixed_overhead(name: str) -> None:
+    """Twice the factor is twice the time, at every load, apart from what each request costs whatever the GPU."""
+    pool = POOLS[name]
+    plain, twice = model(name), timing_model(replace(pool, time_factor=2.0))
+    fixed_s = REQUEST_OVERHEAD_S if pool.max_model_len else 0.0
+    for running in (0, 7, 63):
+        one, other = plain.estimate(2000, 100, running, 2), twice.estimate(2000, 100, running, 2)
+        assert other.total_s - fixed_s == pytest.approx(2 * (one.total_s - fixed_s))
+        assert other.ttft_s - fixed_s == pytest.approx(2 * (one.ttft_s - fixed_s))
+    assert twice.cache_saves_s(2000, 1000) == pytest.approx(2 * plain.cache_saves_s(2000, 1000))

@@ -1,0 +1,86 @@
+"""The measurement beside what catalogue and service-time model claim, and the keys of a row that close the gap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from pools.timing import REQUEST_OVERHEAD_S, timing_model
+from pricing.clock import US_PER_S
+from router.measure.result import Measurement
+
+CLOSE: Final = 0.2
+"""A ratio this near to 1 is within the model's own error on published measurements (docs/catalogue.md: 7 to 14% in the
+median, 20% at the 90th percentile) and no reason to change a row."""
+
+LEAST_FACTOR: Final = 0.05
+MOST_FACTOR: Final = 20.0
+"""What a row may say. Beyond it something else was measured: a cache, a stub, another model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One figure, measured and claimed, in the same unit."""
+
+    what: str
+    unit: str
+    measured: float
+    claimed: float
+
+    @property
+    def ratio(self) -> float | None:
+        return self.measured / self.claimed if self.claimed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Keys for the pool's row. `time_factor` replaces the row's; `boot_s` is None where no boot was measured."""
+
+    time_factor: float
+    boot_s: float | None
+
+
+def claims(measured: Measurement) -> list[Claim]:
+    """Empty without a pool, or without a whole answer."""
+    subject = measured.subject
+    found: list[Claim] = []
+    if subject.pool is not None and measured.latency is not None and measured.first_token is not None:
+        output = round(measured.tokens_mean or 0)
+        time = timing_model(subject.pool).estimate(_prompt_tokens(measured), output, measured.beside)
+        found += [
+            Claim("first token, mean", "s", measured.first_token.mean_us / US_PER_S, time.ttft_s),
+            Claim("first token, p95", "s", measured.first_token.p95_us / US_PER_S, time.ttft_p95_s),
+            Claim("whole answer, mean", "s", measured.latency.mean_us / US_PER_S, time.total_s),
+            Claim(
+                "all tokens, a second",
+                "/s",
+                measured.tokens_per_s,
+                measured.in_flight_mean * output / time.total_s,
+            ),
+        ]
+    if measured.cold is not None and subject.boot_s is not None:
+        found.append(Claim("boot", "s", measured.cold.boot_s, subject.boot_s))
+    return found
+
+
+def calibration(measured: Measurement) -> Calibration | None:
+    """What the row should say; None without a pool, without a whole answer, and where the factor is beyond reason.
+
+    The model's times are its factor × a sum, but for a fixed overhead of each request. So the factor that makes
+    the mean answer what was measured is the ratio of both without that overhead, times the factor that the row has.
+    """
+    pool = measured.subject.pool
+    if pool is None or measured.latency is None:
+        return None
+    model = timing_model(pool)
+    time = model.estimate(_prompt_tokens(measured), round(measured.tokens_mean or 0), measured.beside)
+    took_s = max(0.0, measured.latency.mean_us / US_PER_S - REQUEST_OVERHEAD_S)
+    factor = pool.time_factor * took_s / (time.total_s - REQUEST_OVERHEAD_S)
+    boot_s = None if measured.cold is None else round(measured.cold.boot_s, 1)
+    return Calibration(round(factor, 3), boot_s) if LEAST_FACTOR <= factor <= MOST_FACTOR else None
+
+
+def _prompt_tokens(measured: Measurement) -> int:
+    """As the engine counted them; where it did not, as asked for."""
+    mean = measured.prompt_tokens_mean
+    return measured.shape.prompt_tokens if mean is None else round(mean)

@@ -1,0 +1,99 @@
+"""One measurement from its first request to its numbers, readable as a list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pools.backend_http import HttpBackend
+from pools.platform import ContainerInfo, PlatformUnavailable, PoolPlatform
+from pricing.clock import Clock
+from router.measure.cold import ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
+from router.measure.load import Asker, Sample, play
+from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
+from router.measure.subject import CannotMeasure, Shape, Subject
+
+VERSION_WITHIN_S: Final = 5.0  # real seconds; the pool is awake when it is asked
+
+
+def _no_news(_: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who is told how far it is: a phase's name as it begins, and each request of the load as it ends."""
+
+    phase: Callable[[str], None] = _no_news
+    ended: Callable[[Sample], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """What a measurement works with. `stop` interrupts it; `platform` stays its owner's to close."""
+
+    subject: Subject
+    shape: Shape
+    backend: HttpBackend
+    platform: PoolPlatform | None
+    clock: Clock
+    stop: asyncio.Event
+    watch: Watch = Watch()
+
+    async def run(self, *, cold: bool, wait_s: float | None = None) -> Measurement:
+        """Measure. With `cold` the pool is first left to fall asleep.
+
+        Raises CannotMeasure, PlatformUnavailable, and Stopped where `stop` was set before the load began.
+        """
+        asker = Asker(self.backend, self.subject, self.shape, self.clock)
+        slept = await self._sleep(wait_s) if cold else None
+        self.watch.phase("first answer")
+        first = await first_answer(asker, self.clock, self.stop)
+        asker.learn(first.sample)
+        warm = (await first_answer(asker, self.clock, self.stop)).sample if cold else first.sample
+        booted = None if slept is None else await self._booted(slept, first, warm)
+        version = await self.backend.engine_version(VERSION_WITHIN_S * self.clock.speedup)
+        self.watch.phase("load")
+        began_us = self.clock.wall_us()
+        load = await play(asker, self.shape, self.clock, self.stop, self.watch.ended)
+        if not load.samples:
+            raise CannotMeasure("interrupted before any request had ended; nothing was measured")
+        return Measurement(
+            subject=self.subject,
+            shape=self.shape,
+            began_us=began_us,
+            warm=warm,
+            load=load,
+            serving=await self._serving(began_us, load.wall_us),
+            cold=booted,
+            engine_version=version,
+        )
+
+    async def _sleep(self, wait_s: float | None) -> tuple[str, float]:
+        if self.subject.always_on:
+            raise CannotMeasure(f"'{self.subject.url}' is always on, so it has no cold start; leave --cold-start out")
+        if self.subject.pool is not None and self.subject.pool.min_containers:
+            text = f"min_containers of '{self.subject.pool.name}' keeps it warm, so it has no cold start"
+            raise CannotMeasure(f"{text}; leave --cold-start out")
+        self.watch.phase("waiting for scale-down")
+        return await until_asleep(self.subject, self.platform, wait_s, self.clock, self.stop)
+
+    async def _booted(self, slept: tuple[str, float], first: FirstAnswer, warm: Sample) -> ColdStart:
+        return cold_start(*slept, first, warm, await self._listed() or ())
+
+    async def _serving(self, began_us: int, wall_us: int) -> Serving:
+        listed = await self._listed()
+        if not listed or self.subject.always_on:
+            return assumed_serving(self.subject, self.shape, wall_us)
+        return listed_serving(listed, began_us, began_us + wall_us)
+
+    async def _listed(self) -> tuple[ContainerInfo, ...] | None:
+        """The pool's containers; None where nobody lists them."""
+        if self.platform is None or self.subject.pool is None:
+            return None
+        try:
+            return await containers_of(self.platform, self.subject.pool.name)
+        except PlatformUnavailable:
+            return None  # what was measured is worth more than the list
