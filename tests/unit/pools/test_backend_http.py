@@ -392,12 +392,12 @@ async def test_tokens_that_are_counted_are_progress(session: aiohttp.ClientSessi
         await exchange.start_stream()
         for tokens in range(20):
             await exchange.chunk(counted(tokens))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
         await exchange.chunk(text_frame("a", "stop") + DONE)
         await exchange.end_stream()
 
     async with scripted(script) as server:
-        request = replace(REQUEST, first_token_timeout_s=10, stall_timeout_s=10)
+        request = replace(REQUEST, first_token_timeout_s=40, stall_timeout_s=40)
         frames = [seen async for seen in await backend(server.url, session, 100).stream(request)]
     assert len(frames) == 22
 
@@ -593,7 +593,7 @@ async def test_a_client_error_is_kept_for_the_client_and_bounded(session: aiohtt
             await exchange.chunk(b"x" * 10_000)
 
     failure = await fails(endless, session)
-    assert (failure.failure, failure.body) == (FailureClass.CLIENT_ERROR, None)
+    assert (failure.failure, failure.body) == (FailureClass.UNAVAILABLE, None)  # a proxy's, as no engine says that
 
 
 async def test_an_answer_without_end_is_refused(session: aiohttp.ClientSession) -> None:
