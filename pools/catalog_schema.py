@@ -137,6 +137,7 @@ class PoolRow(Shape):
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: Count | None = None
     engine_args: dict[str, bool | int | float | str] = {}
+    time_factor: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     source: str = ""
 
 
@@ -155,5 +156,4 @@ class CatalogFile(Shape):
     gpus: dict[str, GpuRow] = {}
     models: dict[str, ModelRow] = {}
     pools: dict[str, dict[str, Any]] = {}
-    time_factor: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     cases: dict[str, CaseRow] = {}

@@ -124,6 +124,7 @@ class PoolSpec:
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: int | None = None  # of one container, as its engine logs it at start; None: the memory fit's arithmetic
     engine_args: Mapping[str, ArgValue] = field(default_factory=dict)  # beyond those that the row's other keys give
+    time_factor: float = 1.0  # measured service time over the modelled one; `sluice measure` finds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,6 @@ class CaseSpec:
     instead: tuple[str, ...]
     place: str = ""
 
-    time_factor: float = 1.0  # measured service time over the modelled one; `sluice measure` finds it
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
