@@ -215,6 +215,10 @@ VLLM_COMPILE_S = 70.0
 """torch.compile and CUDA graphs; published range 30 to 120. With start and imports it gives 96.7 s for a model of
 1 GiB, where Modal reports a mean of 95.7 s over some 10,000 starts."""
 
+EAGER = "enforce-eager"
+"""The engine argument by which vLLM neither compiles nor captures graphs: a shorter boot, slower steps. How much slower
+is not modelled; `time_factor` takes what was measured."""
+
 DIFFUSERS_IMPORTS_S = 20.0
 """Media workers compile nothing."""
 
@@ -226,6 +230,7 @@ def boot_seconds(pool: PoolSpec) -> float:
     """Seconds from the decision to start a container until it serves: the row's measurement, else first order."""
     if pool.boot_s is not None:
         return pool.boot_s
-    software_s = VLLM_IMPORTS_S + VLLM_COMPILE_S if pool.engine == "vllm" else DIFFUSERS_IMPORTS_S
+    compile_s = 0.0 if pool.engine_args.get(EAGER) is True else VLLM_COMPILE_S
+    software_s = VLLM_IMPORTS_S + compile_s if pool.engine == "vllm" else DIFFUSERS_IMPORTS_S
     weights_gb = pool.model.weights_gib[pool.quantization] * GIB / 1e9
     return CONTAINER_START_S + software_s + weights_gb / WEIGHTS_GB_PER_S

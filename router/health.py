@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.policy import OnStoreDown
+from policies.names import resolve
+from policies.policy import Limits, OnStoreDown, RequestClass
+from policies.requirements import Tier
+from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.service import Service
@@ -38,6 +41,57 @@ def health(service: Service) -> dict[str, Any]:
         "ledger": _ledger(service),
         "pools": _pools(service),
     }
+
+
+def health_of(service: Service, model: str) -> dict[str, Any]:
+    """Of what a client may send as `model`: whether a request would be served, and how soon, as the router believes.
+
+    `status` is `ready` (a container is), `booting`, `asleep` (a request would boot one) or `unavailable`. Raises
+    UnknownModel.
+    """
+    meant = resolve(service.policy, model)
+    request_class = service.policy.classes[meant.request_class]
+    tier = meant.tier or request_class.default_tier
+    pools = _may_serve(service, request_class, tier, meant.pinned_pool)
+    usable = {name: state for name, state in pools.items() if _usable(state)}
+    ready_in_s = min((_ready_in_s(service, name, state) for name, state in usable.items()), default=None)
+    if not usable or not _takes_requests(service, request_class.limits):
+        status, ready_in_s = "unavailable", None
+    elif any(state.ready for state in usable.values()):
+        status = "ready"
+    else:
+        status = "booting" if any(state.booting for state in usable.values()) else "asleep"
+    return {
+        "status": status,
+        "ready_in_s": ready_in_s,
+        "class": request_class.name,
+        "tier": None if meant.pinned_pool else tier.value,
+        "pools": {name: _pool(state) for name, state in pools.items()},
+    }
+
+
+def _may_serve(service: Service, request_class: RequestClass, tier: Tier, pinned: str | None) -> dict[str, PoolState]:
+    """Pools with an endpoint that a request of this class and tier may get, in the ladder's order."""
+    states = service.live.states()
+    names = [rung.pool.name for rung in request_class.ladder if pinned or rung.tier.rank >= tier.rank]
+    return {name: states[name] for name in names if name in states and states[name].deployed and pinned in (None, name)}
+
+
+def _usable(state: PoolState) -> bool:
+    return not state.drained and state.breaker is not BreakerState.OPEN
+
+
+def _ready_in_s(service: Service, name: str, state: PoolState) -> float:
+    if state.ready:
+        return 0.0
+    return state.boot_left_s if state.booting and state.boot_left_s is not None else service.policy.boots_s[name]
+
+
+def _takes_requests(service: Service, limits: Limits) -> bool:
+    """Whether requests of a class with these limits are let in at all."""
+    state = service.store.state()
+    passes = state.up or (limits.on_store_down is OnStoreDown.ALLOW and state.allowance_left_nusd > 0)
+    return passes and not service.stopping and not service.loops.dead
 
 
 def _some_class_allows(service: Service) -> bool:
@@ -81,15 +135,15 @@ def _ledger(service: Service) -> dict[str, Any]:
 
 def _pools(service: Service) -> dict[str, dict[str, Any]]:
     """The pools that have an endpoint, as the router believes them to be."""
+    return {name: _pool(state) for name, state in service.live.states().items() if state.deployed}
+
+
+def _pool(state: PoolState) -> dict[str, Any]:
     return {
-        name: {
-            "ready": state.ready,
-            "booting": state.booting,
-            "in_flight": state.in_flight,
-            "breaker": str(state.breaker),
-            "misconfigured": state.breaker_reason if state.misconfigured else None,
-            "drained": state.drained,
-        }
-        for name, state in service.live.states().items()
-        if state.deployed
+        "ready": state.ready,
+        "booting": state.booting,
+        "in_flight": state.in_flight,
+        "breaker": str(state.breaker),
+        "misconfigured": state.breaker_reason if state.misconfigured else None,
+        "drained": state.drained,
     }

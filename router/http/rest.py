@@ -100,6 +100,12 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def whole() -> Response:
         return reply(health.health(service))
 
+    @app.get("/health/{model}")
+    async def of_model(model: str) -> Response:
+        service.class_of(model)  # raises with the nearest names
+        report = health.health_of(service, model)
+        return reply(report, 503 if report["status"] == "unavailable" else 200)
+
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         viewer_of(service, request).require(ADMIN)

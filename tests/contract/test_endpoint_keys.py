@@ -28,7 +28,7 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/metrics", None),
 ]
 ADMIN_ONLY = {"/metrics"}
-OPEN = ["/health", "/health/liveness", "/health/liveliness", "/health/readiness"]
+OPEN = ["/health", "/health/liveness", "/health/liveliness", "/health/readiness", "/health/chat"]
 
 
 def without_admin() -> Any:

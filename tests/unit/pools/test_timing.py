@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pools.catalog_load import load_catalog
-from pools.timing import REQUEST_OVERHEAD_S, TTFT_P95_FACTOR, TimingModel, boot_seconds, timing_model
+from pools.timing import REQUEST_OVERHEAD_S, TTFT_P95_FACTOR, VLLM_COMPILE_S, TimingModel, boot_seconds, timing_model
 from support.values import replace
 
 POOLS = load_catalog().pools
@@ -130,3 +130,12 @@ def test_a_measured_factor_stretches_every_time_but_the_fixed_overhead(name: str
         assert other.total_s - fixed_s == pytest.approx(2 * (one.total_s - fixed_s))
         assert other.ttft_s - fixed_s == pytest.approx(2 * (one.ttft_s - fixed_s))
     assert twice.cache_saves_s(2000, 1000) == pytest.approx(2 * plain.cache_saves_s(2000, 1000))
+
+
+def test_eager_mode_boots_without_compiling() -> None:
+    """`enforce-eager` in a row's engine_args takes compilation out of its modelled boot, and nothing else."""
+    pool = POOLS["qwen3-next-80b-fp8-h200"]
+    eager = replace(pool, engine_args={"enforce-eager": True})
+    assert boot_seconds(pool) - boot_seconds(eager) == pytest.approx(VLLM_COMPILE_S)
+    assert boot_seconds(replace(pool, engine_args={"enforce-eager": False})) == boot_seconds(pool)
+    assert boot_seconds(replace(eager, boot_s=7.0)) == 7.0
