@@ -60,7 +60,7 @@ def ask_of(facts: Facts) -> Ask:
         needs.kv_tokens(KvCache.PAGED),
         needs.kv_tokens(KvCache.CONTIGUOUS),
         _too_few_tokens(facts) if facts.past else -1,
-        shape_bucket(total),
+        shape_bucket(total if needs.media is None else needs.total_tokens),
         facts.room,
         facts.pool_rooms,
         facts.chain_left_nusd,

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     FEATURE = "feature"
     CONTEXT = "context"  # max_model_len is short of prompt + output
     MEMORY = "memory"  # does not fit its memory, alone or beside what is running
+    TOO_LARGE = "too_large"  # a picture or clip that does not fit beside the pool's weights
     BREAKER = "breaker"
     SHAPE = "shape"  # this shape ran out of memory there
     SATURATED = "saturated"  # at max_concurrency × containers

@@ -57,6 +57,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
         f"needs {n['needed_tokens']:,} tokens of context; max_model_len is {n['max_model_len']:,}"
     ),
     Reason.MEMORY: _memory,
+    Reason.TOO_LARGE: lambda n: f"needs {n['needed_gib']:.1f} GiB at this size; the GPU has {n['budget_gib']:.1f} GiB",
     Reason.BREAKER: _breaker,
     Reason.SHAPE: lambda n: (
         f"ran out of memory at up to {n['up_to_tokens']:,} tokens, cools down {n['retry_s']:g} s more"
@@ -96,6 +97,7 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "tier_lowered_by": decision.lowered_by,
         "prompt_tokens": needs.prompt_tokens,
         "output_bound": needs.output_bound,
+        **({} if needs.media is None else {"media": msgspec.to_builtins(needs.media)}),
         "objective": decision.objective.value,
         "chosen": _candidate(chosen) if chosen else None,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],

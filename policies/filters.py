@@ -15,6 +15,7 @@ from policies.decision import Candidate, Numbers, Reason
 from policies.failed_before import FailedBefore
 from policies.policy import Rung
 from policies.requirements import shares_tokens
+from pools.media import activation_gib
 from pools.spec import KvCache
 from pools.state import BreakerState, PoolState
 from pricing.budgets.store import Room
@@ -207,6 +208,29 @@ class MemoryShort:
         }
 
 
+class TooLarge:
+    """What a picture or clip takes while it is made, beside the weights, is more than the GPU has.
+
+    Example: four pictures of 1024 × 1024 at once from FLUX.1 on an A100 of 40 GB: 31.5 GiB of weights, 1.5 of overhead
+    and 4 × 2.0 are more than 36.3 GiB.
+    """
+
+    reason = Reason.TOO_LARGE
+
+    def applies(self, ask: Ask) -> bool:
+        return ask.requirements.media is not None
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        media = ask.requirements.media
+        if media is None:
+            return None
+        fit = rung.fit
+        needed = fit.weights_gib + fit.overhead_gib + activation_gib(rung.pool, media)
+        if needed <= fit.budget_gib:
+            return None
+        return {"needed_gib": round(needed, 2), "budget_gib": round(fit.budget_gib, 2)}
+
+
 class Saturated:
     """The platform would answer 429: as many requests run as the containers take.
 
@@ -340,6 +364,7 @@ POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
     BreakerOpen(),
     ShapeOpen(),
     MemoryShort(),
+    TooLarge(),
     Saturated(),
     Queued(),
 )

@@ -26,7 +26,10 @@ def price(
     pool, needs = rung.pool, ask.requirements
     ready, in_flight, alive = state.ready, state.in_flight, state.ready + state.booting
     beside = in_flight // (ready or 1)  # the platform hands a request to the least busy container
-    time = rung.timing.estimate(needs.prompt_tokens, needs.expected_output_tokens, beside, needs.media_items)
+    if needs.media is None:
+        time = rung.timing.estimate(needs.prompt_tokens, needs.expected_output_tokens, beside, needs.media_items)
+    else:
+        time = rung.timing.estimate_media(needs.media, beside)
     wait_s = 0.0 if ready else _boot_left_s(rung, state)
     rate = rung.rate.nusd_per_h
     boots = quote.boots_one(alive, in_flight, pool.target_concurrency, pool.max_containers)

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from pools.spec import KvCache, PoolSpec
+from pools.media import MediaAsked, patches
+from pools.spec import ONE_PICTURE, KvCache, MediaSize, PoolSpec
 
 TAKES_TOKEN_IDS: Final = "vllm"  # the engine whose `/v1/completions` goes on behind token ids, and that names its own
 
@@ -55,8 +56,10 @@ class Requirements(msgspec.Struct, frozen=True):
     `expected_output_tokens` is what is likely, and sizes time and money; `running_output_tokens` what answers that run
     at one moment come to on average, which is more (None where too few were seen: then the bound counts). `pinned_pool`
     is set when the client named a pool: nothing else may serve it and it is never lowered. `deadline_s` is what is left
-    until the first token must be there. `media_items` counts images or clips for media classes (then token counts are
-    0). `session_id` names the client's session without telling its name.
+    until the first token must be there, or the whole picture or clip. `media_items` counts images or clips for media
+    classes (then token counts are 0); `media` is what of them is asked for, None where only their number is known, and
+    `media_item` the size that the class's first pool makes by itself. `session_id` names the client's session without
+    telling its name.
 
     A request may be for several `sequences`, `n` answers to each of its prompts. Prompt and output are those of all
     together, `longest_share` is the part of the prompt's tokens that its longest prompt has. `continues` is set for
@@ -76,6 +79,8 @@ class Requirements(msgspec.Struct, frozen=True):
     session_id: str | None = None
     pinned_pool: str | None = None
     media_items: int = 1
+    media: MediaAsked | None = None
+    media_item: MediaSize = ONE_PICTURE
     sequences: int = 1
     longest_share: float = 1.0
     running_output_tokens: int | None = None
@@ -83,6 +88,9 @@ class Requirements(msgspec.Struct, frozen=True):
 
     @property
     def total_tokens(self) -> int:
+        """What shapes are buckets of: prompt and output bound, or latent patches."""
+        if self.media is not None:
+            return patches(self.media, self.media_item)
         return self.prompt_tokens + self.output_bound
 
     @property

@@ -16,8 +16,9 @@ import msgspec
 class UpstreamRequest(msgspec.Struct, frozen=True):
     """One attempt's request. Times are seconds of the router's clock from the moment of dispatch.
 
-    `path` is `/v1/chat/completions` or `/v1/completions`; `body` is complete JSON with `model` already replaced.
-    `choices` is how many answers it asks for, `n` for each prompt.
+    `path` is the engine's, `/v1/chat/completions` say; `body` is complete with `model` already replaced.
+    `choices` is how many answers it asks for, `n` for each prompt; 0 where it asks for pictures or a clip, which come
+    without choices.
     """
 
     path: str

@@ -110,7 +110,8 @@ class HttpBackend:
                     response.close()  # a no-op where the answer was read to its end and the connection kept
         except TimeoutError:
             raise timed_out("answer", limit_s, by_client_deadline=by_client) from None
-        return _judged(Answer(response.status, response.content_type, body))
+        answer = Answer(response.status, response.content_type, body)
+        return _judged(answer) if request.choices else _judged_media(answer)
 
     async def stream(self, request: UpstreamRequest) -> HttpFrames:
         """Send a streamed request and return once the first good data frame is there. Raises AttemptFailed."""
@@ -271,4 +272,11 @@ def _judged(answer: Answer) -> Answer:
         raise unfinished()
     if (reason := seen.given_up) is not None:
         raise given_up(reason)
+    return answer
+
+
+def _judged_media(answer: Answer) -> Answer:
+    """Pictures or a clip: good unless it is an error object, or no JSON where it says so. Raises AttemptFailed."""
+    if answer.content_type == "application/json" and peek(answer.body).error is not None:
+        raise from_error_frame(answer.body)
     return answer

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from pools.catalog_schema import CaseRow, CatalogFile, GpuRow, ModelRow, PoolRow
 from pools.engine_args import argument_problems
 from pools.memory import fit
-from pools.spec import CaseSpec, Catalog, Feature, GpuSpec, ModelKind, ModelSpec, PoolSpec
+from pools.spec import ONE_PICTURE, CaseSpec, Catalog, Feature, GpuSpec, MediaSize, ModelKind, ModelSpec, PoolSpec
 from pricing.errors import FileProblem
 from pricing.gpus import ALIASES, canonical_gpu
 from pricing.yamlfile import Document, nearest, parse_yaml, read_yaml, validate
@@ -139,7 +139,7 @@ def _gpu(name: str, row: GpuRow) -> GpuSpec:
 
 
 def _model(name: str, row: ModelRow) -> ModelSpec:
-    plain = row.model_dump(exclude={"weights", "active_params_b", "attention_layers", "tokenizer"})
+    plain = row.model_dump(exclude={"weights", "active_params_b", "attention_layers", "tokenizer", "item"})
     return ModelSpec(
         id=name,
         weights_gib={form: weights.gib for form, weights in row.weights.items()},
@@ -147,6 +147,7 @@ def _model(name: str, row: ModelRow) -> ModelSpec:
         active_params_b=row.params_b if row.active_params_b is None else row.active_params_b,
         attention_layers=row.layers if row.attention_layers is None else row.attention_layers,
         tokenizer=name if row.tokenizer is None else row.tokenizer,
+        item=ONE_PICTURE if row.item is None else MediaSize(**row.item.model_dump()),
         **plain,
     )
 

@@ -59,6 +59,16 @@ class WeightsRow(Shape):
     repo: str | None = None
 
 
+class ItemRow(Shape):
+    """The picture or clip that a media model's figures are about; `fps` 0 is a picture."""
+
+    width: Count
+    height: Count
+    steps: Count
+    frames: Count = 1
+    fps: NotNegative = 0.0
+
+
 class ModelRow(Shape):
     """One model's true configuration."""
 
@@ -87,6 +97,8 @@ class ModelRow(Shape):
     vllm_since: Annotated[str, Field(pattern=r"^(\d+(\.\d+)*)?$")] = ""
     tool_parser: str = ""
     seconds_per_item: dict[GpuId, Positive] | None = None
+    seconds_once: dict[GpuId, NotNegative] = {}
+    item: ItemRow | None = None
     source: str
 
     @model_validator(mode="after")
@@ -97,11 +109,17 @@ class ModelRow(Shape):
         missing = [key for key in (*needed, *(_EXPERTS if self.experts else ())) if not getattr(self, key)]
         if missing:
             raise ValueError(f"a model of kind {self.kind} needs {', '.join(missing)}; add them from its config.json")
+        whole = self.seconds_per_item or {}
+        longer = [gpu for gpu, once_s in self.seconds_once.items() if once_s >= whole.get(gpu, 0.0)]
+        if longer:
+            raise ValueError(f"seconds_once of {longer[0]} is not below its seconds_per_item, of which it is a part")
         experts_b = self.layers * self.experts * 3 * self.hidden * self.expert_intermediate / 1e9
         if experts_b > self.params_b:
             raise ValueError(
                 f"the experts alone have {experts_b:.1f} billion parameters, params_b says {self.params_b:g}"
             )
+        if media and self.item is None:
+            raise ValueError(f"a model of kind {self.kind} needs item: the width, height and steps of its figures")
         return self
 
 

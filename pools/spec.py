@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-
+from typing import Final
 
 ArgValue = str | bool | int | float
 """Of an engine's argument; True is the bare switch, False its `--no-` form."""
@@ -59,6 +59,20 @@ class GpuSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaSize:
+    """One picture (a frame of it) or clip: pixels, denoising steps, frames, and frames a second (0 for a picture)."""
+
+    width: int = 1024
+    height: int = 1024
+    steps: int = 1
+    frames: int = 1
+    fps: float = 0.0
+
+
+ONE_PICTURE: Final = MediaSize()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model's true configuration. Diffusion models leave the attention fields at 0."""
 
@@ -88,6 +102,8 @@ class ModelSpec:
     repos: Mapping[str, str] = field(default_factory=dict)  # repository by quantization, where it differs from `repo`
     not_read_gib: float = 0.0  # embedding table and vision tower: loaded, but not read by a decode step
     activation_gib: float = 0.0  # media models: peak working memory beside the weights
+    item: MediaSize = ONE_PICTURE  # media models: the size that `seconds_per_item` and `activation_gib` are about
+    seconds_once: Mapping[str, float] = field(default_factory=dict)  # of `seconds_per_item`, once a request
     vllm_since: str = ""  # first vLLM that knows the architecture; "" where any supported release does
     tool_parser: str = ""  # vLLM's parser of the model's tool calls; "": it serves none
 

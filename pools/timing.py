@@ -17,7 +17,8 @@ prefill for each; and it finds some of those prefills ahead of it in the queue, 
 has on average: running × prefill × utilization / 4. Each request also pays 20 ms of HTTP, tokenizing and scheduling.
 
 The constants are fitted to published measurements; `benchmarks/timing_model.py` prints how far off the model is, and
-docs/catalogue.md keeps that table. Media models take `seconds_per_item` for each image or clip, one at a time.
+docs/catalogue.md keeps that table. Media models take `seconds_per_item` for each image or clip, scaled by pixels ×
+steps × frames (`pools/media.py`), one at a time.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from pools.media import MediaAsked, work
 from pools.memory import GIB, expert_share, kv_bytes_per_token, loaded_weights_gib
-from pools.spec import PoolSpec
+from pools.spec import ONE_PICTURE, MediaSize, PoolSpec
 
 MEMORY_EFFICIENCY = 0.8
 """Share of the datasheet's bandwidth that decode kernels reach."""
@@ -96,6 +98,8 @@ class TimingModel:
     prefill_token_s: float
     prefill_token2_s: float
     item_s: float | None = None
+    once_s: float = 0.0  # of `item_s`, once a request whatever its size
+    item: MediaSize = ONE_PICTURE
 
     def estimate(self, prompt_tokens: int, output_tokens: int, running: int, items: int = 1) -> ServiceTime:
         """Time of one request that joins `running` others like it in one container.
@@ -126,6 +130,15 @@ class TimingModel:
         serving_s = alone_s + output_tokens * step_s + others_s
         ttft_s = alone_s + queue_s
         return ServiceTime(ttft_s, serving_s + queue_s, ttft_s * TTFT_P95_FACTOR)
+
+    def estimate_media(self, asked: MediaAsked, running: int) -> ServiceTime:
+        """Time of a request for pictures or clips, behind `running` others of one item at the model's own size.
+
+        First token and last are one moment: nothing is there before all is.
+        """
+        item_s = self.item_s or 0.0
+        total_s = self.once_s + (item_s - self.once_s) * work(asked, self.item) + item_s * running
+        return ServiceTime(total_s, total_s, total_s * TTFT_P95_FACTOR)
 
     def cache_saves_s(self, prompt_tokens: int, cached_tokens: int) -> float:
         """Prefill that the prompt's first tokens do not take where the engine's prefix cache has them, alone.
@@ -160,6 +173,8 @@ def timing_model(pool: PoolSpec) -> TimingModel:
         prefill_token_s=token_s + _all_reduce_token_s(pool),
         prefill_token2_s=2 * model.attention_layers * model.q_heads * model.head_dim / flops_per_s,
         item_s=model.seconds_per_item[gpu.id] if model.seconds_per_item is not None else None,
+        once_s=model.seconds_once.get(gpu.id, 0.0),
+        item=model.item,
     )
     return timing if pool.time_factor == 1.0 else _scaled(timing, pool.time_factor)
 
@@ -177,6 +192,7 @@ def _scaled(timing: TimingModel, factor: float) -> TimingModel:
         prefill_token_s=factor * timing.prefill_token_s,
         prefill_token2_s=factor * timing.prefill_token2_s,
         item_s=None if timing.item_s is None else factor * timing.item_s,
+        once_s=factor * timing.once_s,
     )
 
 

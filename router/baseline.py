@@ -12,8 +12,8 @@ from router.chain import Chain
 
 
 def baseline_nusd(chain: Chain) -> int | None:
-    """Nano-dollars; None where the tokens of the answer are not known."""
-    if chain.completion_tokens is None:
+    """Nano-dollars; None where the tokens of the answer are not known, or no picture or clip came."""
+    if chain.completion_tokens is None and chain.made is None:
         return None
     name = chain.request_class.premium_pool
     rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)
@@ -22,6 +22,9 @@ def baseline_nusd(chain: Chain) -> int | None:
     containers = -(-running // target)
     prompt_tokens = chain.prompt_tokens or chain.requirements.prompt_tokens
     beside = -(-running // containers) - 1
-    service = rung.timing.estimate(prompt_tokens, chain.completion_tokens, beside)
+    if chain.requirements.media is not None:
+        service = rung.timing.estimate_media(chain.requirements.media, beside)
+    else:
+        service = rung.timing.estimate(prompt_tokens, chain.completion_tokens or 0, beside)
     share = share_nusd_per_h(rung.rate.nusd_per_h, containers, chain.neighbours, target)
     return expected_charge_nusd(share, service.total_s)

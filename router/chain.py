@@ -9,6 +9,7 @@ from policies.decision import Decision
 from policies.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
+from pools.spec import MediaSize
 from pools.waiting_lines import Ticket
 from pricing.budgets.caps import Scope
 from pricing.budgets.standing import UNLIMITED
@@ -96,6 +97,7 @@ class Chain:
     ttft_us: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    made: MediaSize | None = None  # each of the pictures or clips that came
 
     @property
     def limits(self) -> Limits:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +23,6 @@ from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
 from pools.classify import garbled
 from pools.failures import AttemptFailed, FailureClass
-from pools.spec import ModelKind
 from pools.sse import peek
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable
@@ -40,6 +38,7 @@ from router.events import Fanout, StoreTrouble
 from router.expectation import Outlook, OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
+from router.media import check_images, check_kind, media_requirements
 from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.rates import more_tokens
@@ -51,8 +50,6 @@ from router.transcript import Transcript
 from router.whole_as_stream import frames_of, must_be_sayable
 
 Send = Callable[[bytes], Awaitable[None]]
-
-WORDS: Final = frozenset({ModelKind.TEXT, ModelKind.VISION})  # kinds of models that answer in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +125,12 @@ class Controller:
 
     def requirements(
         self, parsed: Parsed, caller: Caller, policy: Policy, turn: Turn | None
-    ) -> tuple[RequestClass, Requirements, Outlook]:
+    ) -> tuple[RequestClass, Requirements, Outlook | None]:
         """What a request needs, with its prompt's size estimated from its bytes, and how long its answer may get."""
         request_class, resolved = self._class_of(parsed.model, caller, policy)
-        kinds = {rung.pool.model.kind for rung in request_class.ladder}
-        if kinds.isdisjoint(WORDS):
-            makes = " and ".join(sorted(kinds))
-            text = (
-                f"'{parsed.model}' makes {makes}, not text; name a class of language models, GET /v1/models lists all"
-            )
-            raise ApiError("feature_not_supported", text, param="model")
+        check_kind(request_class, parsed)
+        if parsed.media is not None:
+            return request_class, media_requirements(request_class, resolved, parsed.media), None
         prompt_tokens, exact = self.sizes.estimate(parsed, request_class)
         question = Question(
             caller.tenant, request_class.name, prompt_tokens, parsed.max_tokens, parsed.features, parsed.stream
@@ -198,6 +191,9 @@ class Controller:
 
     async def _try_complete(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Answer:
         answer = await backend.complete(request)
+        if chain.parsed.media is not None:
+            chain.made = chain.parsed.media.on(attempt.pool.model.item)
+            return check_images(chain.parsed.media, answer)
         try:
             found = checked(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from pools.media import MediaAsked
 from pools.spec import Feature
 from pools.tokens import Prompt, prompt_of
 from router.errors import ApiError
@@ -94,6 +95,8 @@ class Parsed:
     prompt_token_count: int | None
     user: str | None
     wants_token_ids: bool = False  # or the prompt as text, which stands beside its ids
+    media: MediaAsked | None = None  # pictures or clips are asked for, not text
+    content_type: str = "application/json"
 
     @property
     def one_text(self) -> bool:

@@ -68,6 +68,8 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
         if needs.pinned_pool is not None:
             return ApiError("feature_not_supported", f"pool '{needs.pinned_pool}' does not support {lacks}")
         return ApiError("feature_not_supported", f"no pool of '{chain.request_class.name}' supports {lacks}")
+    if (too_large := _too_large(decision, able)) is not None:
+        return too_large
     largest = _largest_context(able)
     if able and needs.context_tokens > largest:
         who = needs.pinned_pool or chain.request_class.name
@@ -82,6 +84,16 @@ def _never_fits(chain: Chain, decision: Decision) -> ApiError | None:
             metadata={"largest_context": largest},
         )
     return None
+
+
+def _too_large(decision: Decision, rungs: list[Rung]) -> ApiError | None:
+    """400 where no pool has the memory for a picture or clip of that size."""
+    names = {rung.pool.name for rung in rungs}
+    large = [one for one in decision.rejected if one.reason is Reason.TOO_LARGE and one.pool in names]
+    if not large or len(large) < len(names):
+        return None
+    text = "; ".join(f"'{one.pool}' {sentence(one)}" for one in large)
+    return ApiError("invalid_value", f"no pool can make that much at once: {text}; ask for less", param="size")
 
 
 def _largest_context(rungs: list[Rung]) -> int:

@@ -79,8 +79,10 @@ class Sessions:
         return len(self._last)
 
     def turn(self, tenant: str, asked: str | None, parsed: Parsed) -> Turn | None:
-        """This request as a turn of its session; None where it names none, or sends several prompts at once."""
-        if (asked is None and parsed.user is None) or parsed.prompts > 1:
+        """This request as a turn of its session; None where it names none, sends several prompts at once, or
+        asks for no text.
+        """
+        if (asked is None and parsed.user is None) or parsed.prompts > 1 or parsed.media is not None:
             return None
         body = _BODY.decode(parsed.body)
         prompt = _open_ended(body)

@@ -9,6 +9,7 @@ from pricing.ledger.rows import RequestRow
 from router.baseline import baseline_nusd
 from router.chain import Chain
 from router.events import RequestEnded
+from router.media import made
 
 
 def request_row(chain: Chain, outcome: str, status: int, error_code: str | None, duration_us: int) -> RequestRow:
@@ -42,6 +43,7 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
         max_tokens=chain.parsed.max_tokens,
         sequences=chain.requirements.sequences,
         features=tuple(sorted(chain.parsed.features)) if chain.parsed.features else (),
+        **({} if chain.made is None else made(chain.requirements.media_items, chain.made)),
     )
 
 

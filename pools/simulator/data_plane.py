@@ -15,6 +15,8 @@ from pools.simulator.engine import Sequence
 from pools.simulator.errors import EngineError
 from pools.simulator.faults import Fault, FaultKind, spoil
 from pools.simulator.live import LivePools
+from pools.simulator.media import makes_media
+from pools.simulator.media_plane import MediaPlane
 from pools.simulator.pages import JSON_HEADERS, PAGES, VERSION, detokenize_page, not_found, tokenize_page, wrong_method
 from pools.simulator.pool import Container, Ending, Job, Refusal, SimulatedPool
 from pools.simulator.request import EngineRequest, parse_chat, parse_completion, read_body
@@ -42,6 +44,7 @@ class DataPlane:
         self._live = live
         self._rng = rng
         self._keep_alive_s = keep_alive_s
+        self._media = MediaPlane(live)
 
     async def handle(self, request: web.BaseRequest, pool: SimulatedPool, path: str) -> web.StreamResponse:
         """One request, from the platform's door to its last byte."""
@@ -55,6 +58,8 @@ class DataPlane:
             return web.Response(body=text, status=status, headers=PLATFORM_HEADERS)
         if path in PAGES:
             return PAGES[path](pool, container) if request.method == "GET" else wrong_method("GET")
+        if makes_media(pool.spec):
+            return await self._media.handle(request, pool, container, path, raw)
         if path not in PARSERS and path not in (TOKENIZE, DETOKENIZE):
             return not_found()
         if request.method != "POST":

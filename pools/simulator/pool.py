@@ -17,6 +17,7 @@ from enum import Enum
 from pools.simulator.bill import Phase, PhaseClock, PoolBill
 from pools.simulator.engine import Engine, EngineSettings, Sequence
 from pools.simulator.faults import Fault, FaultKind, Faults
+from pools.simulator.media import ONE_AT_A_TIME, makes_media, media_profile
 from pools.simulator.roofline import Deviation, profile_of
 from pools.spec import PoolSpec
 
@@ -92,9 +93,9 @@ class SimulatedPool:
     ) -> None:
         self.spec = spec
         self.deviation = Deviation.draw(rng)
-        self.profile = profile_of(spec, self.deviation)
+        self.profile = (media_profile if makes_media(spec) else profile_of)(spec, self.deviation)
         self.faults = Faults(random.Random(rng.getrandbits(64)))
-        self.settings = settings
+        self.settings = ONE_AT_A_TIME if makes_media(spec) else settings
         self.down = False
         self.boots = 0
         self._rng = rng

@@ -80,7 +80,7 @@ class EngineProfile:
 
 
 def speaks_chat(spec: PoolSpec) -> bool:
-    """Whether a pool answers the chat API, which is what simulated pools do."""
+    """Whether a pool answers the chat API; the others make pictures or clips."""
     return spec.model.kind in (ModelKind.TEXT, ModelKind.VISION)
 
 
@@ -88,7 +88,7 @@ def profile_of(spec: PoolSpec, deviation: Deviation) -> EngineProfile:
     """The coefficients of one pool. Raises CannotSimulate for media models and for weights that leave no KV cache."""
     model, gpu = spec.model, spec.gpu
     if not speaks_chat(spec):
-        raise CannotSimulate(f"pool '{spec.name}' makes {model.kind}s; simulated pools answer chat and completions")
+        raise CannotSimulate(f"pool '{spec.name}' makes {model.kind}s; it has no roofline of tokens")
     bandwidth = gpu.bandwidth_gb_s * 1e9 * spec.gpu_count * BANDWIDTH_EFFICIENCY * deviation.bandwidth
     tflops = gpu.fp8_tflops if spec.quantization == "fp8" and gpu.fp8_tflops else gpu.fp16_tflops
     compute = tflops * 1e12 * spec.gpu_count * COMPUTE_EFFICIENCY * deviation.compute
@@ -107,7 +107,7 @@ def profile_of(spec: PoolSpec, deviation: Deviation) -> EngineProfile:
         overhead_s=overhead * deviation.overhead,
         kv_tokens=_kv_tokens(spec, weights_gib, kv_bytes),
         state_tokens=-(-int(model.state_mib_per_sequence * 2**20) // kv_bytes),
-        boot_s=_boot_s(spec, weights_gib) * deviation.boot,
+        boot_s=boot_of(spec) * deviation.boot,
     )
 
 
@@ -149,7 +149,8 @@ def _kv_tokens(spec: PoolSpec, weights_gib: float, kv_bytes: int) -> int:
     return max(spec.max_model_len, int(free_gib * GIB) // kv_bytes)
 
 
-def _boot_s(spec: PoolSpec, weights_gib: float) -> float:
+def boot_of(spec: PoolSpec) -> float:
+    """Seconds of a boot: the row's own, or software and weights. Raises CannotSimulate."""
     if spec.boot_s is not None:
         return spec.boot_s
-    return BOOT_WITHOUT_WEIGHTS_S + weights_gib * GIB / 1e9 / LOAD_GB_PER_S
+    return BOOT_WITHOUT_WEIGHTS_S + _weights_gib(spec) * GIB / 1e9 / LOAD_GB_PER_S

@@ -114,6 +114,10 @@ REQUESTS_BY_HOUR: Final = Rollup(
         "baseline_nusd": "coalesce(baseline_nusd, 0)",
         "duration_us": "duration_us",
         "continued": "continued",
+        "images": "images",
+        "clips": "clips",
+        "video_us": "video_us",
+        "media_pixels": "media_pixels",
     },
 )
 ROLLUPS: Final = (ROWS_BY_HOUR, REQUESTS_BY_HOUR)

@@ -112,3 +112,7 @@ class RequestRow(msgspec.Struct, frozen=True):
     max_tokens: int | None = None  # the bound that the client asked for, of each sequence; None: it asked for none
     sequences: int = 1  # answers asked for: `n` to each prompt; `completion_tokens` is that of all together
     features: tuple[str, ...] = ()  # vision, tools, json_schema, logprobs: what was asked for, in alphabetical order
+    images: int = 0  # pictures that came
+    clips: int = 0  # clips that came
+    video_us: int = 0  # how long those clips play, together
+    media_pixels: int = 0  # of all frames of all pictures and clips that came

@@ -96,6 +96,10 @@ requests = Table(
     Column("max_tokens", Big),
     Column("sequences", Integer, nullable=False, server_default="1"),
     Column("features", Text, nullable=False, server_default="[]"),
+    Column("images", Big, nullable=False, server_default="0"),
+    Column("clips", Big, nullable=False, server_default="0"),
+    Column("video_us", Big, nullable=False, server_default="0"),
+    Column("media_pixels", Big, nullable=False, server_default="0"),
 )
 
 holds = Table(

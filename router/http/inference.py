@@ -1,4 +1,4 @@
-"""The routes that run a model, on raw ASGI: `/v1/chat/completions`, `/v1/completions`, `/generate`.
+"""The routes that run a model, on raw ASGI: `/v1/chat/completions`, `/v1/completions`, `/v1/images/…`, `/generate`.
 
 Thin: who asks, what they sent, run it, write the bytes. What happens in between is `router/controller.py`.
 """
@@ -30,7 +30,8 @@ from router.http.exchange import (
 )
 from router.http.limit_headers import limit_headers, usd_bytes
 from router.http.simple import generate_answer, generate_body
-from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
+from router.inbound import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse
+from router.inbound_media import IMAGE_PATHS, parse_images
 from router.interrupts import Cause, Interrupted, Interrupts, Ongoing
 from router.refusals import stop_error
 from router.sessions import session_asked
@@ -40,7 +41,7 @@ from router.sessions import session_asked
 _IDS = random.Random(int.from_bytes(os.urandom(32)))
 
 GENERATE_PATH = "/generate"
-PATHS = (CHAT_PATH, COMPLETIONS_PATH, GENERATE_PATH)
+PATHS = (CHAT_PATH, COMPLETIONS_PATH, GENERATE_PATH, *IMAGE_PATHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Inference:
         except Interrupted as stop:
             raise stop_error(stop.cause) from None
         path = scope["path"]
-        parsed = parse(CHAT_PATH, generate_body(body)) if path == GENERATE_PATH else parse(path, body)
+        parsed = _parse(path, scope, body)
         session = session_asked(scope["headers"])
         return await self.controller.open(request_id, parsed, caller, policy, interrupts, timeout_s, path, session)
 
@@ -151,6 +152,15 @@ class Inference:
             headers.append((b"x-sluice-tier-lowered", b"budget " + lowered_by.encode()))
         left_nusd = chain.standing.left_nusd if begun else self.controller.budget_left_nusd(chain)
         return headers + limit_headers(chain.standing, left_nusd)
+
+
+def _parse(path: str, scope: Scope, body: bytes) -> Parsed:
+    """Raises ApiError."""
+    if path == GENERATE_PATH:
+        return parse(CHAT_PATH, generate_body(body))
+    if path in IMAGE_PATHS:
+        return parse_images(path, (header(scope, b"content-type") or b"").decode("latin-1"), body)
+    return parse(path, body)
 
 
 def _timeout_s(text: bytes | None) -> float | None:

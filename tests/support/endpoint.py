@@ -253,15 +253,21 @@ async def before_scripts(
 
 @contextlib.asynccontextmanager
 async def before_simulated(
-    folder: Path, files: Policy | None = None, *, speedup: float = SPEEDUP, awake: tuple[str, ...] = (), **more: Any
+    folder: Path,
+    files: Policy | None = None,
+    *,
+    speedup: float = SPEEDUP,
+    awake: tuple[str, ...] = (),
+    media: bool = False,
+    **more: Any,
 ) -> AsyncIterator[Endpoint]:
-    """An endpoint before simulated pools, on one clock."""
+    """An endpoint before simulated pools, on one clock; with `media` those that make pictures or clips run too."""
     clock = ScaledClock(speedup)
     text = files or policy()
     draft = folder / "draft.yaml"
     draft.write_text(json.dumps(text), encoding="utf-8")
     compiled = load_policy([draft], environ={}, now_us=time.time_ns() // 1000, assume_deployed=True)
-    specs = [spec for spec in compiled.pools.values() if spec.engine == "vllm"]
+    specs = [spec for spec in compiled.pools.values() if media or spec.engine == "vllm"]
     rates = {spec.name: compiled.rates[spec.name].nusd_per_h for spec in specs}
     pools = SimulatedPools(specs, rates, clock, seed=1)
     base_url = await pools.start()

@@ -76,11 +76,14 @@ async def _serve(store: SqliteStore, request_id: str, paid: LedgerRow, tenant: s
 
 
 def described(engine: Engine, without: str = "") -> dict[str, Any]:
-    """Every table with its columns, keys and indexes, as the database says."""
+    """Every table with its columns, keys and indexes, as the database says.
+
+    Columns are sorted: a database puts one that is added later behind all others, and nothing asks for its place.
+    """
     found = inspect(engine)
     return {
         table: (
-            [(each["name"], str(each["type"]), each["nullable"]) for each in found.get_columns(table)],
+            sorted((each["name"], str(each["type"]), each["nullable"]) for each in found.get_columns(table)),
             found.get_pk_constraint(table)["constrained_columns"],
             sorted(tuple(each["column_names"]) for each in found.get_indexes(table)),
             sorted(tuple(each["column_names"]) for each in found.get_unique_constraints(table)),

@@ -39,6 +39,7 @@ EXAMPLES = [
         {"needed_kv_tokens": 9_000, "free_kv_tokens": -5, "kv_tokens": 38_000, "in_flight": 4},
         "0 of 38,000 are free",
     ),
+    (Reason.TOO_LARGE, {"needed_gib": 41.04, "budget_gib": 36.25}, "needs 41.0 GiB at this size; the GPU has 36.2 GiB"),
     (Reason.BREAKER, {"retry_s": 12.5, "cause": "timeouts"}, "(timeouts)"),
     (Reason.SHAPE, {"up_to_tokens": 16_384, "retry_s": 200.0}, "up to 16,384 tokens"),
     (Reason.SATURATED, {"in_flight": 64, "max_concurrency": 32, "containers": 2}, "2 × 32"),

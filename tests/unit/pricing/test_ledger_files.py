@@ -66,13 +66,14 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
-    """A file from before schemas, continued streams and what was asked were noted keeps its rows, without them."""
+    """A file from before schemas, continued streams, what was asked and pictures were noted keeps its rows."""
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     rows, requests = recent_rows(path, 100), recent_requests(path, 100)
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE ledger_rows DROP COLUMN schema_result")
-        for column in ("schema_asked", "continued", "continued_by_text", "max_tokens", "sequences", "features"):
+        asked = ("schema_asked", "continued", "continued_by_text", "max_tokens", "sequences", "features")
+        for column in (*asked, "images", "clips", "video_us", "media_pixels"):
             connection.execute(f"ALTER TABLE requests DROP COLUMN {column}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     ensure_current(path)

@@ -1,0 +1,100 @@
+"""Pictures and clips on the same way as text: what they need of a pool, what goes up, what came down."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from policies.names import Resolved
+from policies.policy import RequestClass
+from policies.requirements import Requirements
+from pools.backend import Answer
+from pools.classify import garbled
+from pools.failures import AttemptFailed, FailureClass
+from pools.media import MediaAsked, clip_us
+from pools.multipart import boundary_of, with_fields
+from pools.spec import MediaSize, ModelKind
+from pools.splice import replace_fields
+from router.errors import ApiError
+from router.inbound import Parsed
+
+WORDS: Final = frozenset({ModelKind.TEXT, ModelKind.VISION})  # kinds of models that answer in text
+_ROUTES: Final = {ModelKind.IMAGE: "POST /v1/images/generations", ModelKind.VIDEO: "POST /v1/videos"}
+
+
+class _Image(msgspec.Struct):
+    b64_json: str | None = None
+
+
+class _Images(msgspec.Struct):
+    data: list[_Image] = []
+
+
+_IMAGES: Final = msgspec.json.Decoder(_Images)
+
+
+def check_kind(request_class: RequestClass, parsed: Parsed) -> None:
+    """A route makes one medium, and so does a class. Raises ApiError `feature_not_supported` where they differ."""
+    kinds = {rung.pool.model.kind for rung in request_class.ladder}
+    if parsed.media is None:
+        if not kinds.isdisjoint(WORDS):
+            return
+        makes = " and ".join(sorted(kinds))
+        routes = " or ".join(_ROUTES[kind] for kind in sorted(kinds))
+        text = (
+            f"'{parsed.model}' makes {makes}, not text: use {routes}, or name a class of language models "
+            "(GET /v1/models lists all)"
+        )
+        raise ApiError("feature_not_supported", text, param="model")
+    if parsed.media.kind not in kinds:
+        other = "text: use POST /v1/chat/completions"
+        if kinds.isdisjoint(WORDS):
+            other = " and ".join(f"{kind}: use {_ROUTES[kind]}" for kind in sorted(kinds))
+        raise ApiError("feature_not_supported", f"'{parsed.model}' makes {other}", param="model")
+
+
+def media_requirements(request_class: RequestClass, resolved: Resolved, asked: MediaAsked) -> Requirements:
+    """What a request for pictures or clips needs: no tokens, but a size."""
+    return Requirements(
+        request_class=request_class.name,
+        tier=resolved.tier or request_class.default_tier,
+        prompt_tokens=0,
+        output_bound=0,
+        expected_output_tokens=0,
+        deadline_s=request_class.limits.first_byte_deadline_s,
+        prompt_exact=True,
+        pinned_pool=resolved.pinned_pool,
+        media_items=asked.items,
+        media=asked,
+        media_item=request_class.ladder[0].pool.model.item,
+    )
+
+
+def media_body(parsed: Parsed, served_model_name: str) -> bytes:
+    """The body as it goes up: the pool's own name for its model, and pictures as base64."""
+    if parsed.content_type.startswith("multipart/"):
+        fields = {"model": served_model_name.encode(), "response_format": b"b64_json"}
+        return with_fields(parsed.body, boundary_of(parsed.content_type), fields)
+    named = {"model": msgspec.json.encode(served_model_name), "response_format": b'"b64_json"'}
+    return replace_fields(parsed.body, named)
+
+
+def check_images(asked: MediaAsked, answer: Answer) -> Answer:
+    """The answer, if it has the pictures that were asked for. Raises AttemptFailed."""
+    try:
+        found = [image for image in _IMAGES.decode(answer.body).data if image.b64_json]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise garbled("sent an answer that cannot be read") from None
+    if len(found) < asked.items:
+        text = f"{len(found)} pictures came of {asked.items}"
+        raise AttemptFailed(FailureClass.BAD_OUTPUT, text, status=answer.status)
+    return answer
+
+
+def made(items: int, size: MediaSize) -> dict[str, int]:
+    """What came, as the fields of a request's summary."""
+    pixels = items * size.width * size.height * size.frames
+    if size.fps:
+        return {"clips": items, "video_us": items * clip_us(size), "media_pixels": pixels}
+    return {"images": items, "media_pixels": pixels}

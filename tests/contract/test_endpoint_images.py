@@ -1,0 +1,153 @@
+"""Pictures through the endpoint: what is refused and how, forms, and that chat and pictures are told apart."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pools.images import size_of
+from pools.simulator.media import png
+from support.endpoint import ASK, Endpoint, Policy, before_simulated, policy
+
+IMAGES, EDITS = "/v1/images/generations", "/v1/images/edits"
+POOL = "quick-flux"
+SPEEDUP = 30.0
+
+
+def pictures(**sections: Any) -> Policy:
+    """A class `pictures` over one FLUX on an A10 that boots in a second, and a class of text that nothing serves."""
+    pools = {
+        POOL: {"extends": "flux-schnell-fp8-a10", "boot_s": 1, "scaledown_window_s": 600},
+        "small": {"extends": "qwen3-4b-bf16-a10", "boot_s": 1},
+    }
+    classes = {"pictures": {"ladder": {"premium": [POOL]}}, "chat": {"ladder": {"premium": ["small"]}}}
+    return policy(**{"classes": classes, "pools": pools, "aliases": {"gpt-image-1": "pictures"}, **sections})
+
+
+def running(folder: Path, **sections: Any) -> Any:
+    return before_simulated(folder, pictures(**sections), speedup=SPEEDUP, awake=(POOL,), media=True)
+
+
+async def asked(run: Endpoint, **body: Any) -> Any:
+    return await run.ask("POST", IMAGES, json={"model": "pictures", "prompt": "a lake", **body})
+
+
+async def test_the_official_client_edits_a_picture(tmp_path: Path) -> None:
+    """A form with a file goes up with the pool's own name for its model, and the picture comes back."""
+    async with running(tmp_path) as run:
+        image = ("cat.png", png(512, 512), "image/png")
+        done = await run.client().images.edit(model="gpt-image-1", image=image, prompt="a hat", size="512x512")  # type: ignore[call-overload] # any size
+        [edited] = done.data
+        request = await run.request()
+    assert size_of(base64.b64decode(edited.b64_json)) == (512, 512)
+    assert (request.endpoint, request.model_asked, request.images) == (EDITS, "gpt-image-1", 1)
+
+
+async def test_time_and_charge_grow_with_pixels_steps_and_number(tmp_path: Path) -> None:
+    """Half as many pixels more, twice the steps and two of them: six times the charge of one."""
+    async with running(tmp_path) as run:
+        small = await asked(run, size="1024x1024", num_inference_steps=4)
+        large = await asked(run, size="1536x1024", num_inference_steps=8, n=2)
+        await run.settled()
+        first, second = run.rows("acme")
+        newest, _ = await run.requests(2)
+    assert (small.status, large.status, len(large.json["data"])) == (200, 200, 2)
+    assert second.amount_nusd / first.amount_nusd == pytest.approx(6, rel=0.15)
+    assert (newest.images, newest.media_pixels) == (2, 2 * 1536 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"size": "large"}, "size"),
+        ({"size": "1024x99999"}, "size"),
+        ({"n": 0}, "n"),
+        ({"n": 11}, "n"),
+        ({"n": 1.5}, "n"),
+        ({"n": True}, "n"),
+        ({"num_inference_steps": "many"}, "num_inference_steps"),
+        ({"stream": True}, "stream"),
+        ({"response_format": "url"}, "response_format"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"model": ""}, "model"),
+        ({"size": "4096x4096", "n": 10}, "size"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_by_field(tmp_path: Path, body: dict[str, Any], param: str) -> None:
+    """400 `invalid_value` naming the field; nothing runs and nobody pays."""
+    async with running(tmp_path) as run:
+        reply = await asked(run, **body)
+        assert run.rows() == []
+    assert (reply.status, reply.code, reply.json["error"]["param"]) == (400, "invalid_value", param)
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "content_type", "code"),
+    [
+        (IMAGES, b"{", "application/json", "invalid_json"),
+        (IMAGES, b"[]", "application/json", "invalid_value"),
+        (IMAGES, b"--x--", "multipart/form-data; boundary=x", "invalid_value"),
+        (EDITS, b"{}", "application/json", "invalid_value"),
+        (EDITS, b"nonsense", "multipart/form-data; boundary=x", "invalid_value"),
+        (EDITS, b"--x\r\n\r\n", "multipart/form-data; boundary=x", "invalid_value"),
+        (EDITS, b"--x--", "multipart/form-data", "invalid_value"),
+    ],
+)
+async def test_bodies_that_are_none_are_refused(
+    tmp_path: Path, path: str, data: bytes, content_type: str, code: str
+) -> None:
+    """400, whatever the bytes."""
+    async with running(tmp_path) as run:
+        reply = await run.ask("POST", path, data=data, headers={"Content-Type": content_type})
+    assert (reply.status, reply.code) == (400, code)
+
+
+async def test_chat_and_pictures_are_told_apart(tmp_path: Path) -> None:
+    """A route that is asked for the other medium says which route makes it."""
+    async with running(tmp_path) as run:
+        words = await run.ask("POST", "/v1/chat/completions", json={"model": "pictures", "messages": ASK})
+        picture = await run.ask("POST", IMAGES, json={"model": "chat", "prompt": "a lake"})
+    assert (words.status, words.code) == (picture.status, picture.code) == (400, "feature_not_supported")
+    assert "POST /v1/images/generations" in words.json["error"]["message"]
+    assert "POST /v1/chat/completions" in picture.json["error"]["message"]
+
+
+async def test_a_hang_is_given_up_by_the_service_time_model(tmp_path: Path) -> None:
+    """Three times the expected 9.5 s, not the policy's deadline of two minutes, ends the wait for a pool that hangs."""
+    async with running(tmp_path, defaults={"max_attempts": 1}) as run:
+        await run.fail(POOL, "hang")
+        reply = await asked(run)
+        [row] = run.rows()
+    assert (reply.status, reply.code) == (504, "chain_timeout")
+    assert row.duration_us / 1e6 == pytest.approx(28.5, rel=0.1)
+
+
+async def test_a_budget_counts_pictures(tmp_path: Path) -> None:
+    """A picture that a cap has no room for is refused before it is made, and says so in the SDK's words."""
+    caps = [{"name": "day", "amount_usd": 0.0001, "window": "24h", "scope": "tenant:acme"}]
+    async with running(tmp_path, caps=caps) as run:
+        reply = await asked(run)
+        assert run.rows() == []
+    assert (reply.status, reply.code) == (429, "budget_exceeded")
+
+
+async def test_a_client_that_leaves_ends_the_work(tmp_path: Path) -> None:
+    """The tenant pays the seconds until it left."""
+    async with running(tmp_path) as run:
+        with pytest.raises(TimeoutError):
+            await asked_within(run, 0.1)
+        await run.settled()
+        [row] = run.rows("acme")
+    assert row.outcome == "client_gone"
+    assert 0 < row.duration_us < 9_000_000
+
+
+async def asked_within(run: Endpoint, seconds: float) -> None:
+    body = {"model": "pictures", "prompt": "a lake"}
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    await run.ask("POST", IMAGES, json=body, timeout=timeout)
