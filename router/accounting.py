@@ -68,7 +68,8 @@ class Attempt:
     completion_tokens: int | None = None
     accrued_nusd: int = 0  # as last read, ...
     read_us: int = 0  # ... then; monotonic
-    charge_nusd: int = 0
+    charge_nusd: int = 0  # as metered
+    payment_nusd: int | None = None  # of the tenant, once it is fixed
     metered: bool = field(default=False)
     estimated: bool = False  # no meter said what it costs
     without_store: bool = False  # its hold is out of this replica's allowance
@@ -172,23 +173,32 @@ class Accounting:
         attempt.estimated = True
 
     async def close(self, attempt: Attempt, outcome: str, payer: Payer) -> Settlement:
-        """Turn a finished attempt into the settlement of its hold; whoever ends the request settles it.
-
-        A charge beyond the hold is asked for once more; what no cap has room for is the house's overrun, or under
-        `finish` is spent all the same.
-        """
-        charge = await self.leave_meter(attempt)
+        """Turn a finished attempt into the settlement of its hold; whoever ends the request settles it."""
         if payer is Payer.HOUSE:
+            charge = await self.leave_meter(attempt)
             row = self._row(attempt, RowKind.ATTEMPT, House.FAILED, charge, outcome)
             return Settlement(attempt.hold_id, 0, (row,))
-        if charge > attempt.hold_nusd:
-            await self._extend_once_more(attempt, charge)
+        amount = await self.fix_payment(attempt)
+        charge = attempt.charge_nusd
         finish = attempt.limits.on_exhausted is OnExhausted.FINISH
-        amount = charge if finish else min(charge, attempt.hold_nusd)
         rows = [self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, outcome, metered=charge)]
         if charge > amount:
             rows.append(self._row(attempt, RowKind.OVERRUN, House.OVERRUN, charge - amount, outcome, metered=0))
         return Settlement(attempt.hold_id, amount, tuple(rows), may_exceed_hold=finish)
+
+    async def fix_payment(self, attempt: Attempt) -> int:
+        """The work is done: leave the meter, and fix what the tenant is to pay. May be called again; the amount stays.
+
+        A charge beyond the hold is asked for once more; what no cap has room for is the house's overrun, or under
+        `finish` is paid all the same.
+        """
+        charge = await self.leave_meter(attempt)
+        if attempt.payment_nusd is None:
+            if charge > attempt.hold_nusd:
+                await self._extend_once_more(attempt, charge)
+            finish = attempt.limits.on_exhausted is OnExhausted.FINISH
+            attempt.payment_nusd = charge if finish else min(charge, attempt.hold_nusd)
+        return attempt.payment_nusd
 
     async def _extend_once_more(self, attempt: Attempt, charge_nusd: int) -> None:
         [extended] = await self._store.extend([(attempt.hold_id, charge_nusd)])

@@ -261,7 +261,7 @@ class Controller:
 
     async def _cost_so_far(self, chain: Chain) -> int:
         """What the tenant pays for all attempts; fixes the cost of the one that runs."""
-        running = 0 if chain.attempt is None else await self.attempts.accounting.leave_meter(chain.attempt)
+        running = 0 if chain.attempt is None else await self.attempts.accounting.fix_payment(chain.attempt)
         return chain.charged_nusd + running
 
     async def _stream_whole(self, chain: Chain, start: Callable[[], Awaitable[None]], send: Send) -> None:
