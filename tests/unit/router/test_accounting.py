@@ -104,7 +104,10 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
             break
     assert begun.interrupts.cause is Cause.CUT
     kept.clock.advance(5)
+    told_nusd = await kept.accounting.fix_payment(begun)
+    kept.accounting.replace_caps(caps(cap(10**9)))  # room that comes later does not change what was told
     settlement = await kept.accounting.close(begun, "cut", Payer.TENANT)
+    assert settlement.amount_nusd == told_nusd
     paid, overrun = settlement.rows
     assert held <= settlement.amount_nusd == paid.amount_nusd <= round(6 * PER_S)
     assert (paid.account, overrun.kind, overrun.account) == ("acme", RowKind.OVERRUN, "__overrun__")
