@@ -36,8 +36,10 @@ from router.interrupts import Cause, Interrupted, Interrupts, Ongoing
 from router.refusals import stop_error
 from router.sessions import session_asked
 
-# Ids must be unique, not secret: whose request an id is, is checked by key. Reading the system's randomness for each
-# would cost 70 µs; 96 bits from a generator seeded by it once do not collide.
+# Ids must be unique, not secret: whose request an id is, is checked by key. They begin with the microsecond, so that a
+# ledger's indexes grow at their end: ids in no order cost its writer twice the time (a page of each index for every
+# row). Reading the system's randomness for each would cost 70 µs; 44 bits from a generator seeded by it once do not
+# collide within a microsecond.
 _IDS = random.Random(int.from_bytes(os.urandom(32)))
 
 GENERATE_PATH = "/generate"
@@ -57,7 +59,7 @@ class Inference:
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, answered whatever happens."""
-        request_id = f"req_{_IDS.getrandbits(96):024x}"
+        request_id = f"req_{self.clock.wall_us():013x}{_IDS.getrandbits(44):011x}"
         interrupts = Interrupts()
         with self.ongoing.request(interrupts):
             try:
