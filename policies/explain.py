@@ -114,9 +114,11 @@ def as_record(decision: Decision) -> dict[str, Any]:
 
     They are most of a large catalogue, and the same for every request of a class.
     """
-    listed = [one for one in decision.rejected if one.reason is not Reason.CLASS]
-    brief = msgspec.structs.replace(decision, rejected=tuple(listed))
-    return {**as_json(brief), "off_ladder": len(decision.rejected) - len(listed)}
+    listed = tuple([one for one in decision.rejected if one.reason is not Reason.CLASS])
+    off_ladder = len(decision.rejected) - len(listed)
+    record = as_json(msgspec.structs.replace(decision, rejected=listed) if off_ladder else decision)
+    record["off_ladder"] = off_ladder
+    return record
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

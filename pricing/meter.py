@@ -227,7 +227,8 @@ class PoolMeter:
     def _serving(self) -> int:
         """Containers that serve: b = min(n, R, ceil(R / target_concurrency)), and at least one if any request runs."""
         running = len(self._members)
-        return min(max(1, self._ready), running, -(-running // self._target))
+        asked, most = -(-running // self._target), self._ready or 1  # nobody asks for more than run
+        return asked if asked < most else most
 
     def _advance(self, now_us: int) -> None:
         dt_us = now_us - self._now_us
@@ -235,11 +236,14 @@ class PoolMeter:
             return
         self._now_us = now_us
         serving = self._serving()
-        assumed = max(0, serving - self._ready)
-        self._boot.add(self._booting * dt_us, self._rate)
-        self._idle.add((self._ready + assumed - serving) * dt_us, self._rate)
-        self._adjustment.add(-assumed * dt_us, self._rate)
-        self._assumed_us += assumed * dt_us
+        if self._booting:
+            self._boot.add(self._booting * dt_us, self._rate)
+        if serving > self._ready:
+            assumed = serving - self._ready
+            self._adjustment.add(-assumed * dt_us, self._rate)
+            self._assumed_us += assumed * dt_us
+        elif serving < self._ready:
+            self._idle.add((self._ready - serving) * dt_us, self._rate)
         if serving:
             self._busy.add(serving * dt_us, self._rate)
             self._turn_clocks(serving, dt_us)

@@ -74,10 +74,10 @@ class Attempt:
     estimated: bool = False  # no meter said what it costs
     without_store: bool = False  # its hold is out of this replica's allowance
     schema_result: SchemaResult | None = None
+    hold_id: str = field(init=False)
 
-    @property
-    def hold_id(self) -> str:
-        return f"{self.request_id}:{self.number}"
+    def __post_init__(self) -> None:
+        self.hold_id = f"{self.request_id}:{self.number}"
 
     def accrued_by(self, mono_us: int) -> int:
         """What it has cost by now, if its share stayed as it was when its meter was last read; rounded up."""

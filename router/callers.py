@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from policies.policy import ApiKey, Policy
 from pricing.budgets.caps import Scope, ScopeKind
@@ -23,8 +24,7 @@ _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """`classes` None means every class."""
 
     tenant: str
@@ -72,12 +72,11 @@ def identify(policy: Policy, headers: Headers, client_host: str | None) -> Calle
     Keys are looked up by their SHA-256, so the time taken does not depend on how much of a key is right. While a policy
     names no tenants, requests from this machine alone are served, as tenant `local` with every right.
     """
-    by_name = dict(headers)
     if not policy.tenants:
-        if not is_local(by_name, client_host):
+        if not is_local(dict(headers), client_host):
             raise ApiError("invalid_api_key", "no tenants are configured, so only this machine is served; add a tenant")
         return Caller(LOCAL_TENANT, LOCAL_TENANT, frozenset({ADMIN, WARMUP}), None, ())
-    scheme, _, key = by_name.get(b"authorization", b"").partition(b" ")
+    scheme, _, key = next((value for name, value in headers if name == b"authorization"), b"").partition(b" ")
     if scheme.lower() != b"bearer" or not key:
         raise ApiError("invalid_api_key", "no API key was given; send 'Authorization: Bearer <your key>'")
     digest = hashlib.sha256(key.strip()).hexdigest()

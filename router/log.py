@@ -76,8 +76,8 @@ def _level(event: Event) -> int:
     if isinstance(event, RequestEnded):
         entry = ERRORS.get(event.error_code or "")
         return entry.log_level if entry else logging.INFO
-    if isinstance(event, CapExhausted | RateLimitHit):
-        return logging.DEBUG  # the request that was refused has a line of its own
     if isinstance(event, AttemptEnded):
         return logging.DEBUG if event.outcome == "answered" else logging.INFO
+    if isinstance(event, CapExhausted | RateLimitHit):
+        return logging.DEBUG  # the request that was refused has a line of its own
     return logging.WARNING

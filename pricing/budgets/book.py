@@ -137,18 +137,17 @@ class BudgetBook:
         )
         if not wish.granted:
             self._check(held, wish, wall_us)
-        self._grow(held, wish.amount_nusd)
+        held.amount_nusd = wish.amount_nusd
         self._add(held)
         if wish.anchor_us is None:
             held.tokens = wish.tokens
-            for account in held.accounts:
+            for account in held.accounts if self._limited else ():
                 if account.rates is not None:
                     held.rate_slot = account.rates.count(wish.tokens, wall_us)
         return held
 
     def undo_open(self, held: Held) -> None:
         self._remove(held)
-        self._grow(held, -held.amount_nusd)
         if held.rate_slot is not None:
             for account in held.accounts:
                 if account.rates is not None:
@@ -200,9 +199,7 @@ class BudgetBook:
         """Take back a settlement, release (amount 0) or expiry."""
         self._ended.pop(held.hold_id, None)
         self._expired.pop(held.hold_id, None)
-        self._add(held)
-        for account in held.accounts:
-            account.change(held.bucket, -amount_nusd, held.amount_nusd)
+        self._add(held, -amount_nusd)
         self._correct(held, -more_tokens)
 
     # -- spend without a hold --------------------------------------------------------------------------------------
@@ -220,8 +217,6 @@ class BudgetBook:
     def restore_hold(self, held: Held) -> None:
         """Put back a hold that a file remembers; it was granted before, so no cap is asked."""
         self._add(held)
-        for account in held.accounts:
-            account.change(held.bucket, 0, held.amount_nusd)
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -280,7 +275,7 @@ class BudgetBook:
         shortfall = _first_shortfall(held.accounts, wish.amount_nusd, held.bucket, wall_us)
         if shortfall is not None:
             raise refuse(shortfall, wall_us, self._zone)
-        if wish.anchor_us is not None:
+        if wish.anchor_us is not None or not self._limited:
             return
         for account in held.accounts:
             if account.rates is not None:
@@ -288,15 +283,19 @@ class BudgetBook:
                 if limited is not None:
                     raise limited
 
-    def _add(self, held: Held) -> None:
+    def _add(self, held: Held, spent_nusd: int = 0) -> None:
+        """It is open from now on; what its end has spent is given as a negative amount."""
         self._holds[held.hold_id] = held
         for account in held.accounts:
             account.open_holds += 1
+            account.change(held.bucket, spent_nusd, held.amount_nusd)
 
-    def _remove(self, held: Held) -> None:
+    def _remove(self, held: Held, spent_nusd: int = 0) -> None:
+        """It is open no more, and has spent that."""
         del self._holds[held.hold_id]
         for account in held.accounts:
             account.open_holds -= 1
+            account.change(held.bucket, spent_nusd, -held.amount_nusd)
 
     def _grow(self, held: Held, more_nusd: int) -> None:
         held.amount_nusd += more_nusd
@@ -310,11 +309,10 @@ class BudgetBook:
                     account.rates.correct(held.anchor_us, more_tokens)
 
     def _end(self, held: Held, amount_nusd: int, wall_us: int) -> None:
-        self._remove(held)
+        self._remove(held, amount_nusd)
         _remember(self._ended, held.hold_id)
-        for account in held.accounts:
-            account.change(held.bucket, amount_nusd, -held.amount_nusd)
-            if amount_nusd:
+        if amount_nusd:
+            for account in held.accounts:
                 self._warn(account, wall_us)
 
     def _warn(self, account: Account, wall_us: int) -> None:

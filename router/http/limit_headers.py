@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pricing.budgets.store import RateStanding, Standing
-from pricing.money import to_usd
+from pricing.money import NUSD_PER_USD
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -38,5 +38,6 @@ def reset_text(seconds: float) -> str:
 
 
 def usd_bytes(nusd: int) -> bytes:
-    """Dollars with all of their nine decimals."""
-    return f"{to_usd(nusd):.9f}".encode()
+    """Dollars with all of their nine decimals, of an amount of 0 or more."""
+    dollars, rest = divmod(nusd, NUSD_PER_USD)
+    return b"%d.%09d" % (dollars, rest)
