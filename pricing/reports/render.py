@@ -18,6 +18,8 @@ from pricing.reports.spans import instant_text
 
 BASELINE: Final = "all on the premium pool of each request's class; boot and idle are in neither side"
 _AMOUNTS: Final = ("charged", "house", "busy", "baseline", "saving")
+_MEDIA_TITLES: Final = ("images", "per image", "video s", "per video s")
+_MEDIA: Final = ("images", "image_usd", "video_s", "video_s_usd")
 _SCHEMAS: Final = ("schema_kept", "schema_broken", "schema_cut")
 
 
@@ -31,13 +33,15 @@ def as_table(report: Report) -> RenderableType:
     for name in report.by:
         table.add_column(name)
     schemas = "pool" in report.by or any(_schemas(report.total))
-    for name in ("requests", "served", "tokens in", "tokens out", *(["schemas kept"] if schemas else []), *_AMOUNTS):
+    media = bool(report.total.images or report.total.clips)
+    more = [*(["schemas kept"] if schemas else []), *(_MEDIA_TITLES if media else ())]
+    for name in ("requests", "served", "tokens in", "tokens out", *more, *_AMOUNTS):
         table.add_column(name, justify="right")
     for line in report.lines:
-        table.add_row(*line.key, *_cells(line, schemas))
+        table.add_row(*line.key, *_cells(line, schemas, media))
     if report.by:
         table.add_section()
-        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total, schemas), style="bold")
+        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total, schemas, media), style="bold")
     parts: list[RenderableType] = [table]
     if report.separate:
         parts.append(_house_table(report))
@@ -54,16 +58,16 @@ def as_csv(report: Report) -> str:
     writer = csv.writer(out, lineterminator="\n")
     counts = ("requests", "served", "prompt_tokens", "completion_tokens")
     amounts_usd = [f"{name}_usd" for name in _AMOUNTS]
-    columns = [*counts, *amounts_usd, "total_usd", "container_s", *_SCHEMAS, "schema_compliance"]
+    columns = [*counts, *amounts_usd, "total_usd", "container_s", *_SCHEMAS, "schema_compliance", *_MEDIA]
     writer.writerow([*report.by, "account", *columns])
     for line in report.lines:
         amounts = [_exact(amount) for amount in (*_amounts(line), line.busy_nusd)]
         compliance = "" if line.schema_compliance is None else f"{line.schema_compliance:.6f}"
-        writer.writerow([*line.key, "", *_counts(line), *amounts, "", *_schemas(line), compliance])
+        writer.writerow([*line.key, "", *_counts(line), *amounts, "", *_schemas(line), compliance, *_media_csv(line)])
     for house in report.separate:
         amounts = ["", _exact(house.amount_nusd), "", "", "", _exact(house.amount_nusd)]
         seconds = f"{house.duration_us / 1e6:.6f}"
-        writer.writerow([*house.key, house.account, "", "", "", "", *amounts, seconds, "", "", "", ""])
+        writer.writerow([*house.key, house.account, "", "", "", "", *amounts, seconds, *[""] * 8])
     return out.getvalue()
 
 
@@ -99,12 +103,18 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
-def _cells(line: Line, schemas: bool) -> list[str]:
+def _cells(line: Line, schemas: bool, media: bool) -> list[str]:
     amounts = ["-" if amount is None else format_usd(amount, 6) for amount in _amounts(line)]
     if line.saving_nusd is not None:
         amounts[-1] += f" ({100 * line.saving_nusd / line.baseline_nusd:.0f}%)"
-    kept = [_kept(line)] if schemas else []
+    kept = [*([_kept(line)] if schemas else []), *(_media_cells(line) if media else [])]
     return [*(f"{count:,}" for count in _counts(line)), *kept, *amounts]
+
+
+def _media_cells(line: Line) -> list[str]:
+    """Pictures, seconds of video, and what one of either cost; "-" where a group made several kinds of things."""
+    each = ["-" if nusd is None else format_usd(round(nusd), 6) for nusd in (line.image_nusd, line.video_s_nusd)]
+    return [f"{line.images:,}", each[0], f"{line.video_us / 1e6:,.1f}", each[1]]
 
 
 def _kept(line: Line) -> str:
@@ -114,6 +124,11 @@ def _kept(line: Line) -> str:
     if not judged:
         return cut.strip() or "-"
     return f"{1000 * line.schema_kept // judged / 10:g}% of {judged:,}{cut}"  # rounded down: 100% is every one
+
+
+def _media_csv(line: Line) -> list[str]:
+    each = ["" if nusd is None else f"{nusd / 1e9:.9f}" for nusd in (line.image_nusd, line.video_s_nusd)]
+    return [str(line.images), each[0], f"{line.video_us / 1e6:.6f}", each[1]]
 
 
 def _schemas(line: Line) -> tuple[int, int, int]:
@@ -142,6 +157,11 @@ def _line_json(by: Sequence[str], line: Line) -> dict[str, Any]:
         "completion_tokens": line.completion_tokens,
         **dict(zip(_SCHEMAS, _schemas(line), strict=True)),
         "schema_compliance": line.schema_compliance,
+        "images": line.images,
+        "image_usd": None if line.image_nusd is None else line.image_nusd / 1e9,
+        "clips": line.clips,
+        "video_s": line.video_us / 1e6,
+        "video_s_usd": None if line.video_s_nusd is None else line.video_s_nusd / 1e9,
         **{f"{name}_nusd": amount for name, amount in amounts.items()},
         **{f"{name}_usd": None if amount is None else usd_number(amount) for name, amount in amounts.items()},
     }

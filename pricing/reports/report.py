@@ -65,7 +65,8 @@ class Line:
     """One group. `key` has one value per grouping, "-" where there is none. Money in nano-dollars.
 
     `house_nusd` is what the house paid for the group's requests; `baseline_nusd` the premium pool's expected charge for
-    those served. `schema_kept`, `schema_broken` and `schema_cut` count answers to requests with a JSON schema.
+    those served. `images`, `clips` and `video_us`, how long the clips play, are what came. `schema_kept`,
+    `schema_broken` and `schema_cut` count answers to requests with a JSON schema.
     """
 
     key: tuple[str, ...]
@@ -79,6 +80,20 @@ class Line:
     schema_kept: int = 0
     schema_broken: int = 0
     schema_cut: int = 0
+    images: int = 0
+    clips: int = 0
+    video_us: int = 0
+
+    @property
+    def image_nusd(self) -> float | None:
+        """Busy cost of one picture; None where there is none, or where the group made other things too."""
+        return self.busy_nusd / self.images if self.images and not (self.clips or self.completion_tokens) else None
+
+    @property
+    def video_s_nusd(self) -> float | None:
+        """Busy cost of one second of video; None as for pictures."""
+        alone = self.video_us and not (self.images or self.completion_tokens)
+        return self.busy_nusd * 1e6 / self.video_us if alone else None
 
     @property
     def schema_compliance(self) -> float | None:
@@ -100,6 +115,7 @@ class Line:
         return Line(self.key, *sums)
 
 
+_MADE: Final = ("images", "clips", "video_us")
 _SUMMED: Final = tuple(field.name for field in fields(Line) if field.name != "key")
 
 
@@ -206,11 +222,13 @@ class _Query:
             "coalesce(sum(r.prompt_tokens), 0)",
             "coalesce(sum(r.completion_tokens), 0)",
             "coalesce(sum(r.baseline_nusd), 0)",
+            *(f"coalesce(sum(r.{name}), 0)" for name in _MADE),
         ]
         by = [self._grouping(dimension.request, dimension) for dimension in self._dimensions]
         source = self._hours(REQUESTS_BY_HOUR, "r") if self._rolled_requests else "requests r"
-        for key, (total, served, prompt, completion, baseline) in self._rows("r", by, sums, source, "1 = 1"):
-            yield Line(key, total, served, prompt, completion, baseline_nusd=baseline)
+        for key, (total, served, prompt, completion, baseline, *made) in self._rows("r", by, sums, source, "1 = 1"):
+            came = dict(zip(_MADE, made, strict=True))
+            yield Line(key, total, served, prompt, completion, baseline_nusd=baseline, **came)
 
     def house(self) -> Iterable[HouseLine]:
         sums = ["sum(l.amount_nusd)", "sum(l.duration_us)"]
