@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 from policies.fileset import FileSet, Placed
 from policies.policy import PoolEndpoint, Webhook
-from policies.schema import VARIABLE, EndpointShape, WebhookShape
+from policies.schema import VARIABLE, EndpointShape, ModalShape, WebhookShape
+from pools.modal.check import settings_problems
+from pools.modal.settings import ModalSettings
 from pricing.yamlfile import nearest
 
 
@@ -73,14 +75,27 @@ def is_http_url(url: str) -> bool:
 
 
 def compile_platform(files: FileSet, environment: Environment, problems: list[str]) -> str | None:
-    """The control plane's address."""
+    """The control plane's address; None where there is none, or it is Modal's."""
     placed = files.single("platform")
-    if placed is None or placed.value is None:
+    if placed is None or placed.value.url is None:
         return None
     url = environment.fill(placed, placed.value.url, problems, "url").rstrip("/")
     if environment.complete(placed.value.url) and not is_http_url(url):
         problems.append(placed.problem("url must begin with https:// or http:// and name a host", "url"))
     return url
+
+
+def compile_modal(files: FileSet, problems: list[str]) -> ModalSettings | None:
+    """What the files say of Modal; None where pools run elsewhere."""
+    placed = files.single("platform")
+    if placed is None or placed.value.modal is None:
+        return None
+    shape: ModalShape = placed.value.modal
+    keys = shape.model_dump(exclude={"secrets"})
+    place = placed.document.place((*placed.where, "modal"))
+    settings = ModalSettings(**keys, secrets=tuple(shape.secrets), place=place)
+    problems += settings_problems(settings)
+    return settings
 
 
 def compile_webhooks(files: FileSet, environment: Environment, problems: list[str]) -> tuple[Webhook, ...]:

@@ -17,6 +17,7 @@ from policies.compile_endpoints import (
     Environment,
     compile_drained,
     compile_endpoints,
+    compile_modal,
     compile_platform,
     compile_webhooks,
 )
@@ -69,6 +70,7 @@ def load_policy(
     environment = Environment(environ, required=not assume_deployed)
     endpoints = compile_endpoints(files, catalog.pools, environment, problems)
     platform_url = compile_platform(files, environment, problems)
+    modal = compile_modal(files, problems)
     webhooks = compile_webhooks(files, environment, problems)
     drained = compile_drained(files, catalog.pools, problems)
     store = compile_store(files, limits, problems)
@@ -93,6 +95,7 @@ def load_policy(
         endpoints=endpoints,
         drained=drained,
         platform_url=platform_url,
+        modal=modal,
         reload_poll_s=reload_poll_s,
         store=store,
         prediction=prediction,

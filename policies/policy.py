@@ -13,6 +13,7 @@ from enum import StrEnum
 from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
 from pools.memory import MemoryFit
+from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
 from pools.timing import TimingModel
 from pricing.budgets.caps import CapTable
@@ -193,6 +194,7 @@ class Policy:
     endpoints: Mapping[str, PoolEndpoint]
     drained: frozenset[str] = frozenset()
     platform_url: str | None = None  # control plane that lists containers and wakes pools
+    modal: ModalSettings | None = None  # instead: the pools are Servers there
     reload_poll_s: float = 2.0
     store: StorePolicy = StorePolicy()
     prediction: Prediction = FROM_HISTORY

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -212,8 +212,29 @@ class EndpointShape(Shape):
     _refuse_secrets = model_validator(mode="before")(_secrets_by_name)
 
 
+class ModalShape(Shape):
+    """Pools on Modal: where and under which names. Tokens come from the environment, as Modal's own tools take them."""
+
+    environment: str | None = Field(default=None, min_length=1, description="of Modal's; default the account's own")
+    app_prefix: Name = Field(default="sluice", description="Apps are called <app_prefix>-<pool>")
+    routing_region: str = Field(default="us-east", description="where requests enter Modal")
+    weights_volume: Name = Field(default="sluice-weights", description="Volume that keeps downloaded weights")
+    cache_volume: Name = Field(default="sluice-compile-cache", description="Volume that keeps compiled kernels")
+    secrets: list[Name] = Field(default=[], description="Modal Secrets that containers get, by name")
+    tags: Mapping[Name, Name] = Field(default={}, description="onto every App, and so into Modal's billing report")
+
+
 class PlatformShape(Shape):
-    url: str
+    """Who runs the pools: a control plane behind a URL, or Modal."""
+
+    url: str | None = None
+    modal: ModalShape | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.url is None) == (self.modal is None):
+            raise ValueError("name one platform: `url: …` of a control plane, or `modal: {}`")
+        return self
 
 
 class StoreShape(Shape):

@@ -14,8 +14,7 @@ from policies.policy import Policy
 from policies.reload import Reloader
 from pools.backend_http import HttpBackend, make_session
 from pools.live import LivePools, LiveSettings
-from pools.platform import PlatformUnavailable
-from pools.platform_http import HttpPlatform
+from pools.platform import PlatformUnavailable, PoolPlatform
 from pools.warmup import WarmUps
 from pricing.budgets.account import CapWarning
 from pricing.budgets.outage import StoreState
@@ -39,6 +38,7 @@ from router.loops import Loops
 from router.meters import MeteredPools
 from router.metrics import MetricsSink
 from router.parts import make_parts
+from router.platforms import platform_of, poll_every_s
 from router.prompt_size import PromptSizes
 from router.retry_budget import RetryBudget
 from router.sessions import Sessions
@@ -93,7 +93,7 @@ class Service:
         self.webhooks = WebhookSink(self.session, clock, self.metrics.webhook_told)
         self.events = Fanout((self.metrics, self._log, self.webhooks))
         self.backends: dict[str, HttpBackend] = {}
-        self.platform: HttpPlatform | None = None
+        self.platform: PoolPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
         self.loops = Loops(clock, self._retried)
@@ -130,7 +130,7 @@ class Service:
         await self._poll_platform()
         self.loops.every("tick", self._tick_s(), self.accounting.tick)
         self.loops.every("house", self.settings.house_flush_s, self.meters.post_house)
-        self.loops.every("platform", self.settings.platform_poll_s, self._poll_platform)
+        self.loops.every("platform", poll_every_s(self.policy, self.settings.platform_poll_s), self._poll_platform)
         self.loops.every("reload", self.policy.reload_poll_s, self._check_files)
         self.loops.run("store", self.store.keep_up())
         if self.parts.shared is not None:
@@ -205,8 +205,7 @@ class Service:
                 headers=endpoint.headers,
                 believed_asleep=partial(self._believed_asleep, name),
             )
-        if policy.platform_url is not None:
-            self.platform = HttpPlatform(policy.platform_url, self.session)
+        self.platform = platform_of(policy, self.platform, self.session, self.clock)
         self.warmups.platform = self.platform
         self.webhooks.configure(policy.webhooks)
         self.metrics.policy_in_force(policy.version)

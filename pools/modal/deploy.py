@@ -5,31 +5,24 @@ Each call takes a `modal.Client`, None for the one of the environment's token. W
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import modal
+from modal.config import config
 from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
 
 from pools.modal.container import PoolServer
 from pools.modal.declare import Declaration
 from pools.modal.errors import ModalTrouble
 from pools.modal.image import ImageRecipe
+from pools.modal.plan import Deployed
 from pools.modal.settings import ModalSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """One App of ours that is deployed."""
-
-    app: str
-    app_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def pool(self) -> str:
-        return self.tags["pool"]
+def has_token() -> bool:
+    """Whether this machine has a token of Modal's, from the environment or Modal's own file."""
+    return bool(config.get("token_id") and config.get("token_secret"))
 
 
 def build(declaration: Declaration) -> tuple[modal.App, modal.Server]:
@@ -70,6 +63,15 @@ def deploy(declaration: Declaration, settings: ModalSettings, client: modal.Clie
         return address
 
 
+def address(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
+    """Where a deployed pool answers. Raises ModalTrouble."""
+    with _told(f"looking up '{declaration.app}'"):
+        found: str | None = modal.Server.from_name(
+            declaration.app, declaration.server, environment_name=settings.environment, client=client
+        ).get_url()
+        return found
+
+
 def deployed(settings: ModalSettings, client: modal.Client | None = None) -> tuple[Deployed, ...]:
     """The deployed Apps that carry this prefix's tag, by name. Raises ModalTrouble."""
     with _told("listing Apps"):
@@ -89,6 +91,15 @@ def stop(app: Deployed, settings: ModalSettings, client: modal.Client | None = N
             modal.App.lookup(app.app, client=client, environment_name=settings.environment).stop(client=client)
         except NotFoundError:
             return
+
+
+def delete_volumes(settings: ModalSettings, client: modal.Client | None = None) -> tuple[str, ...]:
+    """Delete the Volumes of weights and compiled kernels; the next boot downloads again. Returns their names."""
+    names = (settings.weights_volume, settings.cache_volume)
+    with _told("deleting Volumes"):
+        for name in names:
+            modal.Volume.objects.delete(name, allow_missing=True, environment_name=settings.environment, client=client)
+    return names
 
 
 def _ours(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:

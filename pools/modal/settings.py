@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+POLL_S: Final = 15.0
+"""How often its control plane is worth asking who is alive; whoever waits for a boot looks more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,13 @@ class ModalSettings:
     secrets: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One pool as it is deployed, with its row's minimum and boot model."""
+
+    app: str
+    server: str
+    min_containers: int
+    boot_s: float

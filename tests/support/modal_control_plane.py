@@ -133,10 +133,10 @@ class FakeModal:
         return api_pb2.AppGetByDeploymentNameResponse(app_id=found[0] if found else "")
 
     def _AppGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        found = self._AppGetByDeploymentName(request).app_id
-        if not found and not request.app_name:
-            raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, "no such App")
-        return api_pb2.AppGetOrCreateResponse(app_id=found)
+        found = [app.id for app in self.apps.values() if app.name == request.app_name and not app.stopped]
+        if not found:
+            raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no App '{request.app_name}'")
+        return api_pb2.AppGetOrCreateResponse(app_id=found[0])
 
     def _AppCreate(self, request: Any) -> Any:  # noqa: N802
         app = FakeApp(self._id("ap"), request.description)
@@ -188,9 +188,16 @@ class FakeModal:
         return api_pb2.AppPublishResponse(url="http://127.0.0.1/deployed")
 
     def _VolumeGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        volume = self._id("vo")
+        known = [volume for volume, name in self.volumes.items() if name == request.deployment_name]
+        if not known and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
+            raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no Volume '{request.deployment_name}'")
+        volume = known[0] if known else self._id("vo")
         self.volumes[volume] = request.deployment_name
         return api_pb2.VolumeGetOrCreateResponse(volume_id=volume)
+
+    def _VolumeDelete(self, request: Any) -> Any:  # noqa: N802
+        del self.volumes[request.volume_id]
+        return empty_pb2.Empty()
 
     def _SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
         if request.deployment_name and request.deployment_name not in self.secrets:

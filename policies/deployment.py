@@ -1,0 +1,107 @@
+"""What is to be deployed: pools of a policy, or any of the catalogue, with what they cost and where they go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.compile_classes import listed_pools
+from policies.compile_endpoints import compile_modal
+from policies.compile_pools import Books, choose_books, rate_of
+from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
+from pools.catalog_load import load_catalog
+from pools.modal.check import name_problems, pool_problems
+from pools.modal.declare import Declaration, declare
+from pools.modal.plan import PoolCost
+from pools.modal.settings import ModalSettings, Watched
+from pools.spec import Catalog, PoolSpec
+from pools.timing import boot_seconds
+from pricing.errors import FileProblem, UnknownPrice
+from pricing.yamlfile import nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Checked pools, what each is declared as and costs."""
+
+    pools: Mapping[str, PoolSpec]
+    declarations: tuple[Declaration, ...]
+    costs: Mapping[str, PoolCost]
+    settings: ModalSettings
+    book: str
+
+    def watched(self) -> Mapping[str, Watched]:
+        """The pools as Modal's control plane is asked about them."""
+        return {
+            each.pool: Watched(each.app, each.server, each.min_containers, self.costs[each.pool].boot_s)
+            for each in self.declarations
+        }
+
+
+def wanted_pools(paths: Sequence[Path], names: Sequence[str], now_us: int) -> Wanted:
+    """The named pools of a policy's files and of the catalogue; without names, all that the policy uses.
+
+    Raises FileProblem with everything that speaks against deploying them, each with file:line and what to do.
+    """
+    files = read_set(paths or [SHIPPED_DEFAULT])
+    problems = list(files.mistakes)
+    catalog = load_catalog(files.catalogue_rows())
+    settings = compile_modal(files, problems) or ModalSettings(place=files.first_place)
+    books = choose_books(files, now_us, problems)
+    pools = _chosen(files, catalog, names, problems)
+    for pool in pools:
+        problems += pool_problems(pool, catalog.gpus)
+    declarations = _declared(pools, settings, problems)
+    problems += name_problems(declarations)
+    costs = _costs(pools, books, problems) if books is not None else {}
+    if problems or books is None:
+        raise FileProblem(list(dict.fromkeys(problems)))
+    return Wanted({pool.name: pool for pool in pools}, declarations, costs, settings, books.current.id)
+
+
+def modal_settings(paths: Sequence[Path]) -> ModalSettings:
+    """What the files say of Modal, whatever else is wrong with them: what is deployed must be stoppable.
+
+    Raises FileProblem where that part is wrong, or a file cannot be read.
+    """
+    files = read_set(paths or [SHIPPED_DEFAULT])
+    problems: list[str] = []
+    settings = compile_modal(files, problems)
+    if problems:
+        raise FileProblem(problems)
+    return settings or ModalSettings(place=files.first_place)
+
+
+def _chosen(files: FileSet, catalog: Catalog, names: Sequence[str], problems: list[str]) -> list[PoolSpec]:
+    """By name: rows of pools, and documents' cases, which are refused with their arithmetic afterwards."""
+    if not names:
+        used = dict.fromkeys(listed_pools(files.mapping("classes"), catalog.pools, problems))
+        own = (name for _, shape in files.files for name in (shape.pools or {}))
+        names = list(dict.fromkeys([*used, *own]))
+    rows = {**{name: case.pool for name, case in catalog.cases.items()}, **catalog.pools}
+    for name in names:
+        if name not in rows:
+            hint = nearest(name, catalog.pools) or "; rows are in pools/catalog/pools.yaml and the policy's pools:"
+            problems.append(f"{files.first_place}: no pool '{name}'{hint}")
+    return [rows[name] for name in dict.fromkeys(names) if name in rows]
+
+
+def _declared(pools: Sequence[PoolSpec], settings: ModalSettings, problems: list[str]) -> tuple[Declaration, ...]:
+    declarations = []
+    for pool in pools:
+        try:
+            declarations.append(declare(pool, settings))
+        except FileProblem as error:
+            problems += error.problems
+    return tuple(declarations)
+
+
+def _costs(pools: Sequence[PoolSpec], books: Books, problems: list[str]) -> dict[str, PoolCost]:
+    costs = {}
+    for pool in pools:
+        try:
+            costs[pool.name] = PoolCost(rate_of(pool, books.current).nusd_per_h, boot_seconds(pool))
+        except UnknownPrice as error:
+            problems.append(f"{pool.place}: pool '{pool.name}': {error}")
+    return costs

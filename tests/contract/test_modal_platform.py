@@ -1,0 +1,271 @@
+"""The platform on Modal, held against a control plane on loopback: lists, wakes, failures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import modal
+import pytest
+from grpclib import Status
+
+from pools.catalog_load import load_catalog
+from pools.modal.declare import declare
+from pools.modal.deploy import delete_volumes, deploy, deployed, existing_secrets, stop
+from pools.modal.errors import ModalTrouble
+from pools.modal.leases import LEASE_TIMES, LOOK_S
+from pools.modal.live import QUIET_S, ModalPlatform
+from pools.modal.settings import ModalSettings, Watched
+from pools.platform import PlatformUnavailable
+from pricing.clock import ManualClock
+from support.modal_control_plane import FakeModal, control_plane
+
+SETTINGS = ModalSettings()
+POOL = "qwen3-4b-bf16-a10"
+OTHER = "qwen3-4b-fp16-t4"
+BOOT_S = 100.0
+SPECS = load_catalog().pools
+DECLARED = {name: declare(SPECS[name], SETTINGS) for name in (POOL, OTHER)}
+WATCHED = {each.pool: Watched(each.app, each.server, 0, BOOT_S) for each in DECLARED.values()}
+APP = DECLARED[POOL].app
+
+
+@pytest.fixture
+def fake() -> FakeModal:
+    return FakeModal()
+
+
+@pytest.fixture
+def client(fake: FakeModal) -> Iterator[modal.Client]:
+    with control_plane(fake) as client:
+        for declaration in DECLARED.values():
+            deploy(declaration, SETTINGS, client)
+        yield client
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def platform(client: modal.Client, clock: ManualClock) -> ModalPlatform:
+    return ModalPlatform(WATCHED, SETTINGS, clock, client)
+
+
+def minimum(fake: FakeModal) -> int:
+    return int(fake.app(APP).autoscaler.min_containers)
+
+
+async def test_containers_are_listed_by_pool_with_their_starts(fake: FakeModal, platform: ModalPlatform) -> None:
+    """One that serves is ready, one that does not is booting, one that waits for a GPU is none, asleep is empty."""
+    fake.boot(APP, "ta-1", 1_700_000_000.5)
+    fake.serve(APP, "ta-1")
+    fake.boot(APP, "ta-2", 1_700_000_100.0)
+    fake.boot(APP, "ta-3", 0.0)
+    listed = await platform.containers()
+    assert [(one.id, one.state, one.started_us) for one in listed[POOL]] == [
+        ("ta-1", "ready", 1_700_000_000_500_000),
+        ("ta-2", "booting", 1_700_000_100_000_000),
+    ]
+    assert listed[OTHER] == ()
+
+
+async def test_looking_at_pools_that_sleep_asks_one_question(fake: FakeModal, platform: ModalPlatform) -> None:
+    """Whatever the number of pools; and no question goes to a pool."""
+    before = sum(fake.calls.values())
+    await platform.containers()
+    assert fake.calls["TaskList"] == 1
+    assert sum(fake.calls.values()) - before <= 2  # a hello may come with the first
+
+
+async def test_a_wake_goes_back_once_a_container_serves(fake: FakeModal, platform: ModalPlatform) -> None:
+    """The minimum is one while the pool boots, and the row's as soon as it serves."""
+    await platform.wake(POOL)
+    assert minimum(fake) == 1
+    fake.boot(APP, "ta-1", 1.0)
+    await platform.containers()
+    assert minimum(fake) == 1
+    fake.serve(APP, "ta-1")
+    await platform.containers()
+    assert minimum(fake) == 0
+    assert fake.app(DECLARED[OTHER].app).autoscaler.min_containers == 0
+
+
+async def test_a_wake_without_a_container_ends_with_its_lease(
+    fake: FakeModal, platform: ModalPlatform, clock: ManualClock
+) -> None:
+    """After twice the boot model nothing keeps on booting."""
+    await platform.wake(POOL)
+    clock.advance(LEASE_TIMES * BOOT_S - 1)
+    await platform.containers()
+    assert minimum(fake) == 1
+    clock.advance(2)
+    await platform.containers()
+    assert minimum(fake) == 0
+
+
+async def test_a_deployment_that_resets_a_wake_is_noticed(
+    fake: FakeModal, client: modal.Client, platform: ModalPlatform
+) -> None:
+    """It wipes the override; the next list asks again."""
+    await platform.wake(POOL)
+    await asyncio.to_thread(deploy, DECLARED[POOL], SETTINGS, client)
+    assert minimum(fake) == 0
+    await platform.containers()
+    assert minimum(fake) == 1
+
+
+async def test_a_minimum_that_a_dead_router_left_is_taken_back(
+    fake: FakeModal, client: modal.Client, platform: ModalPlatform
+) -> None:
+    """Nobody leases it, a container serves: the first look sets it to the row's."""
+    dead = ModalPlatform(WATCHED, SETTINGS, ManualClock(), client)
+    await dead.wake(POOL)
+    fake.boot(APP, "ta-1", 1.0)
+    await platform.containers()
+    assert minimum(fake) == 1  # it boots, so somebody may be waiting for it
+    fake.serve(APP, "ta-1")
+    fresh = ModalPlatform(WATCHED, SETTINGS, ManualClock(), client)
+    await fresh.containers()
+    assert minimum(fake) == 0
+
+
+async def test_settings_are_looked_at_now_and_then_only(
+    fake: FakeModal, platform: ModalPlatform, clock: ManualClock
+) -> None:
+    """Once at first, then every few minutes."""
+    fake.boot(APP, "ta-1", 1.0)
+    fake.serve(APP, "ta-1")
+    for _ in range(3):
+        await platform.containers()
+    assert fake.calls["FunctionGetSchedulingParams"] == 1
+    clock.advance(LOOK_S)
+    await platform.containers()
+    assert fake.calls["FunctionGetSchedulingParams"] == 2
+
+
+async def test_closing_takes_wakes_back(fake: FakeModal, platform: ModalPlatform) -> None:
+    """A router that stops leaves no pool that boots for ever."""
+    await platform.wake(POOL)
+    await platform.aclose()
+    assert minimum(fake) == 0
+
+
+async def test_a_wake_whose_answer_is_lost_is_taken_back_all_the_same(
+    fake: FakeModal, client: modal.Client, clock: ManualClock
+) -> None:
+    """Nobody knows whether Modal took it; its lease ends like any other's."""
+    hasty = ModalPlatform(WATCHED, SETTINGS, clock, client, timeout_s=0.2)
+    fake.late_s["FunctionUpdateSchedulingParams"] = 0.5
+    with pytest.raises(PlatformUnavailable, match=r"did not answer within 0\.2 s"):
+        await hasty.wake(POOL)
+    fake.heal()
+    clock.advance(LEASE_TIMES * BOOT_S + 1)
+    await hasty.containers()
+    assert minimum(fake) == 0
+    assert len(fake.asked("FunctionUpdateSchedulingParams")) >= 2
+
+
+async def test_a_control_plane_that_is_late_is_not_waited_for(
+    fake: FakeModal, client: modal.Client, clock: ManualClock
+) -> None:
+    """The list fails within its time, and what was known stays in force."""
+    hasty = ModalPlatform(WATCHED, SETTINGS, clock, client, timeout_s=0.05)
+    fake.late_s["TaskList"] = 0.3
+    with pytest.raises(PlatformUnavailable, match=r"did not answer within 0\.05 s"):
+        await hasty.containers()
+
+
+async def test_too_many_questions_are_followed_by_silence(
+    fake: FakeModal, platform: ModalPlatform, clock: ManualClock
+) -> None:
+    """After "resource exhausted" nothing is asked for a while, longer each time, and then again."""
+    fake.fail("TaskList", Status.RESOURCE_EXHAUSTED)
+    for quiet_s in (QUIET_S[0], 2 * QUIET_S[0]):
+        with pytest.raises(PlatformUnavailable, match="refused for its rate or a limit"):
+            await platform.containers()
+        asked = fake.calls["TaskList"]
+        clock.advance(quiet_s - 1)
+        with pytest.raises(PlatformUnavailable, match="asked again in 1 s"):
+            await platform.containers()
+        assert fake.calls["TaskList"] == asked
+        clock.advance(1)
+    fake.heal()
+    assert await platform.containers() == {POOL: (), OTHER: ()}
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (Status.UNAUTHENTICATED, "knows no token here; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"),
+        (Status.PERMISSION_DENIED, "as ordered"),
+        (Status.INVALID_ARGUMENT, "as ordered"),
+        (Status.UNIMPLEMENTED, "as ordered"),
+    ],
+)
+async def test_refusals_become_one_error_that_says_why(
+    fake: FakeModal, platform: ModalPlatform, status: Status, says: str
+) -> None:
+    """No error of the SDK's reaches the router."""
+    fake.fail("TaskList", status)
+    with pytest.raises(PlatformUnavailable, match=says):
+        await platform.containers()
+
+
+async def test_a_list_stands_although_wakes_cannot_be_looked_after(fake: FakeModal, platform: ModalPlatform) -> None:
+    """A token that may look and not change still tells who is alive."""
+    await platform.wake(POOL)
+    fake.boot(APP, "ta-1", 1.0)
+    fake.serve(APP, "ta-1")
+    fake.fail("FunctionUpdateSchedulingParams", Status.PERMISSION_DENIED)
+    assert len((await platform.containers())[POOL]) == 1
+    fake.heal()
+    await platform.containers()
+    assert minimum(fake) == 0
+
+
+async def test_waking_a_pool_that_is_not_deployed_says_so(fake: FakeModal, platform: ModalPlatform) -> None:
+    """With the command that tells more."""
+    fake.app(APP).stopped = True
+    with pytest.raises(PlatformUnavailable, match="is the pool deployed\\? `sluice pools plan` says"):
+        await platform.wake(POOL)
+
+
+def test_only_apps_that_are_ours_are_listed(fake: FakeModal, client: modal.Client) -> None:
+    """Another prefix's pools, and Apps without tags, are nobody's business here."""
+    assert [each.pool for each in deployed(SETTINGS, client)] == [POOL, OTHER]
+    assert deployed(ModalSettings(app_prefix="sluice-qwen3"), client) == ()
+
+
+def test_a_stopped_app_leaves_nothing_alive(fake: FakeModal, client: modal.Client) -> None:
+    """Its containers are gone, stopping again is no error, and its Volumes go only when asked for."""
+    fake.boot(APP, "ta-1", 1.0)
+    mine = next(each for each in deployed(SETTINGS, client) if each.pool == POOL)
+    stop(mine, SETTINGS, client)
+    stop(mine, SETTINGS, client)
+    assert [each.pool for each in deployed(SETTINGS, client)] == [OTHER]
+    assert [app.tasks for app in fake.apps.values()] == [{}, {}]
+    assert set(fake.volumes.values()) == set(delete_volumes(SETTINGS, client))
+    assert fake.volumes == {}
+
+
+def test_secrets_are_looked_for_before_anything_is_deployed(fake: FakeModal, client: modal.Client) -> None:
+    """Only those that exist come back."""
+    fake.secrets.add("hf")
+    assert existing_secrets(("hf", "other"), SETTINGS, client) == ["hf"]
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (Status.UNAUTHENTICATED, "Modal knows no token here"),
+        (Status.RESOURCE_EXHAUSTED, r"a limit of the account is reached \(as ordered\); try again later"),
+        (Status.FAILED_PRECONDITION, "deploying 'sluice-qwen3-4b-bf16-a10': as ordered"),
+    ],
+)
+def test_a_deployment_that_fails_says_why(fake: FakeModal, client: modal.Client, status: Status, says: str) -> None:
+    """In one line, with what to do."""
+    fake.fail("FunctionCreate", status)
+    with pytest.raises(ModalTrouble, match=says):
+        deploy(DECLARED[POOL], SETTINGS, client)
