@@ -27,6 +27,7 @@ VERBS: Final[dict[str, str]] = {
     "measure": "Measure a pool under a fixed load, beside what the catalogue claims.",
     "prices": "Show a price book, compare two, or list where sources disagree.",
     "warmup": "Wake a pool through a running endpoint.",
+    "pools": "Plan, deploy, see, wake and stop the pools on Modal.",
     "simulate": "Run simulated pools that answer like vLLM.",
 }
 

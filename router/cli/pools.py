@@ -1,0 +1,192 @@
+"""`sluice pools`: the pools of a policy on Modal: plan what would change, deploy it, see it, wake one, stop it.
+
+Plans need no account. Everything else takes Modal's token from the environment or Modal's own file, and never asks for
+a login.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from policies.deployment import Wanted, modal_settings, wanted_pools
+from pools.modal.check import secret_problems
+from pools.modal.errors import ModalTrouble
+from pools.modal.plan import Action, Deployed, Plan, make_plan
+from pools.platform import ContainerInfo
+from pricing.clock import SystemClock
+from pricing.errors import FileProblem
+from router.cli import pools_view as view
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Pools on Modal.")
+
+NamesArgument = Annotated[list[str] | None, typer.Argument(help="Pools; all that the policy uses where none is given.")]
+PolicyOption = Annotated[
+    list[Path] | None, typer.Option("--policy", help="Policy file or folder; else the shipped one.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask Modal nothing, also where there is a token.")]
+
+
+@app.command()
+def plan(
+    names: NamesArgument = None,
+    policy: PolicyOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what deploying would change, and what pools cost idle, per boot and per hour. Changes nothing."""
+    wanted = _wanted(policy, names)
+    planned = _plan(wanted, names, None if offline else _deployed_if_known(wanted))
+    if as_json:
+        _print(
+            {"book": wanted.book, "steps": [s.as_json() for s in planned.steps], "left_over": _apps(planned.left_over)}
+        )
+    else:
+        view.print_plan(planned, wanted.book)
+
+
+@app.command()
+def deploy(names: NamesArgument = None, policy: PolicyOption = None, as_json: JsonOption = False) -> None:
+    """Deploy what a plan shows as changed; print the endpoints that a policy then needs."""
+    from pools.modal import deploy as platform
+
+    wanted = _wanted(policy, names)
+    found = platform.existing_secrets(wanted.settings.secrets, wanted.settings)
+    problems = list(secret_problems(wanted.settings.secrets, found, wanted.settings))
+    if problems:
+        raise FileProblem(problems)
+    planned = _plan(wanted, names, platform.deployed(wanted.settings))
+    addresses: dict[str, str | None] = {}
+    for step in planned.steps:
+        if step.action is not Action.KEEP:
+            view.note(f"{step.declaration.pool}: {view.ACTIONS[step.action]} {step.declaration.app} …")
+            addresses[step.declaration.pool] = platform.deploy(step.declaration, wanted.settings)
+        else:
+            addresses[step.declaration.pool] = platform.address(step.declaration, wanted.settings)
+    if as_json:
+        _print({"endpoints": addresses, "left_over": _apps(planned.left_over)})
+        return
+    view.print_left_over(planned.left_over)
+    typer.echo(view.endpoints_part(addresses))
+
+
+@app.command()
+def status(names: NamesArgument = None, policy: PolicyOption = None, as_json: JsonOption = False) -> None:
+    """Show which pools are deployed, their containers, and what they cost at this moment. Wakes none."""
+    from pools.modal import deploy as platform
+
+    wanted = _wanted(policy, names)
+    deployed = {each.app for each in platform.deployed(wanted.settings)}
+    here = {each.pool for each in wanted.declarations if each.app in deployed}
+    listed = asyncio.run(_listed(wanted, here))
+    lines = view.status_lines(wanted, listed, SystemClock().wall_us())
+    if as_json:
+        _print({"pools": [line.as_json() for line in lines]})
+    else:
+        view.print_status(lines)
+
+
+@app.command()
+def stop(
+    names: NamesArgument = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every App with this policy's prefix.")] = False,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="With --all: delete weights and compiled kernels too.")
+    ] = False,
+    policy: PolicyOption = None,
+) -> None:
+    """Stop pools: their containers end at once, with what runs in them. A deployment brings them back."""
+    from pools.modal import deploy as platform
+
+    if bool(names) == everything or (volumes and not everything):
+        raise typer.BadParameter("name pools, or stop --all, with --volumes for what is stored as well")
+    settings = modal_settings(policy or [])
+    deployed = platform.deployed(settings)
+    chosen = [each for each in deployed if everything or each.pool in (names or ())]
+    for each in chosen:
+        platform.stop(each, settings)
+        typer.echo(f"{each.pool}: stopped {each.app}")
+    for name in sorted(set(names or ()) - {each.pool for each in chosen}):
+        typer.echo(f"{name}: not deployed")
+    if volumes:
+        typer.echo(f"deleted Volumes {', '.join(platform.delete_volumes(settings))}")
+    left = sorted({each.app for each in chosen} & {each.app for each in platform.deployed(settings)})
+    if left:
+        raise ModalTrouble(
+            f"Modal still lists {', '.join(left)} as deployed; look at them in its dashboard, they may bill"
+        )
+
+
+@app.command()
+def warmup(
+    name: Annotated[str, typer.Argument(help="The pool to wake.")],
+    policy: PolicyOption = None,
+    timeout_s: Annotated[float | None, typer.Option(min=1, help="Default: twice the boot model.")] = None,
+) -> None:
+    """Wake a pool without a router, and wait until it serves. Costs its boot and its scale-down window."""
+    wanted = _wanted(policy, [name])
+    limit_s = timeout_s or 2 * wanted.costs[name].boot_s
+    began_s = time.monotonic()
+    if not asyncio.run(_warm(wanted, name, limit_s)):
+        raise ModalTrouble(f"'{name}' did not serve within {limit_s:.0f} s; its log in Modal's dashboard says why")
+    typer.echo(f"{name} is ready after {time.monotonic() - began_s:.0f} s")
+
+
+def _wanted(policy: list[Path] | None, names: Sequence[str] | None) -> Wanted:
+    return wanted_pools(policy or [], names or [], SystemClock().wall_us())
+
+
+def _plan(wanted: Wanted, names: Sequence[str] | None, deployed: Sequence[Deployed] | None) -> Plan:
+    """Apps that nobody asks for are told where the whole policy was meant."""
+    if names and deployed is not None:
+        apps = {each.app for each in wanted.declarations}
+        deployed = [each for each in deployed if each.app in apps]
+    return make_plan(wanted.declarations, wanted.costs, deployed)
+
+
+def _deployed_if_known(wanted: Wanted) -> Sequence[Deployed] | None:
+    from pools.modal import deploy as platform
+
+    return platform.deployed(wanted.settings) if platform.has_token() else None
+
+
+async def _listed(wanted: Wanted, here: set[str]) -> dict[str, tuple[ContainerInfo, ...] | None]:
+    """Containers of the pools that are deployed; None for the others."""
+    from pools.modal.live import ModalPlatform
+
+    platform = ModalPlatform(wanted.watched(), wanted.settings, SystemClock())
+    listed = await platform.containers()
+    return {name: listed[name] if name in here else None for name in wanted.pools}
+
+
+async def _warm(wanted: Wanted, name: str, limit_s: float) -> bool:
+    """Wake one and look until it serves; the lease is taken back either way."""
+    from pools.modal.live import LOOK_S, ModalPlatform
+
+    clock = SystemClock()
+    platform = ModalPlatform(wanted.watched(), wanted.settings, clock)
+    try:
+        async with asyncio.timeout(limit_s):
+            await platform.wake(name)
+            while not any(info.state == "ready" for info in (await platform.containers())[name]):
+                await clock.sleep(LOOK_S)
+    except TimeoutError:
+        return False
+    finally:
+        await platform.aclose()
+    return True
+
+
+def _apps(deployed: Sequence[Deployed]) -> list[dict[str, str]]:
+    return [{"app": each.app, "pool": each.pool} for each in deployed]
+
+
+def _print(body: dict[str, Any]) -> None:
+    typer.echo(json.dumps(body, indent=2, ensure_ascii=False))

@@ -1,0 +1,148 @@
+"""How `sluice pools` shows plans and what is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+from rich.table import Table
+
+from policies.deployment import Wanted
+from pools.modal.plan import Action, Deployed, Plan, Step
+from pools.platform import ContainerInfo
+from pricing.clock import US_PER_S
+from pricing.money import format_usd
+from router.cli.options import wide_console
+
+ACTIONS: Final[Mapping[Action, str]] = {
+    Action.CREATE: "deploy",
+    Action.CHANGE: "change",
+    Action.KEEP: "keep",
+    Action.UNKNOWN: "?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One pool now. `containers` is None where it is not deployed; the rate is what all of them cost, nano-dollars."""
+
+    pool: str
+    app: str
+    containers: tuple[ContainerInfo, ...] | None
+    nusd_per_h: int
+    oldest_s: float
+
+    @property
+    def ready(self) -> int:
+        return sum(info.state == "ready" for info in self.containers or ())
+
+    @property
+    def booting(self) -> int:
+        return len(self.containers or ()) - self.ready
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "pool": self.pool,
+            "app": self.app,
+            "deployed": self.containers is not None,
+            "ready": self.ready,
+            "booting": self.booting,
+            "oldest_s": round(self.oldest_s, 1),
+            "nusd_per_h": self.nusd_per_h,
+        }
+
+
+def print_plan(plan: Plan, book: str) -> None:
+    """One line a pool, then what it comes to."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in (
+        "pool",
+        "",
+        "GPU",
+        "containers",
+        "target/max",
+        "$/h each",
+        "idle $/h",
+        "boot",
+        "a boot",
+        "idle tail",
+    ):
+        table.add_column(heading, justify="right" if heading[-2:] in ("/h", "ch", "ot", "il") else "left", no_wrap=True)
+    for step in plan.steps:
+        table.add_row(*_cells(step))
+    console = wide_console()
+    console.print(table)
+    for step in plan.steps:
+        for change in step.changes:
+            console.print(f"{step.declaration.pool}: {change}")
+    print_left_over(plan.left_over)
+    if any(step.action is Action.UNKNOWN for step in plan.steps):
+        console.print("Not compared with what is deployed: Modal was not asked.")
+    count = len(plan.to_deploy)
+    console.print(
+        f"{count} of {len(plan.steps)} to deploy; {format_usd(plan.idle_nusd_per_h, 2)} an hour while nothing runs "
+        f"(prices: {book})."
+    )
+
+
+def print_left_over(left_over: Sequence[Deployed]) -> None:
+    for each in left_over:
+        typer.echo(f"{each.app} is deployed and no pool of this policy: `sluice pools stop {each.pool}` ends it")
+
+
+def note(text: str) -> None:
+    """Progress, beside what is printed."""
+    typer.echo(text, err=True)
+
+
+def endpoints_part(addresses: Mapping[str, str | None]) -> str:
+    """The part of a policy file by which the router reaches these pools. Keys stay in the environment."""
+    lines = ["endpoints:"]
+    for pool, address in addresses.items():
+        lines += [
+            f"  {pool}:",
+            f"    url: {address or 'https://…  # Modal gave no address; see its dashboard'}",
+            '    headers: {Modal-Key: "${MODAL_PROXY_KEY}", Modal-Secret: "${MODAL_PROXY_SECRET}"}',
+        ]
+    return "\n".join(lines)
+
+
+def status_lines(wanted: Wanted, listed: Mapping[str, tuple[ContainerInfo, ...] | None], now_us: int) -> list[Standing]:
+    lines = []
+    for declaration in wanted.declarations:
+        infos = listed[declaration.pool]
+        oldest_us = min((info.started_us for info in infos or ()), default=now_us)
+        rate = wanted.costs[declaration.pool].rate_nusd_per_h * len(infos or ())
+        lines.append(Standing(declaration.pool, declaration.app, infos, rate, max(0, now_us - oldest_us) / US_PER_S))
+    return lines
+
+
+def print_status(lines: Sequence[Standing]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("pool", "state", "ready", "booting", "oldest", "$/h now"):
+        table.add_column(heading, justify="left" if heading in ("pool", "state") else "right", no_wrap=True)
+    for line in lines:
+        state = "not deployed" if line.containers is None else "awake" if line.containers else "asleep"
+        age = f"{line.oldest_s:.0f} s" if line.containers else ""
+        table.add_row(line.pool, state, str(line.ready), str(line.booting), age, format_usd(line.nusd_per_h, 2))
+    console = wide_console()
+    console.print(table)
+    console.print(f"{format_usd(sum(line.nusd_per_h for line in lines), 2)} an hour now.")
+
+
+def _cells(step: Step) -> tuple[str, ...]:
+    declared = step.declaration
+    return (
+        declared.pool,
+        ACTIONS[step.action],
+        declared.gpu,
+        f"{declared.min_containers}-{declared.max_containers}",
+        f"{declared.target_concurrency}/{declared.max_concurrency}",
+        format_usd(step.rate_nusd_per_h, 2),
+        format_usd(step.idle_nusd_per_h, 2),
+        f"{step.boot_s:.0f} s",
+        format_usd(step.boot_nusd, 3),
+        format_usd(step.tail_nusd, 3),
+    )

@@ -1,0 +1,233 @@
+"""`sluice pools` from its arguments to what reaches a control plane on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import modal
+import pytest
+from typer.testing import CliRunner, Result
+
+from policies.load import load_policy
+from pricing.errors import FileProblem, SluiceError
+from router.cli.pools import app
+from support.modal_control_plane import FakeModal, control_plane
+
+POLICY = """\
+version: 1
+price_book: modal-2026-10
+platform:
+  modal:
+    app_prefix: team
+    secrets: [huggingface]
+    tags: {cost-centre: r42}
+pools:
+  small:
+    extends: qwen3-4b-fp16-t4
+    min_containers: 1
+  fast:
+    extends: qwen3-4b-bf16-a10
+classes:
+  chat:
+    ladder:
+      premium: [small, fast]
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeModal]:
+    """Modal as this machine's token would reach it."""
+    fake = FakeModal(secrets=("huggingface",))
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-fake")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-fake")
+    with control_plane(fake) as client:
+        modal.Client._set_env_client(client)
+        yield fake
+        modal.Client._set_env_client(None)
+
+
+def sluice_pools(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def output(*arguments: str | Path) -> str:
+    result = sluice_pools(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def error(*arguments: str | Path) -> Exception:
+    result = sluice_pools(*arguments)
+    assert isinstance(result.exception, SluiceError)
+    return result.exception
+
+
+def test_a_plan_needs_no_account(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows GPUs, scaling and dollars, says that nobody was asked, and asks nobody."""
+    text = output("plan", "--policy", policy, "--offline")
+    assert "$1.04 an hour while nothing runs" in text
+    assert "Modal was not asked" in text
+    assert [line.split()[0] for line in text.splitlines()[1:3]] == ["small", "fast"]
+
+
+def test_a_plan_shows_what_would_change(fake: FakeModal, policy: Path) -> None:
+    """New pools first, nothing after they are deployed, then what was edited, and what is left over."""
+    planned = json.loads(output("plan", "--policy", policy, "--json"))
+    assert [step["action"] for step in planned["steps"]] == ["create", "create"]
+    assert fake.apps == {}
+    output("deploy", "--policy", policy)
+    policy.write_text(POLICY.replace("qwen3-4b-bf16-a10", "qwen3-vl-8b-fp8-a10").replace("small", "other"))
+    planned = json.loads(output("plan", "--policy", policy, "--json"))
+    assert {step["pool"]: step["action"] for step in planned["steps"]} == {"other": "create", "fast": "change"}
+    assert "model: qwen3-4b -> qwen3-vl-8b" in planned["steps"][1]["changes"]
+    assert planned["left_over"] == [{"app": "team-small", "pool": "small"}]
+
+
+def test_deploying_gives_the_part_that_a_router_needs(fake: FakeModal, policy: Path) -> None:
+    """One App a pool, tagged; and endpoints that load as a policy, their keys from the environment."""
+    text = output("deploy", "--policy", policy)
+    assert {each.name: each.tags["cost-centre"] for each in fake.apps.values()} == {
+        "team-small": "r42",
+        "team-fast": "r42",
+    }
+    part = text[text.index("endpoints:") :]
+    policy.write_text(POLICY + part)
+    environ = {"MODAL_PROXY_KEY": "wk-1", "MODAL_PROXY_SECRET": "ws-1"}
+    loaded = load_policy([policy], environ=environ, now_us=1_795_000_000_000_000)
+    assert loaded.endpoints["small"].url == "https://ws--team-small-pool.us-east.modal.direct"
+    assert dict(loaded.endpoints["small"].headers) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
+
+
+def test_deploying_again_changes_nothing(fake: FakeModal, policy: Path) -> None:
+    """What a plan keeps is not deployed: that would reset its autoscaler and replace its containers."""
+    output("deploy", "--policy", policy)
+    output("deploy", "--policy", policy)
+    assert [each.deployments for each in fake.apps.values()] == [1, 1]
+
+
+def test_a_missing_secret_stops_everything(fake: FakeModal, policy: Path) -> None:
+    """Before the first App is made, with the line that asks for it."""
+    fake.secrets.clear()
+    problem = error("deploy", "--policy", policy)
+    assert isinstance(problem, FileProblem)
+    assert problem.problems == [
+        f"{policy}:4: Modal has no Secret 'huggingface' in the default Environment; make it: "
+        "modal secret create huggingface KEY=value"
+    ]
+    assert fake.apps == {}
+
+
+def test_one_pool_that_cannot_load_stops_everything(fake: FakeModal, policy: Path) -> None:
+    """With its arithmetic and its line; nothing is deployed, not even the pools that are right."""
+    policy.write_text(POLICY.replace("extends: qwen3-4b-bf16-a10", "extends: qwen3-vl-8b-bf16-l40s\n    gpu: T4"))
+    problem = str(error("deploy", "--policy", policy))
+    assert f"{policy}:12: pool 'fast': cannot load:" in problem
+    assert fake.apps == {}
+
+
+def test_a_documents_placement_that_cannot_load_is_refused(policy: Path) -> None:
+    """The 480B on four H100, by its name in the documents."""
+    assert "short by 165.6 GiB" in str(error("plan", "qwen3-coder-480b-fp8-4xh100", "--policy", policy, "--offline"))
+
+
+def test_a_misspelt_pool_is_answered_with_the_nearest(policy: Path) -> None:
+    """With the policy's place."""
+    assert "no pool 'smal'; did you mean 'small'?" in str(error("plan", "smal", "--policy", policy, "--offline"))
+
+
+def test_status_shows_what_costs_money_now(fake: FakeModal, policy: Path) -> None:
+    """Deployed or not, awake or asleep, containers and the rate of all of them."""
+    output("deploy", "small", "--policy", policy)
+    fake.boot("team-small", "ta-1", 1_700_000_000.0)
+    fake.boot("team-small", "ta-2", 1_700_000_000.0)
+    fake.serve("team-small", "ta-1")
+    pools = json.loads(output("status", "--policy", policy, "--json"))["pools"]
+    assert [(one["pool"], one["deployed"], one["ready"], one["booting"]) for one in pools] == [
+        ("small", True, 1, 1),
+        ("fast", False, 0, 0),
+    ]
+    assert pools[0]["nusd_per_h"] == 2 * 1_035_200_000
+    assert "not deployed" in output("status", "--policy", policy)
+
+
+def test_stopping_leaves_nothing_that_bills(fake: FakeModal, policy: Path) -> None:
+    """The named pool, then all with this prefix, then what they stored; a stopped one is said not to be deployed."""
+    output("deploy", "--policy", policy)
+    fake.boot("team-small", "ta-1", 1.0)
+    assert output("stop", "small", "--policy", policy) == "small: stopped team-small\n"
+    assert output("stop", "small", "--policy", policy) == "small: not deployed\n"
+    text = output("stop", "--all", "--volumes", "--policy", policy)
+    assert text == "fast: stopped team-fast\ndeleted Volumes sluice-weights, sluice-compile-cache\n"
+    assert all(each.stopped and not each.tasks for each in fake.apps.values())
+    assert fake.volumes == {}
+
+
+def test_what_cannot_be_deployed_any_more_can_be_stopped(fake: FakeModal, policy: Path) -> None:
+    """A row that was broken after its deployment does not keep its containers alive."""
+    output("deploy", "--policy", policy)
+    policy.write_text(POLICY.replace("qwen3-4b-bf16-a10", "no-such-pool"))
+    assert output("stop", "fast", "--policy", policy) == "fast: stopped team-fast\n"
+
+
+def test_a_stop_names_what_it_stops(policy: Path) -> None:
+    """Neither nothing nor both."""
+    assert sluice_pools("stop", "--policy", policy).exit_code == 2
+    assert sluice_pools("stop", "small", "--all", "--policy", policy).exit_code == 2
+    assert sluice_pools("stop", "small", "--volumes", "--policy", policy).exit_code == 2
+
+
+def test_warming_up_waits_and_takes_its_minimum_back(fake: FakeModal, policy: Path) -> None:
+    """The pool serves: its minimum is the row's again."""
+    output("deploy", "fast", "--policy", policy)
+    fake.boot("team-fast", "ta-1", 1.0)
+    fake.serve("team-fast", "ta-1")
+    assert output("warmup", "fast", "--policy", policy).startswith("fast is ready after ")
+    asked = [request.settings.min_containers for request in fake.asked("FunctionUpdateSchedulingParams")]
+    assert asked == [1, 0]
+
+
+def test_a_pool_that_does_not_come_up_is_given_up(fake: FakeModal, policy: Path) -> None:
+    """After the time that was given, with its minimum taken back: nothing goes on booting."""
+    output("deploy", "fast", "--policy", policy)
+    assert "did not serve within 1 s" in str(error("warmup", "fast", "--policy", policy, "--timeout-s", "1"))
+    assert fake.app("team-fast").autoscaler.min_containers == 0
+
+
+def test_without_a_token_it_says_where_one_goes(policy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login is asked for: the message names the variables."""
+    for name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        monkeypatch.setenv(name, "")
+    assert "set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET" in str(error("deploy", "--policy", policy))
+    assert "Modal was not asked" in output("plan", "--policy", policy)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("  modal:\n", "  url: http://127.0.0.1:1\n  modal:\n"), "name one platform: `url: …` of a control plane, or"),
+        (("app_prefix", "app_prefixx"), "unknown key 'app_prefixx'; did you mean 'app_prefix'?"),
+        (("app_prefix: team", "routing_region: us-eastt"), "no routing_region 'us-eastt'; did you mean 'us-east'?"),
+        (("{cost-centre: r42}", "{cost-centre: 'r 42'}"), "tags"),
+    ],
+)
+def test_mistakes_under_platform_are_told_with_their_line(policy: Path, change: tuple[str, str], says: str) -> None:
+    """By the plan, and by whatever else loads the policy."""
+    policy.write_text(POLICY.replace(*change))
+    for problem in (error("plan", "--policy", policy, "--offline"), _load_error(policy)):
+        assert str(problem).startswith(f"{policy}:")
+        assert says in str(problem)
+
+
+def _load_error(policy: Path) -> FileProblem:
+    with pytest.raises(FileProblem) as found:
+        load_policy([policy], environ={}, now_us=1_795_000_000_000_000)
+    return found.value
