@@ -49,7 +49,7 @@ def decide(facts: Facts) -> Decision:
 
 
 def _off_ladder(facts: Facts) -> list[Rejection]:
-    listed = {rung.pool.name for rung in facts.request_class.ladder}
+    listed = facts.request_class.listed
     numbers = {"class": facts.request_class.name}
     return [Rejection(name, Reason.CLASS, numbers) for name in facts.states if name not in listed]
 

@@ -14,9 +14,11 @@ from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
 from pools.memory import MemoryFit
 from pools.modal.settings import ModalSettings
-from pools.spec import PoolSpec
+from pools.spec import ModelSpec, PoolSpec
 from pools.timing import TimingModel
 from pricing.budgets.caps import CapTable
+from pricing.clock import US_PER_S
+from pricing.money import cost_nusd
 from pricing.rates import ContainerRate
 
 
@@ -109,6 +111,8 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class RequestClass:
+    """A class and its ladder. What every request would otherwise work out anew from the ladder is kept beside it."""
+
     name: str
     objective: Objective
     default_tier: Tier
@@ -116,6 +120,16 @@ class RequestClass:
     limits: Limits
     premium_pool: str  # the baseline that savings are stated against
     description: str = ""
+    models: tuple[ModelSpec, ...] = field(init=False, compare=False)  # of the ladder's pools, each once
+    listed: frozenset[str] = field(init=False, compare=False)  # names of the ladder's pools
+    dearest_boot_nusd: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        models = {rung.pool.model.id: rung.pool.model for rung in self.ladder}
+        boots = (cost_nusd(rung.rate.nusd_per_h, round(rung.boot_s * US_PER_S)) for rung in self.ladder)
+        object.__setattr__(self, "models", tuple(models.values()))
+        object.__setattr__(self, "listed", frozenset(rung.pool.name for rung in self.ladder))
+        object.__setattr__(self, "dearest_boot_nusd", max(boots, default=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -186,7 +187,7 @@ class HttpBackend:
         headers = {**self._headers, **dict(request.headers)}
         if request.request_id:
             headers["X-Request-Id"] = request.request_id
-        timeout = aiohttp.ClientTimeout(total=None, connect=request.connect_timeout_s / self._clock.speedup)
+        timeout = _connect_within(request.connect_timeout_s / self._clock.speedup)
         body = request.body if len(request.body) < ONE_PIECE_BYTES else io.BytesIO(request.body)
         url = self._root + request.path
         try:
@@ -213,6 +214,12 @@ class HttpBackend:
         except DRIVER_ERRORS as error:
             raise from_exception(error) from None
         raise from_response(response.status, response.headers, body, believed_asleep=self._believed_asleep())
+
+
+@lru_cache(maxsize=256)
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    """Kept, since a policy has few of them and aiohttp takes a microsecond to make one."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds)
 
 
 def _first_limit(request: UpstreamRequest) -> tuple[float, bool]:

@@ -24,7 +24,7 @@ from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import SchemaResult
-from pricing.money import cost_nusd, parse_usd
+from pricing.money import parse_usd
 from router.accounting import Accounting, Attempt, Spender
 from router.budget_refusals import BudgetRefusals
 from router.chain import AttemptReport, Chain
@@ -178,7 +178,7 @@ class Attempts:
         """
         attempt = self._attempt(chain, candidate)
         previous, chain.pending = chain.pending, None
-        chain.neighbours = self.live.in_flight(rung.pool.name for rung in chain.request_class.ladder)
+        chain.neighbours = self.live.in_flight(chain.request_class.listed)
         self.live.enter(candidate.pool.name, attempt.hold_id, chain.requirements)
         held = False
         try:
@@ -331,5 +331,5 @@ def _cost_limit_nusd(chain: Chain, first: Candidate) -> int:
     """The same, where it does not. One boot is in it: without room for it, a request whose warm pool failed could not
     move to any pool that is asleep.
     """
-    boots = (cost_nusd(rung.rate.nusd_per_h, round(rung.boot_s * US_PER_S)) for rung in chain.request_class.ladder)
-    return max(CHAIN_COST_TIMES * first.expected_charge_nusd, CHAIN_COST_AT_LEAST_NUSD) + max(boots)
+    several_nusd = max(CHAIN_COST_TIMES * first.expected_charge_nusd, CHAIN_COST_AT_LEAST_NUSD)
+    return several_nusd + chain.request_class.dearest_boot_nusd

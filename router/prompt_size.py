@@ -32,8 +32,7 @@ class PromptSizes:
         """Prompt tokens, and whether they are exact. Of a class with several tokenizers, the largest estimate."""
         if parsed.prompt_token_count is not None:
             return parsed.prompt_token_count, True
-        models = {rung.pool.model.id: rung.pool.model for rung in request_class.ladder}
-        return max(self._ratios.estimate(model, parsed.prompt).tokens for model in models.values()), False
+        return max(self._ratios.estimate(model, parsed.prompt).tokens for model in request_class.models), False
 
     async def exact_near_limits(self, parsed: Parsed, request_class: RequestClass, needs: Requirements) -> Requirements:
         """The same requirements, with the prompt counted where its range lies across some pool's context.
@@ -43,9 +42,9 @@ class PromptSizes:
         if needs.prompt_exact or parsed.prompts > 1:
             return needs
         bound = needs.output_bound // needs.sequences
+        found = {model.id: self._ratios.estimate(model, parsed.prompt) for model in request_class.models}
         for rung in request_class.ladder:
-            found = self._ratios.estimate(rung.pool.model, parsed.prompt)
-            if _straddles(rung, found, bound) and not self._live.state(rung.pool.name).cold:
+            if _straddles(rung, found[rung.pool.model.id], bound) and not self._live.state(rung.pool.name).cold:
                 # An engine counts for no model but its own, and answers 404 to a class's name.
                 own = replace_fields(parsed.body, {"model": msgspec.json.encode(rung.pool.served_model_name)})
                 tokens = await self._backends[rung.pool.name].count_tokens(own, COUNT_WITHIN_S)

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -188,16 +189,21 @@ def _hold_values(held: Held, amount_nusd: int, lease_ends_us: int) -> list[Any]:
 def _insert(
     connection: sqlite3.Connection,
     table: str,
-    columns: Sequence[str],
+    columns: tuple[str, ...],
     rows: Sequence[list[Any]],
     on_conflict: str = "ON CONFLICT DO NOTHING",
 ) -> None:
     """Insert rows with as few statements as there are powers of two in their number, so that each is prepared once."""
-    marks = "(" + ",".join("?" * len(columns)) + ")"
     for chunk in _chunks(rows):
-        many = ",".join([marks] * len(chunk))
         values = [value for row in chunk for value in row]
-        connection.execute(f"INSERT INTO {table} ({','.join(columns)}) VALUES {many} {on_conflict}", values)
+        connection.execute(_insertion(table, columns, len(chunk), on_conflict), values)
+
+
+@cache
+def _insertion(table: str, columns: tuple[str, ...], rows: int, on_conflict: str) -> str:
+    """The statement for so many rows. The same text each time: SQLite's driver finds what it has prepared by it."""
+    marks = "(" + ",".join("?" * len(columns)) + ")"
+    return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([marks] * rows)} {on_conflict}"
 
 
 def _chunks(rows: Sequence[list[Any]]) -> Iterable[Sequence[list[Any]]]:
