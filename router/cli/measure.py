@@ -19,18 +19,19 @@ from policies.compile_endpoints import is_http_url
 from policies.load import load_policy
 from policies.policy import Policy, PoolEndpoint
 from pools.backend_http import HttpBackend, make_session
-from pools.platform_http import HttpPlatform
 from pools.spec import PoolSpec
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
 from router.cli.prices_view import console
+from router.measure.cold import LOOK_S
 from router.measure.progress import watching
 from router.measure.record import add_row, check_rows, document, row
 from router.measure.result import Measurement
 from router.measure.run import Measuring
 from router.measure.subject import PATIENCE_S, CannotMeasure, Shape, Subject, check_shape
 from router.measure.table import render
+from router.platforms import platform_of, poll_every_s
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended, as shells have it
 
@@ -39,11 +40,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the endpoint is reached: `key` as a bearer token, further headers, and who lists its containers."""
+    """How the endpoint is reached: `key` as a bearer token, more headers. `policy` says who lists its containers."""
 
     key: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    platform_url: str | None = None
+    policy: Policy | None = None
 
 
 @app.command()
@@ -140,8 +141,7 @@ def _pool(
         always_on=endpoint.always_on,
         machine=machine or f"{spec.gpu_count} × {spec.gpu.id}, {spec.cpu_cores:g} cores, {spec.memory_gib:g} GiB",
     )
-    platform_url = policy.platform_url if url is None else None
-    return subject, Access(endpoint.api_key, endpoint.headers, platform_url)
+    return subject, Access(endpoint.api_key, endpoint.headers, policy if url is None else None)
 
 
 def _endpoint(policy: Policy, name: str, url: str | None, key: str | None) -> PoolEndpoint:
@@ -191,10 +191,17 @@ async def _measure(
         backend = HttpBackend(
             subject.url, session, clock, api_key=access.key, headers=access.headers, believed_asleep=lambda: True
         )
-        platform = None if access.platform_url is None else HttpPlatform(access.platform_url, session)
-        with watching(Console(stderr=True), shape.requests) as watch:
-            measuring = Measuring(subject, shape, backend, platform, clock, stop, watch)
-            return await measuring.run(cold=cold, wait_s=wait_s)
+        platform, look_s = None, LOOK_S
+        if access.policy is not None:
+            platform = platform_of(access.policy, None, session, clock)
+            look_s = poll_every_s(access.policy, LOOK_S)
+        try:
+            with watching(Console(stderr=True), shape.requests) as watch:
+                measuring = Measuring(subject, shape, backend, platform, clock, stop, watch, look_s)
+                return await measuring.run(cold=cold, wait_s=wait_s)
+        finally:
+            if platform is not None:
+                await platform.aclose()
 
 
 def _write(measured: Measurement, output: Path | None) -> None:

@@ -56,12 +56,17 @@ async def containers_of(platform: PoolPlatform, pool: str) -> tuple[ContainerInf
 
 
 async def until_asleep(
-    subject: Subject, platform: PoolPlatform | None, wait_s: float | None, clock: Clock, stop: asyncio.Event
+    subject: Subject,
+    platform: PoolPlatform | None,
+    wait_s: float | None,
+    look_s: float,
+    clock: Clock,
+    stop: asyncio.Event,
 ) -> tuple[str, float]:
     """Wait for the pool's scale-down; how that is known, and the seconds waited.
 
-    The platform's list is asked where there is one; else the pool is left alone for `wait_s`. The pool itself is never
-    asked, which would keep it awake. Raises CannotMeasure, PlatformUnavailable and Stopped.
+    The platform's list is asked every `look_s` where there is one; else the pool is left alone for `wait_s`. The pool
+    itself is never asked, which would keep it awake. Raises CannotMeasure, PlatformUnavailable and Stopped.
     """
     began_us = clock.mono_us()
     pool = subject.pool
@@ -78,7 +83,7 @@ async def until_asleep(
             if waited_s > limit_s:
                 text = f"'{pool.name}' is still awake after {waited_s:.0f} s; somebody else uses it, or its"
                 raise CannotMeasure(f"{text} scaledown_window_s is not {pool.scaledown_window_s:g}")
-            await clock.sleep(LOOK_S)
+            await clock.sleep(look_s)
 
     limit_s = ASLEEP_AFTER_WINDOWS * pool.scaledown_window_s + ASLEEP_MARGIN_S if wait_s is None else wait_s
     if not await finished(look(), stop):

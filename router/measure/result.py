@@ -52,8 +52,11 @@ class Serving:
 
 
 def listed_serving(containers: Sequence[ContainerInfo], began_us: int, ended_us: int) -> Serving:
-    """Container time that a platform's list shows between two wall instants. Those that are gone are not seen."""
-    ready = [one.ready_us for one in containers if one.ready_us is not None]
+    """Container time that a platform's list shows between two wall instants. Those that are gone are not seen.
+
+    A container that serves, of which the list does not say since when, counts from its start.
+    """
+    ready = [one.started_us if one.ready_us is None else one.ready_us for one in containers if one.state == "ready"]
     return Serving(sum(max(0, ended_us - max(began_us, since_us)) for since_us in ready), "platform")
 
 

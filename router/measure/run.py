@@ -10,7 +10,7 @@ from typing import Final
 from pools.backend_http import HttpBackend
 from pools.platform import ContainerInfo, PlatformUnavailable, PoolPlatform
 from pricing.clock import Clock
-from router.measure.cold import ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
+from router.measure.cold import LOOK_S, ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
 from router.measure.load import Asker, Sample, play
 from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
 from router.measure.subject import CannotMeasure, Shape, Subject
@@ -41,6 +41,7 @@ class Measuring:
     clock: Clock
     stop: asyncio.Event
     watch: Watch = Watch()
+    look_s: float = LOOK_S
 
     async def run(self, *, cold: bool, wait_s: float | None = None) -> Measurement:
         """Measure. With `cold` the pool is first left to fall asleep.
@@ -78,7 +79,7 @@ class Measuring:
             text = f"min_containers of '{self.subject.pool.name}' keeps it warm, so it has no cold start"
             raise CannotMeasure(f"{text}; leave --cold-start out")
         self.watch.phase("waiting for scale-down")
-        return await until_asleep(self.subject, self.platform, wait_s, self.clock, self.stop)
+        return await until_asleep(self.subject, self.platform, wait_s, self.look_s, self.clock, self.stop)
 
     async def _booted(self, slept: tuple[str, float], first: FirstAnswer, warm: Sample) -> ColdStart:
         return cold_start(*slept, first, warm, await self._listed() or ())

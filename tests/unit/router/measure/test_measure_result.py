@@ -121,13 +121,14 @@ def test_without_a_price_no_dollar_is_made_up() -> None:
 
 
 def test_containers_count_from_when_they_were_ready() -> None:
-    """One that was ready before, one that came in the midst, one that still boots."""
-    ready = [
+    """One that was ready before, one that came in the midst, one that still boots, one whose list does not say."""
+    listed = [
         ContainerInfo("a", "ready", 0, 5),
         ContainerInfo("b", "ready", 20, 150),
         ContainerInfo("c", "booting", 9, None),
+        ContainerInfo("d", "ready", 130, None),
     ]
-    assert listed_serving(ready, 100, 200) == Serving(100 + 50, "platform")
+    assert listed_serving(listed, 100, 200) == Serving(100 + 50 + 70, "platform")
 
 
 @pytest.mark.parametrize(
