@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -54,6 +55,14 @@ def parts_of(body: bytes, boundary: bytes) -> list[Part]:
         found.append(_part(body[at:head_end], head_end + 4, end))
         at = end + 2
     raise BadForm(f"it does not end, or has more than {PARTS_AT_MOST} parts")
+
+
+def form_of(fields: Mapping[str, str]) -> tuple[str, bytes]:
+    """(Content-Type, body) of a form with these fields. The boundary is a hash of them, which none of them holds."""
+    boundary = sha256(repr(sorted(fields.items())).encode("utf-8", "replace")).hexdigest()
+    content_type = f"multipart/form-data; boundary={boundary}"
+    encoded = {name: value.encode("utf-8", "replace") for name, value in fields.items()}
+    return content_type, with_fields(b"--%b--\r\n" % boundary.encode(), boundary.encode(), encoded)
 
 
 def with_fields(body: bytes, boundary: bytes, fields: Mapping[str, bytes]) -> bytes:

@@ -10,12 +10,15 @@ from typing import Final
 
 import uvicorn
 
-from pricing.clock import Clock
+from pricing.clock import US_PER_S, Clock
 from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
 from router.http.rest import build_rest
+from router.http.videos import add_video_routes
 from router.service import Service
 from router.settings import Settings
+from router.video_store import VideoStore
+from router.videos import VideoJobs
 
 
 def build_app(service: Service) -> Dispatcher:
@@ -28,7 +31,19 @@ def build_app(service: Service) -> Dispatcher:
         stopping=lambda: service.stopping,
         ongoing=service.ongoing,
     )
-    return Dispatcher(inference, build_rest(service))
+    settings = service.settings
+    keep_us = round(settings.video_keep_s * US_PER_S)
+    videos = VideoJobs(
+        VideoStore(settings.video_folder, settings.video_bytes, keep_us),
+        service.controller,
+        service.ongoing,
+        inference.policy,
+        inference.stopping,
+        service.clock,
+    )
+    rest = build_rest(service)
+    add_video_routes(rest, service, videos)
+    return Dispatcher(inference, rest, videos)
 
 
 GC_THRESHOLDS: Final = (10_000, 10, 10)
@@ -41,9 +56,10 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service, announce: Announce) -> None:
         settings = service.settings
+        app = build_app(service)
         super().__init__(
             uvicorn.Config(
-                build_app(service),
+                app,
                 host=settings.host,
                 port=settings.port,
                 http="httptools",
@@ -58,6 +74,7 @@ class Server(uvicorn.Server):
             )
         )
         self._service = service
+        self._videos = app.videos
         self._announce = announce
 
     @contextmanager
@@ -79,6 +96,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._service.drain()
+        await self._videos.ended()
         await super().shutdown(sockets)
 
 

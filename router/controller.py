@@ -38,7 +38,7 @@ from router.events import Fanout, StoreTrouble
 from router.expectation import Outlook, OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
 from router.interrupts import Cause, Interrupted, Interrupts
-from router.media import check_images, check_kind, media_requirements
+from router.media import check_kind, check_media, media_requirements
 from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.rates import more_tokens
@@ -184,7 +184,8 @@ class Controller:
         """The whole answer, with its cost in it, settled. Raises ApiError, Interrupted."""
         attempt, answer = await self.attempts.run(chain, lambda *given: self._try_complete(chain, *given))
         await self.attempts.answered(chain, attempt)
-        body = with_cost(answer.body, chain.charged_nusd)
+        clip = answer.content_type.startswith("video/")
+        body = answer.body if clip else with_cost(answer.body, chain.charged_nusd)
         self._learn(chain)
         await self.finish(chain, "served", 200, None)
         return body
@@ -193,7 +194,7 @@ class Controller:
         answer = await backend.complete(request)
         if chain.parsed.media is not None:
             chain.made = chain.parsed.media.on(attempt.pool.model.item)
-            return check_images(chain.parsed.media, answer)
+            return check_media(chain.parsed.media, answer)
         try:
             found = checked(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)

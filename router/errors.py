@@ -47,6 +47,8 @@ ERRORS: Final[Mapping[str, ErrorEntry]] = {
     "permission_denied": ErrorEntry(403, "permission_error", None, logging.WARNING),
     "model_not_found": ErrorEntry(404, _REQUEST, None, logging.INFO),
     "decision_not_found": ErrorEntry(404, _REQUEST, None, logging.INFO),
+    "video_not_found": ErrorEntry(404, _REQUEST, None, logging.INFO),
+    "video_not_ready": ErrorEntry(409, _REQUEST, False, logging.INFO),
     "unknown_url": ErrorEntry(404, _REQUEST, None, logging.INFO),
     "method_not_allowed": ErrorEntry(405, _REQUEST, None, logging.INFO),
     "request_too_large": ErrorEntry(413, _REQUEST, None, logging.INFO),

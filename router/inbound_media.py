@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from pools.media import MediaAsked
-from pools.multipart import BadForm, boundary_of, parts_of
+from pools.multipart import BadForm, boundary_of, form_of, parts_of
 from pools.spec import ModelKind
 from pools.tokens import Prompt
 from router.errors import ApiError
@@ -23,10 +23,15 @@ T = TypeVar("T", int, float)
 IMAGES_PATH: Final = "/v1/images/generations"
 EDITS_PATH: Final = "/v1/images/edits"
 IMAGE_PATHS: Final = (IMAGES_PATH, EDITS_PATH)
+VIDEOS_PATH: Final = "/v1/videos"
+SYNC_PATH: Final = "/v1/videos/sync"  # where engines answer with the whole clip
 
 ITEMS_AT_MOST: Final = 10  # OpenAI's bound of `n`
 SIDE_AT_MOST: Final = 16_384  # pixels
 STEPS_AT_MOST: Final = 1_000
+SECONDS_AT_MOST: Final = 600.0  # of a clip
+FRAMES_AT_MOST: Final = 20_000
+FPS_AT_MOST: Final = 120.0
 FIELD_BYTES: Final = 64 * 1024  # of a form's field that is no file; longer ones are not read here
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[x×X*]\s*(\d{1,5})")
 _JSON: Final = "application/json"
@@ -47,13 +52,34 @@ def parse_images(path: str, content_type: str, body: bytes) -> Parsed:
     return _parsed(path, content_type if form else _JSON, body, fields, media_of(fields, ModelKind.IMAGE))
 
 
+def parse_video(content_type: str, body: bytes) -> Parsed:
+    """Read a body for `/v1/videos`, a form or JSON; it goes up as a form, which is all that engines take.
+
+    Raises ApiError `invalid_json` or `invalid_value`, naming the field.
+    """
+    if content_type.partition(";")[0].strip().lower() == _FORM:
+        fields = _form_fields(content_type, body)
+    else:
+        fields = _json_fields(body)
+        flat = {name: value for name, value in fields.items() if value is not None}
+        nested = next((name for name, value in flat.items() if isinstance(value, dict | list)), None)
+        if nested is not None:
+            text = f"'{nested}' is not a plain value; send files and lists as a form (multipart/form-data)"
+            raise ApiError("invalid_value", text, param=nested)
+        content_type, body = form_of({name: _text(value) for name, value in flat.items()})
+    return _parsed(SYNC_PATH, content_type, body, fields, media_of(fields, ModelKind.VIDEO))
+
+
 def media_of(fields: Mapping[str, Any], kind: ModelKind) -> MediaAsked:
     """What is asked for. Raises ApiError `invalid_value`."""
     width, height = _size(fields)
-    items = _number(fields, "n", int, 1, ITEMS_AT_MOST) or 1
+    video = kind is ModelKind.VIDEO
     return MediaAsked(
         kind=kind,
-        items=items,
+        items=1 if video else _number(fields, "n", int, 1, ITEMS_AT_MOST) or 1,
+        frames=_number(fields, "num_frames", int, 1, FRAMES_AT_MOST) if video else None,
+        seconds=_number(fields, "seconds", float, 0.1, SECONDS_AT_MOST) if video else None,
+        fps=_number(fields, "fps", float, 1.0, FPS_AT_MOST) if video else None,
         width=width,
         height=height,
         steps=_number(fields, "num_inference_steps", int, 1, STEPS_AT_MOST),
@@ -138,3 +164,8 @@ def _number(fields: Mapping[str, Any], name: str, kind: Callable[[Any], T], leas
 
 def _truthy(value: object) -> bool:
     return value is True or (isinstance(value, str) and value.lower() == "true")
+
+
+def _text(value: object) -> str:
+    """A JSON value as a form's field."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -74,10 +74,26 @@ def media_requirements(request_class: RequestClass, resolved: Resolved, asked: M
 def media_body(parsed: Parsed, served_model_name: str) -> bytes:
     """The body as it goes up: the pool's own name for its model, and pictures as base64."""
     if parsed.content_type.startswith("multipart/"):
-        fields = {"model": served_model_name.encode(), "response_format": b"b64_json"}
+        fields = {"model": served_model_name.encode()}
+        if parsed.media is not None and parsed.media.kind is ModelKind.IMAGE:
+            fields["response_format"] = b"b64_json"
         return with_fields(parsed.body, boundary_of(parsed.content_type), fields)
     named = {"model": msgspec.json.encode(served_model_name), "response_format": b'"b64_json"'}
     return replace_fields(parsed.body, named)
+
+
+def check_media(asked: MediaAsked, answer: Answer) -> Answer:
+    """The answer, if it has what was asked for. Raises AttemptFailed."""
+    return check_images(asked, answer) if asked.kind is ModelKind.IMAGE else check_clip(answer)
+
+
+def check_clip(answer: Answer) -> Answer:
+    """The answer, if it is a clip. Raises AttemptFailed."""
+    if not answer.content_type.startswith("video/"):
+        raise garbled(f"answered a request for a clip with {answer.content_type}")
+    if not answer.body:
+        raise AttemptFailed(FailureClass.BAD_OUTPUT, "the clip is empty", status=answer.status)
+    return answer
 
 
 def check_images(asked: MediaAsked, answer: Answer) -> Answer:

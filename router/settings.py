@@ -31,7 +31,8 @@ class Settings:
 
     `redis` and a `ledger` in PostgreSQL are what replicas share, both or neither; without them one process keeps its
     budgets and its ledger in a file. `max_body_bytes` bounds a request's body; `grace_s` is how long a stop waits for
-    running requests; `backlog_bytes` how much of the ledger may wait in Redis for PostgreSQL.
+    running requests; `backlog_bytes` how much of the ledger may wait in Redis for PostgreSQL. `video_bytes` bounds the
+    clips that are kept, `video_keep_s` for how long.
     """
 
     policy_paths: tuple[Path, ...] = ()
@@ -48,6 +49,16 @@ class Settings:
     house_flush_s: float = 10.0
     log_level: str = "info"
     assume_deployed: bool = False
+    videos: Path | None = None  # folder of video jobs and their clips; None: beside the ledger's file
+    video_bytes: int = 2048 * _MIB
+    video_keep_s: float = 86_400.0
+
+    @property
+    def video_folder(self) -> Path:
+        if self.videos is not None:
+            return self.videos
+        beside = self.ledger if isinstance(self.ledger, Path) else Path("sluice.sqlite")
+        return beside.with_name(f"{beside.name}.videos")
 
     def __post_init__(self) -> None:
         """Raises ValueError for half of what replicas share, and for names that are none."""
@@ -73,8 +84,8 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Settings from `SLUICE_POLICY` (paths joined by `:`), `SLUICE_LEDGER`, `SLUICE_REDIS_URL`,
         `SLUICE_REDIS_NAMESPACE`, `SLUICE_REPLICA`, `SLUICE_BACKLOG_MIB`, `SLUICE_HOST`, `SLUICE_PORT`,
-        `SLUICE_LOG_LEVEL`; what is set and empty counts as not set. Raises ValueError naming the variable that is
-        wrong, never with a password.
+        `SLUICE_LOG_LEVEL`, `SLUICE_VIDEOS`, `SLUICE_VIDEOS_MIB`, `SLUICE_VIDEOS_KEEP_H`; what is set and empty counts
+        as not set. Raises ValueError naming the variable that is wrong, never with a password.
         """
         given = {name: value for name, value in environ.items() if value}
         paths = tuple(Path(text) for text in given.get("SLUICE_POLICY", "").split(":") if text)
@@ -89,6 +100,9 @@ class Settings:
             port=_number(given, "SLUICE_PORT", 8080, 0, 65_535, "a port"),
             backlog_bytes=_MIB * _number(given, "SLUICE_BACKLOG_MIB", 512, 1, 2**20, "mebibytes"),
             log_level=given.get("SLUICE_LOG_LEVEL", "info"),
+            videos=Path(given["SLUICE_VIDEOS"]) if "SLUICE_VIDEOS" in given else None,
+            video_bytes=_MIB * _number(given, "SLUICE_VIDEOS_MIB", 2048, 1, 2**20, "mebibytes"),
+            video_keep_s=3600.0 * _number(given, "SLUICE_VIDEOS_KEEP_H", 24, 1, 8760, "hours"),
         )
 
 

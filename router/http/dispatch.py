@@ -9,6 +9,7 @@ from router.errors import ApiError
 from router.http.exchange import Receive, Scope, Send, send_error
 from router.http.inference import PATHS, Inference
 from router.log import LOGGER
+from router.videos import VideoJobs
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -19,6 +20,7 @@ class Dispatcher:
 
     inference: Inference
     rest: Asgi
+    videos: VideoJobs  # jobs that outlive the requests that made them
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in PATHS:

@@ -43,7 +43,7 @@ async def test_a_picture_of_each_system_is_made_by_the_document_s_gpu_and_billed
         request = await run.request()
         rate = run.service.policy.rates[first].nusd_per_h
     assert (request.images, request.clips, request.media_pixels) == (1, 0, 1024 * 768)
-    assert row.amount_nusd == pytest.approx(cost_nusd(rate, row.duration_us), rel=0.05)
+    assert row.amount_nusd == pytest.approx(cost_nusd(rate, row.duration_us), rel=0.1)
     assert float(raw.headers["x-sluice-cost-usd"]) * 1e9 == pytest.approx(row.amount_nusd)
 
 

@@ -1,0 +1,218 @@
+"""Video jobs: made once, kept for their tenant, billed like everything else, and honest about how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricing.money import cost_nusd
+from router.video_store import VideoStore
+from support.endpoint import Endpoint, Policy, Reply, before_simulated, policy
+
+VIDEOS = "/v1/videos"
+SPEEDUP = 600.0  # a clip of the shipped Wan takes four minutes
+SYSTEMS = {
+    "wan2.1": ["wan2.1-1.3b-bf16-l40s", "wan2.1-1.3b-bf16-a100-40"],
+    "seedvr2": ["seedvr2-3b-fp8-a10", "seedvr2-3b-fp16-l40s"],
+}
+WAN = [f"quick-{name}" for name in SYSTEMS["wan2.1"]]
+
+
+def strategy(system: str = "wan2.1", **sections: Any) -> Policy:
+    """The document's hybrid strategy for one system, with quick boots."""
+    pools = {f"quick-{name}": {"extends": name, "boot_s": 1, "scaledown_window_s": 3600} for name in SYSTEMS[system]}
+    clips = {"first_byte_deadline_s": 2400, "max_total_s": 3600, "objective": "listed"}
+    classes = {
+        "clips": {**clips, "ladder": {"premium": list(pools)}},
+        "pictures": {"ladder": {"premium": ["flux-schnell-fp8-a10"]}},
+    }
+    return policy(**{"classes": classes, "aliases": {"sora-2": "clips"}, "pools": pools, **sections})
+
+
+def running(folder: Path, system: str = "wan2.1", awake: int = 2, **more: Any) -> Any:
+    first = tuple(f"quick-{name}" for name in SYSTEMS[system][:awake])
+    settings = {"speedup": SPEEDUP, "awake": first, "media": True, **more}
+    sections = settings.pop("sections", {})
+    return before_simulated(folder, strategy(system, **sections), **settings)
+
+
+async def create(run: Endpoint, key: str = "acme", headers: dict[str, str] | None = None, **body: Any) -> Reply:
+    return await run.ask("POST", VIDEOS, key, json={"model": "clips", "prompt": "waves", **body}, headers=headers or {})
+
+
+async def until_ended(run: Endpoint, job_id: str) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while True:
+            found: dict[str, Any] = (await run.ask("GET", f"{VIDEOS}/{job_id}")).json
+            if found["status"] in ("completed", "failed"):
+                return found
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+async def test_a_clip_of_each_system_is_made_by_the_document_s_gpu_and_billed(tmp_path: Path, system: str) -> None:
+    """The official client creates, polls and downloads; the tenant pays the seconds of that GPU at its price."""
+    first = f"quick-{SYSTEMS[system][0]}"
+    async with running(tmp_path, system, speedup=100.0) as run:
+        client = run.client()
+        job = await client.videos.create(model="sora-2", prompt="waves", size="1280x720", seconds="1")  # type: ignore[arg-type] # any length
+        assert (job.object, job.size, job.seconds) == ("video", "1280x720", "1")
+        done = await until_ended(run, job.id)
+        clip = await (await client.videos.download_content(job.id)).aread()
+        [row] = run.rows("acme")
+        request = await run.request()
+        rate = run.service.policy.rates[first].nusd_per_h
+    assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
+    assert done["x_sluice"]["pool"] == first == row.pool
+    assert clip[4:8] == b"ftyp"
+    assert (request.clips, request.video_us, request.endpoint) == (1, 1_000_000, VIDEOS)
+    assert row.amount_nusd == pytest.approx(cost_nusd(rate, row.duration_us), rel=0.1)
+    assert done["x_sluice"]["cost_usd"] * 1e9 == pytest.approx(row.amount_nusd)
+
+
+@pytest.mark.parametrize("fault", ["out_of_memory", "overload", "refuse", "engine_death", "garbage"])
+@pytest.mark.parametrize("system", SYSTEMS)
+async def test_where_the_document_s_gpu_fails_the_next_one_makes_the_clip(
+    tmp_path: Path, system: str, fault: str
+) -> None:
+    """Moving on is part of the job's one run."""
+    first, second = (f"quick-{name}" for name in SYSTEMS[system])
+    async with running(tmp_path, system) as run:
+        await run.fail(first, fault)
+        done = await until_ended(run, (await create(run, size="640x480", seconds="1")).json["id"])
+        pools = [row.pool for row in run.rows()]
+    assert done["status"] == "completed", done
+    assert (done["x_sluice"]["pool"], pools) == (second, [first, second])
+
+
+async def test_the_same_idempotency_key_is_the_same_job(tmp_path: Path) -> None:
+    """However often it is sent, one clip is made and paid; with another request it is refused."""
+    key = {"Idempotency-Key": "order-7"}
+    async with running(tmp_path) as run:
+        replies = await asyncio.gather(*(create(run, headers=key, seconds="1") for _ in range(4)))
+        [job_id] = {reply.json["id"] for reply in replies}
+        await until_ended(run, job_id)
+        again = await create(run, headers=key, seconds="1")
+        other = await create(run, headers=key, seconds="2")
+        elsewhere = await create(run, "globex", headers=key, seconds="1")
+        await until_ended_by(run, elsewhere.json["id"], "globex")
+        paid = [row.account for row in run.rows()]
+    assert (again.json["id"], again.json["status"]) == (job_id, "completed")
+    assert (other.status, other.json["error"]["param"]) == (400, "Idempotency-Key")
+    assert elsewhere.json["id"] != job_id
+    assert paid == ["acme", "globex"]
+
+
+async def until_dispatched(run: Endpoint, job_id: str) -> None:
+    async with asyncio.timeout(10):
+        while not run.service.live.state(WAN[0]).in_flight:
+            await run.ask("GET", f"{VIDEOS}/{job_id}")
+
+
+async def until_ended_by(run: Endpoint, job_id: str, key: str) -> None:
+    async with asyncio.timeout(20):
+        while (await run.ask("GET", f"{VIDEOS}/{job_id}", key)).json["status"] not in ("completed", "failed"):
+            pass
+
+
+async def test_an_sdk_s_own_repetition_is_the_same_job(tmp_path: Path) -> None:
+    """A client that counts its retries and sends no key does not buy a clip twice; one that asks twice buys two."""
+    async with running(tmp_path) as run:
+        first = await create(run, seconds="1")
+        repeated = await create(run, headers={"x-stainless-retry-count": "1"}, seconds="1")
+        second = await create(run, seconds="1")
+        for reply in (first, second):
+            await until_ended(run, reply.json["id"])
+        assert len(run.rows()) == 2
+    assert repeated.json["id"] == first.json["id"] != second.json["id"]
+
+
+async def test_a_job_whose_router_died_is_failed_and_not_run_again(tmp_path: Path) -> None:
+    """A record that says `in_progress` at a start is of a process that is gone: nothing is sent to a pool for it."""
+    async with running(tmp_path) as run:
+        done = await until_ended(run, (await create(run, seconds="1")).json["id"])
+        folder = run.service.settings.video_folder
+        rows = len(run.rows())
+    store = VideoStore(folder, 10**9, 10**12)
+    store.begun(done["id"])
+    (folder / "video_of_nobody").write_bytes(b"half a clip")
+    async with running(tmp_path) as run:
+        found = await until_ended(run, done["id"])
+        content = await run.ask("GET", f"{VIDEOS}/{done['id']}/content")
+        assert len(run.rows()) == rows
+    assert (found["status"], found["error"]["code"]) == ("failed", "stopped")
+    assert (content.status, content.code) == (409, "video_not_ready")
+    assert not (folder / "video_of_nobody").exists()
+
+
+async def test_a_stop_fails_what_runs_and_settles_it(tmp_path: Path) -> None:
+    """The clip that was under way is paid as a stop of ours is: by the house; its record says why it ended."""
+    async with running(tmp_path, grace_s=0.0) as run:
+        await run.fail(WAN[0], "hang")
+        job_id = (await create(run, seconds="1")).json["id"]
+        await until_dispatched(run, job_id)
+        folder = run.service.settings.video_folder
+    found = VideoStore(folder, 10**9, 10**12).find(job_id)
+    assert found is not None
+    assert (found.status, found.error_code) == ("failed", "shutting_down")
+
+
+async def test_deleting_a_job_that_runs_ends_it(tmp_path: Path) -> None:
+    """Its tenant pays for what ran, and neither record nor clip is left."""
+    async with running(tmp_path) as run:
+        await run.fail(WAN[0], "hang")
+        job_id = (await create(run, seconds="1")).json["id"]
+        await until_dispatched(run, job_id)
+        gone = await run.ask("DELETE", f"{VIDEOS}/{job_id}")
+        await run.settled()
+        [row] = run.rows("acme")
+        after = await run.ask("GET", f"{VIDEOS}/{job_id}")
+    assert gone.json == {"id": job_id, "object": "video.deleted", "deleted": True}
+    assert row.outcome == "client_gone"
+    assert (after.status, after.code) == (404, "video_not_found")
+
+
+async def test_tenants_see_their_own_jobs_only(tmp_path: Path) -> None:
+    """Another tenant's key finds nothing, whatever it does with the id; an admin sees all."""
+    async with running(tmp_path) as run:
+        job_id = (await create(run, seconds="1")).json["id"]
+        await until_ended(run, job_id)
+        for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+            reply = await run.ask(method, f"{VIDEOS}/{job_id}{path}", "globex")
+            assert (reply.status, reply.code) == (404, "video_not_found")
+        assert (await run.ask("GET", f"{VIDEOS}/{job_id}", "ops")).status == 200
+        assert (await run.ask("GET", f"{VIDEOS}/{job_id}", None)).status == 401
+
+
+async def test_a_job_that_no_budget_allows_fails_in_the_words_of_the_budget(tmp_path: Path) -> None:
+    """It is created, and says why it was not run; nothing was paid."""
+    caps = [{"name": "day", "amount_usd": 0.0001, "window": "24h", "scope": "tenant:acme"}]
+    async with running(tmp_path, sections={"caps": caps}) as run:
+        done = await until_ended(run, (await create(run, seconds="1")).json["id"])
+        assert run.rows() == []
+    assert (done["status"], done["error"]["code"]) == ("failed", "budget_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({"seconds": "long"}, "invalid_value", "seconds"),
+        ({"seconds": "0"}, "invalid_value", "seconds"),
+        ({"num_frames": 0}, "invalid_value", "num_frames"),
+        ({"fps": 1000}, "invalid_value", "fps"),
+        ({"size": "wide"}, "invalid_value", "size"),
+        ({"input_reference": {"file_id": "x"}}, "invalid_value", "input_reference"),
+        ({"prompt": None}, "invalid_value", "prompt"),
+        ({"model": "pictures"}, "feature_not_supported", "model"),
+        ({"model": "clipz"}, "model_not_found", "model"),
+    ],
+)
+async def test_what_cannot_be_made_is_refused_at_once(
+    tmp_path: Path, body: dict[str, Any], code: str, param: str
+) -> None:
+    """No job is made of a request that no pool could ever serve."""
+    async with running(tmp_path, awake=0) as run:
+        reply = await create(run, **body)
+    assert (reply.code, reply.json["error"]["param"]) == (code, param)
