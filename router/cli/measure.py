@@ -29,7 +29,7 @@ from router.measure.progress import watching
 from router.measure.record import add_row, check_rows, document, row
 from router.measure.result import Measurement
 from router.measure.run import Measuring
-from router.measure.subject import PATIENCE_S, CannotMeasure, Shape, Subject, check_shape
+from router.measure.subject import PATIENCE_S, CannotMeasure, Shape, Stopped, Subject, check_shape
 from router.measure.table import render
 from router.platforms import platform_of, poll_every_s
 
@@ -96,7 +96,11 @@ def measure(
         subject = _priced(subject, usd_per_hour)
     shape = Shape(requests, concurrency, prompt_tokens, output_tokens, seed, exact_length, timeout_s)
     _check(subject, shape, output, row_file)
-    measured = uvloop.run(_measure(subject, access, shape, clock, cold_start, wait_s))
+    try:
+        measured = uvloop.run(_measure(subject, access, shape, clock, cold_start, wait_s))
+    except Stopped as stopped:
+        typer.echo(f"sluice: {stopped}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     _write(measured, output)
     typer.echo(json.dumps(document(measured), indent=2)) if print_json else console().print(render(measured))
     if row_file is not None and not measured.interrupted:  # half a load is no calibration
@@ -164,7 +168,10 @@ def _is_vllm(spec: PoolSpec | None) -> bool:
 
 def _priced(subject: Subject, usd_per_hour: float) -> Subject:
     """At the price of the command line, which no book states."""
-    return replace(subject, rate_nusd_per_h=parse_usd(usd_per_hour), rate=None)
+    try:
+        return replace(subject, rate_nusd_per_h=parse_usd(usd_per_hour), rate=None)
+    except ValueError as error:
+        raise typer.BadParameter(f"--usd-per-hour: {error}") from None
 
 
 def _check(subject: Subject, shape: Shape, output: Path | None, row_file: Path | None) -> None:

@@ -91,8 +91,8 @@ async def until_asleep(
     return "platform", seconds(clock.mono_us() - began_us)
 
 
-async def first_answer(asker: Asker, clock: Clock, stop: asyncio.Event) -> FirstAnswer:
-    """Ask until the pool answers: a platform may refuse, or hold the request, for as long as a container boots.
+async def first_answer(asker: Asker, number: int, clock: Clock, stop: asyncio.Event) -> FirstAnswer:
+    """Ask request `number` until the pool answers: a platform may refuse, or hold it, for as long as a container boots.
 
     Raises CannotMeasure for an answer that waiting will not mend, and Stopped.
     """
@@ -101,7 +101,7 @@ async def first_answer(asker: Asker, clock: Clock, stop: asyncio.Event) -> First
 
     async def knock() -> None:
         while True:
-            sample = await asker.ask(0)
+            sample = await asker.ask(number)
             samples.append(sample)
             booting_s = seconds(clock.mono_us() - began_us)
             if not _boots(sample) or booting_s > BOOT_AT_MOST_S:

@@ -13,7 +13,7 @@ from pricing.clock import Clock
 from router.measure.cold import LOOK_S, ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
 from router.measure.load import Asker, Sample, play
 from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
-from router.measure.subject import CannotMeasure, Shape, Subject
+from router.measure.subject import CannotMeasure, Shape, Stopped, Subject
 
 VERSION_WITHIN_S: Final = 5.0  # real seconds; the pool is awake when it is asked
 
@@ -51,16 +51,17 @@ class Measuring:
         asker = Asker(self.backend, self.subject, self.shape, self.clock)
         slept = await self._sleep(wait_s) if cold else None
         self.watch.phase("first answer")
-        first = await first_answer(asker, self.clock, self.stop)
+        first = await first_answer(asker, 0, self.clock, self.stop)
         asker.learn(first.sample)
-        warm = (await first_answer(asker, self.clock, self.stop)).sample if cold else first.sample
+        after = self.shape.requests + 1  # a prompt of its own: the engine may have cached the first one
+        warm = (await first_answer(asker, after, self.clock, self.stop)).sample if cold else first.sample
         booted = None if slept is None else await self._booted(slept, first, warm)
         version = await self.backend.engine_version(VERSION_WITHIN_S * self.clock.speedup)
         self.watch.phase("load")
         began_us = self.clock.wall_us()
         load = await play(asker, self.shape, self.clock, self.stop, self.watch.ended)
         if not load.samples:
-            raise CannotMeasure("interrupted before any request had ended; nothing was measured")
+            raise Stopped("interrupted before any request had ended; nothing was measured")
         return Measurement(
             subject=self.subject,
             shape=self.shape,

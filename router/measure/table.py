@@ -35,6 +35,8 @@ def _head(measured: Measurement) -> str:
     subject, shape = measured.subject, measured.shape
     name = subject.model if subject.pool is None else subject.pool.name
     engine = f" · engine {measured.engine_version}" if measured.engine_version else ""
+    if engine and subject.pool is not None and subject.pool.engine_version != measured.engine_version:
+        engine += f" (its row says {subject.pool.engine_version})"
     load = f"{shape.requests} requests, {min(shape.concurrency, shape.requests)} at a time"
     return f"{name} at {subject.shown_url} · {load}{engine} · {subject.machine}"
 

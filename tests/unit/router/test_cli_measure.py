@@ -59,6 +59,7 @@ async def command(*arguments: str, **environ: str) -> tuple[int, str, str]:
         (["--url", "ftp://x", "--model", "m"], "must begin with https:// or http://"),
         ([POOL, "--url", "nowhere"], "must begin with https:// or http://"),
         ([POOL, "--requests", "0"], "'--requests'"),
+        ([POOL, "--url", "http://x", "--usd-per-hour", "0.12345678912"], "--usd-per-hour: 0.12345678912 has more than"),
         ([POOL, "--timeout-s", "0"], "'--timeout-s'"),
     ],
 )
@@ -168,3 +169,23 @@ async def test_a_first_answer_that_does_not_come_is_one_line_and_status_2() -> N
     assert (status, out) == (2, "")
     assert err.startswith("sluice: no first answer (misconfigured: refuses our credentials (HTTP 401)")
     assert len(err.splitlines()) == 1
+
+
+async def test_ctrl_c_before_the_first_answer_is_one_line_and_status_130() -> None:
+    """While the pool is still silent there is nothing to print but that."""
+    seen = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        seen.set()
+        await exchange.client_left()
+
+    async with scripted(script) as server:
+        arguments = ["--url", server.url, "--model", "m", *SMALL]
+        process: Any = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MAIN, "measure", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        await seen.wait()
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (130, b"")
+    assert err == b"sluice: interrupted before the first answer; nothing was measured\n"

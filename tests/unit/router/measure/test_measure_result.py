@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,9 @@ def test_rows_are_added_below_one_head_and_read_by_the_model_s_comparison(tmp_pa
         "2",
         "2026-11-18",
     )
-    inferencemax = (ROOT / "tests/data/timing_measured/inferencemax.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert set(inferencemax.split(",")) <= set(COLUMNS)
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "timing_model.py"))
+    cases = list(benchmark["measured"](path))
+    assert [case.what.split(": ")[1] for case in cases] == ["whole answer", "first token"] * 2
 
 
 def test_a_file_that_cannot_take_a_row_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
