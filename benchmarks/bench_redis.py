@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import shutil
 import statistics
@@ -37,6 +38,7 @@ from pricing.redis.scripts import script_of
 from pricing.redis.store import RedisStore
 from processes import cpu_us, free_port, running
 from results import Result, Target, number
+from router.app import GC_THRESHOLDS
 
 ROUNDS: Final = 3
 AT_ONCE: Final = (1, 32, 128)
@@ -195,6 +197,8 @@ def main() -> None:
     options.add_argument("--requests", type=int, default=6_000)
     requests = options.parse_args().requests
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)  # as `sluice serve` has it
     found: dict[str, list[Timed]] = {}
     with server("everysec") as at:
         found["script, own client"] = uvloop.run(loads(own_client, at, 5 * requests))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-LAYOUT: Final = 1  # version of the keys' layout; a replica that knows an older one does not start on it
+LAYOUT: Final = 2  # version of the keys' layout; a replica that knows another one does not start on it
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 
 

@@ -51,7 +51,7 @@ class CapPacker:
         from_us, until_us = month_around(at_us, zone)
         bounds = (month_around(from_us - 1, zone), (from_us, until_us), month_around(until_us, zone))
         self._months = [
-            [_number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds
+            [number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds
         ]
         self._known.clear()
         self._epoch = object()
@@ -81,14 +81,20 @@ class CapPacker:
         caps: dict[Scope, list[list[object]]] = {scope: [] for scope in scopes}
         for one in seen:
             caps[one.cap.scope].append(_cap(one.cap, one.warned_as))
-        return _encode([self._months, [[key_part(str(scope)), of, *self._rates(scope)] for scope, of in caps.items()]])
+        names = [key_part(str(scope)) for scope in caps]
+        ruled = [
+            [name, of, *self._rates(scope)]
+            for name, (scope, of) in zip(names, caps.items(), strict=True)
+            if of or scope in self._table.limits
+        ]
+        return _encode([self._months, ruled, names])
 
     def _rates(self, scope: Scope) -> list[int | float]:
         limits = self._table.limits.get(scope)
         if limits is None:
             return [-1, -1, -1, 0]
         rates = (limits.requests_per_minute, limits.tokens_per_minute, limits.in_flight)
-        return [*(-1 if limit is None else _number(limit) for limit in rates), 1]
+        return [*(-1 if limit is None else number(limit) for limit in rates), 1]
 
 
 def key_part(text: str) -> str:
@@ -98,10 +104,11 @@ def key_part(text: str) -> str:
 
 def _cap(cap: Cap, warned_as: str) -> list[object]:
     unlimited = isinstance(cap.amount_nusd, Unlimited)
-    raises = [] if unlimited else [_number(n) for one in cap.raises for n in (one.amount_nusd, one.until_us)]
-    amount = -1 if isinstance(cap.amount_nusd, Unlimited) else _number(cap.amount_nusd)
+    raises = [] if unlimited else [number(n) for one in cap.raises for n in (one.amount_nusd, one.until_us)]
+    amount = -1 if isinstance(cap.amount_nusd, Unlimited) else number(cap.amount_nusd)
     return [cap.window.rolling_s or 0, amount, cap.warn_permille or 0, key_part(warned_as), raises]
 
 
-def _number(value: int) -> int | float:
+def number(value: int) -> int | float:
+    """An integer as msgpack for scripts: beyond 31 bits as a double."""
     return value if -_SMALL < value < _SMALL else float(value)

@@ -36,7 +36,7 @@ from pricing.redis.answers import Answers, backlog_full, check_amount, check_set
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
 from pricing.redis.keys import LAYOUT
-from pricing.redis.packing import CapPacker, PackedCaps
+from pricing.redis.packing import CapPacker, PackedCaps, number
 from pricing.redis.reading import Reader
 from pricing.redis.scripts import script
 from pricing.redis.steps import Reply, Steps
@@ -62,7 +62,7 @@ _SCRIPTS: Final = (
 )
 _STILL_OPEN: Final = (b"misfit", b"too_large")
 _CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
-_scopes_of: Final = msgspec.msgpack.Decoder(list[str])
+_terms_of: Final = msgspec.msgpack.Decoder()
 
 
 def _ignore(_: CapWarning) -> None:
@@ -103,6 +103,7 @@ class RedisStore:
         self._replica = replica
         self._on_load = on_load
         self._backlog_bytes = backlog_bytes
+        self._backlog_number = number(backlog_bytes)
         self._caps = caps
         self._steps = Steps(client, namespace, clock, now)
         self._views = Views(caps)
@@ -119,6 +120,11 @@ class RedisStore:
         if layout > LAYOUT:
             raise StoreUnavailable(
                 f"Redis holds budgets in layout {layout} and this program knows {LAYOUT}; start a newer version of it"
+            )
+        if layout < LAYOUT:
+            raise StoreUnavailable(
+                f"Redis holds budgets in layout {layout}, which this program no longer reads: it knows {LAYOUT}; go on "
+                "with the version that wrote them, or set SLUICE_REDIS_NAMESPACE to a name that is new"
             )
         await asyncio.gather(*(self._client.command("SCRIPT", "LOAD", script(name).text) for name in _SCRIPTS))
 
@@ -149,7 +155,7 @@ class RedisStore:
 
     async def open(self, wish: OpenHold) -> Hold:
         packed = self._packer.pack(wish.scopes)
-        args = wish_words(wish, packed, self._replica, self._backlog_bytes)
+        args = wish_words(wish, packed, self._replica, self._backlog_number)
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
@@ -175,7 +181,7 @@ class RedisStore:
         token = self._unheard.token(settlement.hold_id)
         args = (
             *settlement_words(settlement, last, self._replica, token, "settled"),
-            *wish_words(wish, packed, self._replica, self._backlog_bytes),
+            *wish_words(wish, packed, self._replica, self._backlog_number),
         )
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
@@ -294,9 +300,10 @@ class RedisStore:
 
     async def _recall(self, hold_id: str) -> None:
         """Learn the scopes of a hold that an earlier process of this name opened."""
-        packed = await self._client.command("HGET", self._steps.prefix + b"hold:" + hold_id.encode(), "scopes")
-        if packed is not None:
-            self._holds[hold_id] = self._packer.pack([parse_scope(scope) for scope in _scopes_of.decode(packed)])
+        terms = await self._client.command("HGET", self._steps.prefix + b"hold:" + hold_id.encode(), "terms")
+        if terms is not None:
+            *_, scopes = _terms_of.decode(terms)  # as lua/holds.lua writes them
+            self._holds[hold_id] = self._packer.pack([parse_scope(scope) for scope in scopes])
 
     # -- ending ----------------------------------------------------------------------------------------------------
 

@@ -38,7 +38,10 @@ class CapSeen:
     def left_nusd(self, now_us: int) -> int | None:
         """Room for more, 0 or above; None when the cap is unlimited."""
         amount = self.cap.amount_at(now_us)
-        return None if isinstance(amount, Unlimited) else max(0, amount - self.spent_nusd - self.held_nusd)
+        if isinstance(amount, Unlimited):
+            return None
+        left = amount - self.spent_nusd - self.held_nusd
+        return left if left > 0 else 0
 
     def lowering(self, now_us: int) -> bool:
         """Whether spent + held has passed the threshold that lowers the tier."""

@@ -1,6 +1,14 @@
-"""What a replica asks of a hold, as the words that `lua/wishes.lua` reads; no amount that a script must not see."""
+"""What a replica asks of a hold, as the words that `lua/wishes.lua` reads; no amount that a script must not see.
+
+Few words, since each costs the client as much as all numbers of one msgpack array; the rows, which scripts pass on
+unread, are words of their own.
+"""
 
 from __future__ import annotations
+
+from typing import Final
+
+import msgspec
 
 from pricing.budgets.settlement import bare_row
 from pricing.budgets.store import OpenHold, Settlement
@@ -8,29 +16,30 @@ from pricing.clock import US_PER_S
 from pricing.ledger.entries import rows_json, value_json
 from pricing.redis.answers import check_amount
 from pricing.redis.connection import Word
-from pricing.redis.packing import PackedCaps
+from pricing.redis.packing import PackedCaps, number
+
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def wish_words(wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int) -> tuple[Word, ...]:
-    """A hold to open. Raises ValueError and StoreUnavailable."""
-    if wish.amount_nusd < 0 or wish.lease_s <= 0:
-        raise ValueError(f"hold {wish.hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
-    check_amount(f"hold {wish.hold_id}", wish.amount_nusd)
-    row = wish.on_expiry or bare_row(wish.hold_id, wish.request_id, packed.scopes, wish.amount_nusd, 0)
-    meter = wish.meter
-    return (
-        packed.packed,
+def wish_words(wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int | float) -> tuple[Word, ...]:
+    """A hold to open; `backlog_bytes` is a `number`. Raises ValueError and StoreUnavailable."""
+    hold_id, amount_nusd, meter = wish.hold_id, wish.amount_nusd, wish.meter
+    if amount_nusd < 0 or wish.lease_s <= 0:
+        raise ValueError(f"hold {hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
+    check_amount(f"hold {hold_id}", amount_nusd)
+    row = wish.on_expiry or bare_row(hold_id, wish.request_id, packed.scopes, amount_nusd, 0)
+    asked = (
         replica,
-        wish.hold_id,
-        wish.amount_nusd,
-        round(wish.lease_s * US_PER_S),
-        b"" if wish.anchor_us is None else wish.anchor_us,
-        wish.tokens,
-        value_json(row),
-        *((b"", 0, 0) if meter is None else (meter.pool, meter.weight, meter.kv_tokens)),
+        hold_id,
+        number(amount_nusd),
+        number(round(wish.lease_s * US_PER_S)),
+        False if wish.anchor_us is None else number(wish.anchor_us),
+        number(wish.tokens),
+        *(("", 0, 0) if meter is None else (meter.pool, number(meter.weight), number(meter.kv_tokens))),
         backlog_bytes,
-        int(wish.granted),
+        wish.granted,
     )
+    return packed.packed, _encode(asked), value_json(row)
 
 
 def settlement_words(
@@ -41,15 +50,15 @@ def settlement_words(
     if amount_nusd < 0:
         raise ValueError(f"hold {hold_id}: {amount_nusd} nano-dollars do not fit it; a settlement is 0 or more")
     check_amount(f"hold {hold_id}", amount_nusd)
-    return (
-        packed.packed,
+    asked = (
         replica,
         hold_id,
-        amount_nusd,
-        int(settlement.may_exceed_hold),
-        settlement.more_tokens,
+        number(amount_nusd),
+        settlement.may_exceed_hold,
+        number(settlement.more_tokens),
         token,
-        rows_json(settlement.rows) if settlement.rows else b"",
-        b"" if settlement.request is None else value_json(settlement.request),
         how,
     )
+    rows = rows_json(settlement.rows) if settlement.rows else b""
+    request = b"" if settlement.request is None else value_json(settlement.request)
+    return packed.packed, _encode(asked), rows, request

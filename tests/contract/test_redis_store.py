@@ -345,11 +345,24 @@ async def test_old_and_new_scripts_run_side_by_side(replicas: Replicas, monkeypa
     assert (await replicas.spent(new))[0] == (60, 0)
 
 
-async def test_keys_in_a_newer_layout_are_left_alone(replicas: Replicas) -> None:
-    """A replica that knows an older layout does not start, and says what to do."""
+async def test_windows_go_on_from_week_to_week(replicas: Replicas) -> None:
+    """Sums are the same in the week of the last step, in the next, and after weeks in which nobody asked."""
+    store = await replicas.start("one", caps(cap(1_000, window="30d")))
+    spent = []
+    for number, idle_days in enumerate((0, 7, 16, 6, 2)):
+        replicas.clock.advance(idle_days * 86_400)
+        await store.open(wish(f"r{number}:1", 10))
+        await store.settle(paid(f"r{number}:1", 10))
+        spent.append((await replicas.spent(store))[0])
+    assert spent == [(10, 0), (20, 0), (30, 0), (40, 0), (40, 0)]
+
+
+@pytest.mark.parametrize(("layout", "remedy"), [(LAYOUT + 1, "newer version"), (LAYOUT - 1, "SLUICE_REDIS_NAMESPACE")])
+async def test_keys_in_another_layout_are_left_alone(replicas: Replicas, layout: int, remedy: str) -> None:
+    """A replica that knows another layout does not start, and says what to do."""
     await replicas.start("one")
-    replicas.backend.server.command("SET", replicas.backend.key("layout"), LAYOUT + 1)
-    with pytest.raises(StoreUnavailable, match="newer version"):
+    replicas.backend.server.command("SET", replicas.backend.key("layout"), layout)
+    with pytest.raises(StoreUnavailable, match=remedy):
         await replicas.start("two")
 
 

@@ -1,10 +1,11 @@
 -- uses: clock windows
 -- Caps: whether more fits, when it would, and who is to be warned.
 --
--- They come with every step from the replica's files, as a msgpack array {months, scopes}:
+-- They come with every step from the replica's files, as a msgpack array {months, scopes, names}:
 --   months  {first bucket, end bucket, from, until} of calendar months around now, in the files' time zone
---   scopes  {name, caps, requests a minute, tokens a minute, in flight, 1 if any limit is named for it, else 0}, with -1
---           where there is no limit
+--   scopes  those that have any: {name, caps, requests a minute, tokens a minute, in flight, 1 if any limit is named for
+--           it, else 0}, with -1 where there is no limit
+--   names   of all scopes, since money counts in those without a cap too
 --   cap     {seconds of a rolling window or 0 for a month, amount or -1 for unlimited,
 --            share that warns in parts per thousand or 0, its name in `warned`, {amount, until, …} of temporary raises}
 -- A cap is known by its place: the n-th of all, scope by scope.
@@ -56,7 +57,7 @@ local function window_for(a, cap, bucket, months, now)
 end
 
 local function bucket_sum(a, names)
-  local spent, held = redis.call('HMGET', a.spent, unpack(names)), redis.call('HMGET', a.held, unpack(names))
+  local spent, held = redis.call('HMGET', spent_key(a), unpack(names)), redis.call('HMGET', held_key(a), unpack(names))
   local sums = {}
   for i = 1, #names do
     sums[i] = (tonumber(spent[i]) or 0) + (tonumber(held[i]) or 0)
@@ -105,7 +106,7 @@ local function first_shortfall(K, caps, more, bucket, now)
   for _, scope in ipairs(caps[2]) do
     for _, cap in ipairs(scope[2]) do
       place = place + 1
-      local short = shortfall(account(K, scope[1]), cap, more, bucket, caps[1], now)
+      local short = shortfall(account(K, scope[1], now), cap, more, bucket, caps[1], now)
       if short then
         return place, short
       end
@@ -115,26 +116,19 @@ end
 
 -- The name of the first scope whose sums would be beyond what is kept exactly.
 local function too_large(K, scopes, more, now)
+  load_accounts(K, scopes, now)
   for _, scope in ipairs(scopes) do
-    if not is_exact(account(K, scope), more, now) then
+    if not is_exact(account(K, scope, now), more, now) then
       return scope
     end
   end
-end
-
-local function names_of_scopes(caps)
-  local names = {}
-  for i, scope in ipairs(caps[2]) do
-    names[i] = scope[1]
-  end
-  return names
 end
 
 -- Add what every cap's window has spent and holds now, two numbers a cap in their order.
 local function add_sums(reply, K, caps, now)
   for _, scope in ipairs(caps[2]) do
     for _, cap in ipairs(scope[2]) do
-      local window = window_now(account(K, scope[1]), cap, caps[1], now)
+      local window = window_now(account(K, scope[1], now), cap, caps[1], now)
       reply[#reply + 1] = window.spent
       reply[#reply + 1] = window.held
     end
@@ -157,7 +151,7 @@ local function warnings(K, caps, now)
     for _, cap in ipairs(scope[2]) do
       place = place + 1
       local amount = amount_at(cap, now)
-      local window = cap[3] > 0 and amount >= 0 and window_now(account(K, scope[1]), cap, caps[1], now)
+      local window = cap[3] > 0 and amount >= 0 and window_now(account(K, scope[1], now), cap, caps[1], now)
       if window and is_past(cap, amount, window.spent) then
         if now >= tonumber(redis.call('HGET', K .. 'warned', cap[4]) or 0) then
           local quiet = cap[1] == 0 and month_at(caps[1], now)[4] or now + cap[1] * 1000000

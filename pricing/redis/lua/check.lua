@@ -4,4 +4,4 @@
 
 local now = time_now(KEYS[1], ARGV[1])
 redis.call('SET', KEYS[1] .. 'clock', text(now))
-return text(backlog(KEYS[1]))
+return redis.call('GET', KEYS[1] .. 'backlog') or '0'

@@ -3,10 +3,13 @@
 -- Doubles hold integers exactly up to here; no sum may pass it.
 local LARGEST = 9007199254740991
 
--- A number as decimal text. `tostring` and cjson lose digits from the 15th on; adding 0 makes -0, which is no integer
--- to Redis, 0.
+-- An integer as decimal text. `tostring` and cjson lose digits from the 15th on; adding 0 makes -0, which is no integer
+-- to Redis, 0. What fits a C long on every machine is printed as one, which takes a third of the time.
 local function text(number)
-  return string.format('%.0f', number + 0)
+  if number > -2147483648 and number < 2147483648 then
+    return string.format('%d', number + 0)
+  end
+  return string.format('%.0f', number)
 end
 
 -- The instant of this step: the server's clock, or `given` where the caller passes one ('' if not). It is never earlier
@@ -17,10 +20,10 @@ local function time_now(K, given)
     local time = redis.call('TIME')
     now = time[1] * 1000000 + time[2]
   end
-  local seen = tonumber(redis.call('GET', K .. 'clock') or 0)
-  if now <= seen then
+  local seen = tonumber(redis.call('SET', K .. 'clock', text(now), 'GET') or 0)
+  if now < seen then
+    redis.call('SET', K .. 'clock', text(seen))
     return seen
   end
-  redis.call('SET', K .. 'clock', text(now))
   return now
 end

@@ -45,5 +45,5 @@ local reply = { 'extended', now, answers }
 for i = 1, count do
   reply[3 + i] = add_sums({}, K, tables[i], now)
 end
-save_accounts()
+save_accounts(K, now)
 return reply

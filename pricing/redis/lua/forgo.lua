@@ -1,4 +1,4 @@
--- uses: clock holds
+-- uses: clock ending
 -- Make sure that a hold which may or may not have been opened is none: released if it is open, never to be opened if not.
 -- ARGV: now or '', replica, ids.
 
@@ -14,4 +14,4 @@ for i = 3, #ARGV do
     remember_end(K, ARGV[i], 'released', owner, '')
   end
 end
-save_accounts()
+save_accounts(K, now)

@@ -14,9 +14,9 @@ local reply = { 'frees', now }
 for _, scope in ipairs(caps[2]) do
   for _, cap in ipairs(scope[2]) do
     local asked = tonumber(ARGV[#reply + 1])
-    local short = asked >= 0 and shortfall(account(K, scope[1]), cap, asked, bucket_of(now), caps[1], now)
+    local short = asked >= 0 and shortfall(account(K, scope[1], now), cap, asked, bucket_of(now), caps[1], now)
     reply[#reply + 1] = short and short[4] or 0
   end
 end
-save_accounts()
+save_accounts(K, now)
 return reply

@@ -18,7 +18,3 @@ local function append_rows(K, rows, request)
     append(K, 'k', 'rows', 'rows', rows)
   end
 end
-
-local function backlog(K)
-  return tonumber(redis.call('GET', K .. 'backlog') or 0)
-end

@@ -7,12 +7,9 @@
 -- even part into fields that Redis adds up itself, in 64 bits; an odd nano-dollar stays, on which rounding half to even
 -- depends. A step costs the same however many run, and log n where weights differ.
 --
--- meter:<pool>    told: rate, target, ready, booting, since when, 1 if by a list
---                 clock: instant, V, U, what the last division left
---                 running: members, their weights, of them on V, how many on U, KV tokens, when the last one left
---                 busy, boot, idle, adjustment: microseconds, cost, odd nano-dollar that was drained
---                 charged: what those who have left cost, what they were charged, assumed time
--- members:<pool>  weight, cost carried from the other clock, reading since when, on U or not, KV tokens, whose
+-- meter:<pool>    `state`: all of it as doubles, since text would take several times as long as the step; and sums in 64
+--                 bits of what was drained
+-- members:<pool>  weight, cost carried from the other clock, reading since when, on U (1) or not, KV tokens: doubles; whose
 -- weights:<pool>  the members that weigh more than 1, since nobody else ever asks for more than one container
 -- owners:<pool>   members and KV tokens (`kv:`) of each replica
 
@@ -20,7 +17,15 @@ local HOUR = 3600000000 -- microseconds
 local FINE = 1048576
 local DEAREST = 2199023255552 -- 2^41 nano-dollars per hour for one container
 local HEAVIEST = 4294967296 -- 2^32, all members of a pool together
-local PARTS = { 'told', 'clock', 'running', 'busy', 'boot', 'idle', 'adjustment', 'charged' }
+local STATE = {
+  'rate', 'target', 'ready', 'booting', 'told_at', 'listed', -- told; the last is 1 if by a list
+  'at', 'v_whole', 'v_fine', 'u_whole', 'u_fine', 'left_fine', 'left_rest', -- clocks, and what the last division left
+  'count', 'weight', 'light', 'heavy', 'kv', 'emptied', -- members, weights, of them on V, members on U, when none was left
+  'departed_whole', 'departed_fine', 'charged', 'assumed', -- what those who left cost, what they were charged
+}
+local PHASES = { 'busy', 'boot', 'idle', 'adjustment' } -- microseconds, cost, odd nano-dollar that was drained
+local STATE_DOUBLES = '<' .. string.rep('d', #STATE + 4 * #PHASES)
+local MEMBER_DOUBLES, MEMBER_BYTES = '<ddddddd', 56
 
 -- Quotient and rest, rounded down. `%` would take the quotient from a rounded division; `+ 0` makes 0 of -0.
 local function divide(number, by)
@@ -47,75 +52,75 @@ local function cost_of(rate, us)
   return rate * hours + upper * FINE + lower, lower_rest
 end
 
-local function numbers(words)
-  local found = {}
-  for word in string.gmatch(words, '%S+') do
-    found[#found + 1] = tonumber(word)
-  end
-  return found
-end
-
-local function phase_of(words)
-  local n = numbers(words)
-  return { us = n[1], whole = n[2], rest = n[3], drained = n[4] }
+local function keys_of(K, pool)
+  return {
+    key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
+    owners = K .. 'owners:' .. pool,
+  }
 end
 
 -- A pool's meter; nil for a pool that was never given a rate.
 local function load_meter(K, pool)
-  local parts = redis.call('HMGET', K .. 'meter:' .. pool, unpack(PARTS))
-  if not parts[1] then
+  local m = keys_of(K, pool)
+  local words = redis.call('HGET', m.key, 'state')
+  if not words then
     return nil
   end
-  local told, clock, running, charged = numbers(parts[1]), numbers(parts[2]), numbers(parts[3]), numbers(parts[8])
-  return {
-    key = K .. 'meter:' .. pool, members = K .. 'members:' .. pool, weights = K .. 'weights:' .. pool,
-    owners = K .. 'owners:' .. pool,
-    rate = told[1], target = told[2], ready = told[3], booting = told[4], told_at = told[5],
-    listed = told[6],
-    at = clock[1], v_whole = clock[2], v_fine = clock[3], u_whole = clock[4], u_fine = clock[5],
-    left_fine = clock[6], left_rest = clock[7],
-    count = running[1], weight = running[2], light = running[3], heavy = running[4], kv = running[5],
-    emptied = running[6],
-    busy = phase_of(parts[4]), boot = phase_of(parts[5]), idle = phase_of(parts[6]), adjustment = phase_of(parts[7]),
-    departed_whole = charged[1], departed_fine = charged[2], charged = charged[3], assumed = charged[4],
-  }
-end
-
-local function phase_words(phase)
-  return string.format('%.0f %.0f %.0f %.0f', phase.us, phase.whole, phase.rest, phase.drained)
+  local values = { struct.unpack(STATE_DOUBLES, words) }
+  for i, name in ipairs(STATE) do
+    m[name] = values[i]
+  end
+  for i, name in ipairs(PHASES) do
+    local at = #STATE + 4 * i
+    m[name] = { us = values[at - 3], whole = values[at - 2], rest = values[at - 1], drained = values[at] }
+  end
+  return m
 end
 
 local function save_meter(m)
-  redis.call('HSET', m.key,
-    'told', string.format('%.0f %.0f %.0f %.0f %.0f %.0f', m.rate, m.target, m.ready, m.booting, m.told_at, m.listed),
-    'clock', string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
-      m.at, m.v_whole, m.v_fine, m.u_whole, m.u_fine, m.left_fine, m.left_rest),
-    'running', string.format('%.0f %.0f %.0f %.0f %.0f %.0f', m.count, m.weight, m.light, m.heavy, m.kv, m.emptied),
-    'busy', phase_words(m.busy), 'boot', phase_words(m.boot), 'idle', phase_words(m.idle),
-    'adjustment', phase_words(m.adjustment),
-    'charged', string.format('%.0f %.0f %.0f %.0f', m.departed_whole, m.departed_fine, m.charged, m.assumed))
+  local values = {}
+  for i, name in ipairs(STATE) do
+    values[i] = m[name]
+  end
+  for i, name in ipairs(PHASES) do
+    local at, phase = #STATE + 4 * i, m[name]
+    values[at - 3], values[at - 2], values[at - 1], values[at] = phase.us, phase.whole, phase.rest, phase.drained
+  end
+  redis.call('HSET', m.key, 'state', struct.pack(STATE_DOUBLES, unpack(values)))
+end
+
+-- The meter of a pool that is new, which nobody has told anything.
+local function new_meter(K, pool, now)
+  local m = keys_of(K, pool)
+  for _, name in ipairs(STATE) do
+    m[name] = 0
+  end
+  for _, name in ipairs(PHASES) do
+    m[name] = { us = 0, whole = 0, rest = 0, drained = 0 }
+  end
+  m.at = now
+  return m
 end
 
 local function member_of(words)
-  local heads, owner = string.match(words, '^([%d ]+) @(.*)$')
-  local n = numbers(heads)
+  local weight, whole, fine, since_whole, since_fine, on_u, kv = struct.unpack(MEMBER_DOUBLES, words)
   return {
-    weight = n[1], whole = n[2], fine = n[3], since_whole = n[4], since_fine = n[5], heavy = n[6] == 1, kv = n[7],
-    owner = owner,
+    weight = weight, whole = whole, fine = fine, since_whole = since_whole, since_fine = since_fine, heavy = on_u == 1,
+    kv = kv, owner = string.sub(words, MEMBER_BYTES + 1),
   }
 end
 
-local function save_member(m, name, one)
-  redis.call('HSET', m.members, name, string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f @',
-    one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0, one.kv) .. one.owner)
+local function member_words(one)
+  return struct.pack(MEMBER_DOUBLES, one.weight, one.whole, one.fine, one.since_whole, one.since_fine, one.heavy and 1 or 0,
+    one.kv) .. one.owner
 end
 
 -- Count a member in or out (`one` is 1 or -1), for its pool and for its replica. Returns the members and KV tokens of
 -- other replicas.
 local function count(m, member, one)
   m.count, m.weight, m.kv = m.count + one, m.weight + one * member.weight, m.kv + one * member.kv
-  local kv = redis.call('HINCRBY', m.owners, 'kv:' .. member.owner, text(one * member.kv + 0))
-  local own = redis.call('HINCRBY', m.owners, 'n:' .. member.owner, one)
+  local kv = redis.call('HINCRBY', m.owners, 'kv:' .. member.owner, text(one * member.kv))
+  local own = redis.call('HINCRBY', m.owners, 'n:' .. member.owner, text(one))
   if own == 0 then
     redis.call('HDEL', m.owners, 'n:' .. member.owner, 'kv:' .. member.owner)
   end
@@ -190,7 +195,7 @@ local function move(m, name, one)
     one.since_whole, one.since_fine = m.u_whole, m.u_fine
   end
   m.light = m.light + (one.heavy and -one.weight or one.weight)
-  save_member(m, name, one)
+  redis.call('HSET', m.members, name, member_words(one))
 end
 
 -- Put every member whose weight asks for more than one container on U: from the heaviest down, with h set apart and the
@@ -227,13 +232,15 @@ end
 -- nothing, in a pool without a rate, or one whose members would weigh more than HEAVIEST together.
 local function meter_enter(K, pool, member, weight, kv, now, owner)
   local m = load_meter(K, pool)
-  if not m or m.weight + weight > HEAVIEST or redis.call('HEXISTS', m.members, member) == 1 then
+  if not m or m.weight + weight > HEAVIEST then
     return nil
   end
   advance(m, now)
   local one = { weight = weight, whole = 0, fine = 0, heavy = false, kv = kv, owner = owner or '' }
   one.since_whole, one.since_fine = m.v_whole, m.v_fine
-  save_member(m, member, one)
+  if redis.call('HSETNX', m.members, member, member_words(one)) == 0 then
+    return nil -- it runs already
+  end
   if weight > 1 then
     redis.call('ZADD', m.weights, weight, member)
   end

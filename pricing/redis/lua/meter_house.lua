@@ -8,14 +8,14 @@ local now = time_now(K, ARGV[1])
 
 -- Nano-dollars on the caps of a pool; false, with nothing counted, where their sums would not be exact any more.
 local function count_on_pool(pool, nusd)
-  local both = { account(K, 'pool:' .. pool), account(K, 'endpoint:' .. pool) }
+  local both = { account(K, 'pool:' .. pool, now), account(K, 'endpoint:' .. pool, now) }
   for _, a in ipairs(both) do
     if not is_exact(a, nusd, now) then
       return false
     end
   end
   for _, a in ipairs(both) do
-    change(a, bucket_of(now), nusd, 0)
+    change(a, amounts(bucket_of(now), nusd, 0))
   end
   return true
 end
@@ -49,5 +49,5 @@ for i = 2, #ARGV, 2 do
     end
   end
 end
-save_accounts()
+save_accounts(K, now)
 return 1

@@ -1,4 +1,4 @@
--- uses: clock holds wishes
+-- uses: clock opening wishes
 -- Open a hold.
 -- ARGV: now or '', then a wish (see wishes.lua). Replies as `open_hold` does, or {'month', now}.
 
@@ -9,5 +9,5 @@ if not month_at(wish.caps[1], now) then
   return { MONTH_UNKNOWN, now }
 end
 local reply = open_hold(K, wish, now)
-save_accounts()
+save_accounts(K, now)
 return reply

@@ -11,11 +11,10 @@ local function meter_rate(K, pool, now, rate, target)
     save_meter(m)
     return
   end
-  local key, nothing = K .. 'meter:' .. pool, '0 0 0 0'
   redis.call('SADD', K .. 'meters', pool)
-  redis.call('HSET', key, 'told', string.format('%.0f %.0f 0 0 0 0', rate, target),
-    'clock', string.format('%.0f 0 0 0 0 0 0', now), 'running', '0 0 0 0 0 0',
-    'busy', nothing, 'boot', nothing, 'idle', nothing, 'adjustment', nothing, 'charged', nothing)
+  m = new_meter(K, pool, now)
+  m.rate, m.target = rate, target
+  save_meter(m)
 end
 
 -- The containers from now on, `listed` (1 or 0) by a platform or not. A word that is older than what is known says

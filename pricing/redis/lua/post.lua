@@ -18,18 +18,18 @@ for i = 3, #ARGV, 5 do
     total = total + tonumber(ARGV[i + 3])
   end
 end
-local scope = too_large(K, names_of_scopes(caps), total, now)
+local scope = too_large(K, caps[3], total, now)
 if scope then
-  save_accounts()
+  save_accounts(K, now)
   return { 'too_large', scope }
 end
 for _, row in ipairs(fresh) do
   redis.call('SET', K .. 'posted:' .. row.id, '1', 'EX', POSTED_S)
   if row.amount ~= 0 then
     for _, kind in ipairs({ 'pool:', 'endpoint:' }) do
-      local a = account(K, kind .. row.pool)
+      local a = account(K, kind .. row.pool, now)
       keep(a, now)
-      change(a, row.bucket, row.amount, 0)
+      change(a, amounts(row.bucket, row.amount, 0))
     end
   end
 end
@@ -37,5 +37,5 @@ if #rows > 0 then
   append_rows(K, '[' .. table.concat(rows, ',') .. ']', '')
 end
 local reply = add_sums({ 'posted', now, warnings(K, caps, now) }, K, caps, now)
-save_accounts()
+save_accounts(K, now)
 return reply

@@ -1,4 +1,4 @@
--- uses: clock holds wishes
+-- uses: clock ending wishes
 -- Settle or release a hold.
 -- ARGV: now or '', then a settlement (see wishes.lua).
 -- Replies {'settled' or 'again' or 'late', now, {warnings …}, sums …}, {'month', now}, or as `settle_hold` refuses.
@@ -11,10 +11,10 @@ if not month_at(last.caps[1], now) then
 end
 local how = settle_hold(K, last, now)
 if type(how) == 'table' then
-  save_accounts()
+  save_accounts(K, now)
   return how
 end
 local due = last.amount > 0 and warnings(K, last.caps, now) or {}
 local reply = add_sums({ how, now, due }, K, last.caps, now)
-save_accounts()
+save_accounts(K, now)
 return reply

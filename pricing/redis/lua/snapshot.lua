@@ -1,4 +1,4 @@
--- uses: clock
+-- uses: clock meter
 -- What budgets and meters say at one stream id.
 -- ARGV: how many scopes follow whose buckets `held` are to be summed, these, then ids of holds that were seen.
 -- Replies {last stream id, time, totals as {scope, nano-dollars, …},
@@ -31,13 +31,13 @@ for i = 1, #leases, 2 do
 end
 local holds = {}
 for id, deadline in pairs(ids) do
-  local hold = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'pool', 'charge', 'scopes')
+  local hold = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'charge', 'terms')
   if hold[1] then
-    local named = cmsgpack.unpack(hold[4])
+    local pool, named = unpack(cmsgpack.unpack(hold[3]), 5)
     for _, scope in ipairs(named) do
       scopes[scope] = true
     end
-    holds[#holds + 1] = { id, hold[1], deadline, hold[2] or '', hold[3] or '', named }
+    holds[#holds + 1] = { id, hold[1], deadline, pool, hold[2] or '', named }
   end
 end
 
@@ -53,10 +53,13 @@ end
 
 local meters = {}
 for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
-  local sums = redis.call('HMGET', K .. 'meter:' .. pool, 'charged', 'total:charged', 'total:unrecorded', 'total:boot',
-    'total:idle', 'total:adjustment')
-  local charged = string.match(sums[1] or '', '^%S+ %S+ (%S+)') or '0'
-  meters[#meters + 1] = { pool, charged, sums[2] or '0', sums[3] or '0', sums[4] or '0', sums[5] or '0', sums[6] or '0' }
+  local sums = redis.call('HMGET', K .. 'meter:' .. pool, 'total:charged', 'total:unrecorded', 'total:boot', 'total:idle',
+    'total:adjustment')
+  local m = load_meter(K, pool)
+  meters[#meters + 1] = { pool, m and text(m.charged) or '0' }
+  for i = 1, 5 do
+    meters[#meters][i + 2] = sums[i] or '0'
+  end
 end
 
 return { last, redis.call('GET', K .. 'clock') or '0', redis.call('HGETALL', K .. 'totals'), holds, held, meters,

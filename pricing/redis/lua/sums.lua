@@ -9,5 +9,5 @@ if not month_at(caps[1], now) then
   return { MONTH_UNKNOWN, now }
 end
 local reply = add_sums({ 'sums', now, ARGV[3] == '1' and warnings(K, caps, now) or {} }, K, caps, now)
-save_accounts()
+save_accounts(K, now)
 return reply

@@ -1,39 +1,25 @@
--- What a replica asks, read from a script's arguments.
+-- What a replica asks, read from a script's arguments: caps, and a msgpack array of numbers and names. Rows are
+-- arguments of their own, since nothing here reads them.
 
--- A hold to open, 13 arguments: caps, replica, id, amount, lease, anchor or '' for a request's first hold, tokens, row
--- on expiry, the meter's pool or '', weight, KV tokens, bytes that may wait in the ledger's stream, 1 if it was granted
--- without being asked for.
+-- A hold to open, 3 arguments: caps; {replica, id, amount, lease, anchor or false for a request's first hold, tokens,
+-- the meter's pool or '', weight, KV tokens, bytes that may wait in the ledger's stream, whether it was granted without
+-- being asked for}; row on expiry.
 local function read_wish(args, i)
+  local caps = cmsgpack.unpack(args[i])
+  local owner, id, amount, lease, anchor, tokens, pool, weight, kv, backlog, granted =
+    unpack(cmsgpack.unpack(args[i + 1]))
   return {
-    caps = cmsgpack.unpack(args[i]),
-    owner = args[i + 1],
-    id = args[i + 2],
-    amount = tonumber(args[i + 3]),
-    lease = tonumber(args[i + 4]),
-    anchor = args[i + 5],
-    tokens = tonumber(args[i + 6]),
-    row = args[i + 7],
-    pool = args[i + 8],
-    weight = tonumber(args[i + 9]),
-    kv = tonumber(args[i + 10]),
-    backlog = tonumber(args[i + 11]),
-    granted = args[i + 12] == '1',
+    caps = caps, scopes = caps[3], owner = owner, id = id, amount = amount, lease = lease, anchor = anchor,
+    tokens = tokens, pool = pool, weight = weight, kv = kv, backlog = backlog, granted = granted, row = args[i + 2],
   }
 end
 
--- A hold to end, 10 arguments: caps, replica, id, amount, 1 if that may exceed the hold, tokens more than were counted,
--- the call's token, rows or '', request or '', how it ends.
+-- A hold to end, 4 arguments: caps; {replica, id, amount, whether that may exceed the hold, tokens more than were
+-- counted, the call's token, how it ends}; rows or ''; request or ''.
 local function read_settlement(args, i)
+  local owner, id, amount, may_exceed, more_tokens, token, how = unpack(cmsgpack.unpack(args[i + 1]))
   return {
-    caps = cmsgpack.unpack(args[i]),
-    owner = args[i + 1],
-    id = args[i + 2],
-    amount = tonumber(args[i + 3]),
-    may_exceed = args[i + 4] == '1',
-    more_tokens = tonumber(args[i + 5]),
-    token = args[i + 6],
-    rows = args[i + 7],
-    request = args[i + 8],
-    how = args[i + 9],
+    caps = cmsgpack.unpack(args[i]), owner = owner, id = id, amount = amount, may_exceed = may_exceed,
+    more_tokens = more_tokens, token = token, how = how, rows = args[i + 2], request = args[i + 3],
   }
 end
