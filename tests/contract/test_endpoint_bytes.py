@@ -179,6 +179,14 @@ async def test_a_pool_gets_its_own_key_and_never_the_client_s(tmp_path: Path) ->
     assert received.headers["x-request-id"].startswith("req_")
 
 
+async def test_ids_of_requests_sort_as_the_requests_came(tmp_path: Path) -> None:
+    """They begin with the time, so that a ledger's indexes grow at their end; two never share one."""
+    async with before_scripts(tmp_path, {"small": answering(ANSWER)}, one_pool()) as endpoint:
+        ids = [(await endpoint.chat()).headers["x-sluice-request-id"] for _ in range(3)]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 3
+
+
 SIMPLE = {"prompt": "where to", "schema": {"type": "object"}, "max_tokens": 9, "temperature": 0.5}
 
 
