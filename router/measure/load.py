@@ -57,7 +57,7 @@ class _Heard:
 
 
 class Asker:
-    """Sends the requests of one shape to one endpoint. `words` is the length of a prompt, corrected by the warm-up."""
+    """Sends the requests of one shape to one endpoint. `words` is the length of a prompt; `learn` corrects it."""
 
     def __init__(self, backend: HttpBackend, subject: Subject, shape: Shape, clock: Clock) -> None:
         self.words = shape.prompt_tokens
@@ -65,10 +65,11 @@ class Asker:
         self._subject = subject
         self._shape = shape
         self._clock = clock
+        self._learnt: tuple[int, int] | None = None  # words and tokens of the prompt before
 
-    async def ask(self, number: int) -> Sample:
+    async def ask(self, number: int, output_tokens: int | None = None) -> Sample:
         """Request `number` and what became of it; cancelling closes its connection at once."""
-        request = self._request(number)
+        request = self._request(number, self._shape.output_tokens if output_tokens is None else output_tokens)
         heard = _Heard()
         sent_us = self._clock.mono_us()
         try:
@@ -86,17 +87,28 @@ class Asker:
             )
         return _sample(sent_us, ended_us, heard)
 
-    def learn(self, sample: Sample) -> None:
-        """Correct the prompts' length by what the engine counted for one: template and tokenizer are its own."""
-        if sample.prompt_tokens is not None:
-            self.words = max(1, self.words + self._shape.prompt_tokens - sample.prompt_tokens)
+    def learn(self, sample: Sample) -> bool:
+        """Correct the prompts' length by what the engine counted for the last one; whether that changed it.
 
-    def _request(self, number: int) -> UpstreamRequest:
+        At first a word is taken for one token, then for as many as the last two prompts differ by: template and
+        tokenizer are the engine's own.
+        """
+        words, tokens = self.words, sample.prompt_tokens
+        if tokens is None:
+            return False
+        per_word = 1.0
+        if self._learnt is not None and self._learnt[0] != words:
+            per_word = max(1.0, (tokens - self._learnt[1]) / (words - self._learnt[0]))
+        self._learnt = words, tokens
+        self.words = max(1, words + round((self._shape.prompt_tokens - tokens) / per_word))
+        return self.words != words
+
+    def _request(self, number: int, output_tokens: int) -> UpstreamRequest:
         shape = self._shape
         text = prompt(shape.seed, number, self.words)
         return UpstreamRequest(
             path=CHAT_PATH,
-            body=chat_body(self._subject.model, text, shape.output_tokens, exact_length=shape.exact_length),
+            body=chat_body(self._subject.model, text, output_tokens, exact_length=shape.exact_length),
             request_id=f"measure-{shape.seed}-{number}",
             stream=True,
             connect_timeout_s=min(CONNECT_S, shape.timeout_s),

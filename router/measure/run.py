@@ -15,6 +15,7 @@ from router.measure.load import Asker, Sample, play
 from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
 from router.measure.subject import CannotMeasure, Shape, Stopped, Subject
 
+SIZING_TRIES: Final = 3
 VERSION_WITHIN_S: Final = 5.0  # real seconds; the pool is awake when it is asked
 
 
@@ -52,7 +53,7 @@ class Measuring:
         slept = await self._sleep(wait_s) if cold else None
         self.watch.phase("first answer")
         first = await first_answer(asker, 0, self.clock, self.stop)
-        asker.learn(first.sample)
+        await self._size_prompts(asker, first.sample)
         after = self.shape.requests + 1  # a prompt of its own: the engine may have cached the first one
         warm = (await first_answer(asker, after, self.clock, self.stop)).sample if cold else first.sample
         booted = None if slept is None else await self._booted(slept, first, warm)
@@ -81,6 +82,14 @@ class Measuring:
             raise CannotMeasure(f"{text}; leave --cold-start out")
         self.watch.phase("waiting for scale-down")
         return await until_asleep(self.subject, self.platform, wait_s, self.look_s, self.clock, self.stop)
+
+    async def _size_prompts(self, asker: Asker, first: Sample) -> None:
+        """Bring prompts to the size asked for: at most `SIZING_TRIES` requests for one token each, mostly one."""
+        sample = first
+        for number in range(SIZING_TRIES):
+            if sample.failure is not None or not asker.learn(sample):
+                return
+            sample = await asker.ask(self.shape.requests + 2 + number, output_tokens=1)
 
     async def _booted(self, slept: tuple[str, float], first: FirstAnswer, warm: Sample) -> ColdStart:
         return cold_start(*slept, first, warm, await self._listed() or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -320,3 +321,24 @@ def unused_url() -> str:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{found.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("template", "per_word"), [(9, 1), (25, 3), (0, 2), (300, 1)])
+async def test_prompts_get_the_size_asked_for_with_any_tokenizer(template: int, per_word: int) -> None:
+    """Whatever a word and the chat template come to in tokens, prompts come as near as whole words allow."""
+    sizes = []
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.request.method == "GET":
+            await exchange.answer("404 Not Found", b"{}")
+            return
+        text = json.loads(exchange.request.body)["messages"][0]["content"]
+        sizes.append(template + per_word * len(text.split()))
+        await whole(exchange, frame(choices=[], usage={"prompt_tokens": sizes[-1], "completion_tokens": 2}))
+
+    async with measuring_script(script, replace_shape(prompt_tokens=120)) as (measuring, _):
+        measured = await measuring.run(cold=False)
+    expected = max(template + per_word, 120)
+    assert measured.prompt_tokens_mean is not None
+    assert abs(measured.prompt_tokens_mean - expected) < per_word
+    assert len(sizes) <= 8 + 1 + 3
