@@ -11,6 +11,7 @@ from policies.compile_endpoints import compile_modal
 from policies.compile_pools import Books, choose_books, rate_of
 from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
 from pools.catalog_load import load_catalog
+from pools.engine_args import NoServer
 from pools.modal.check import name_problems, pool_problems
 from pools.modal.declare import Declaration, declare
 from pools.modal.plan import PoolCost
@@ -23,13 +24,17 @@ from pricing.yamlfile import nearest
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Checked pools, what each is declared as and costs."""
+    """Checked pools, what each is declared as and costs.
+
+    `left_out` says, a line each, which pools of a policy nothing here can serve; none that was named is among them.
+    """
 
     pools: Mapping[str, PoolSpec]
     declarations: tuple[Declaration, ...]
     costs: Mapping[str, PoolCost]
     settings: ModalSettings
     book: str
+    left_out: tuple[str, ...] = ()
 
     def watched(self) -> Mapping[str, Watched]:
         """The pools as Modal's control plane is asked about them."""
@@ -52,12 +57,15 @@ def wanted_pools(paths: Sequence[Path], names: Sequence[str], now_us: int) -> Wa
     pools = _chosen(files, catalog, names, problems)
     for pool in pools:
         problems += pool_problems(pool, catalog.gpus)
-    declarations = _declared(pools, settings, problems)
+    left_out: list[str] = []
+    declarations = _declared(pools, settings, problems, problems if names else left_out)
     problems += name_problems(declarations)
     costs = _costs(pools, books, problems) if books is not None else {}
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))
-    return Wanted({pool.name: pool for pool in pools}, declarations, costs, settings, books.current.id)
+    declared = {each.pool for each in declarations}
+    kept = {pool.name: pool for pool in pools if pool.name in declared}
+    return Wanted(kept, declarations, costs, settings, books.current.id, tuple(left_out))
 
 
 def modal_settings(paths: Sequence[Path]) -> ModalSettings:
@@ -87,11 +95,15 @@ def _chosen(files: FileSet, catalog: Catalog, names: Sequence[str], problems: li
     return [rows[name] for name in dict.fromkeys(names) if name in rows]
 
 
-def _declared(pools: Sequence[PoolSpec], settings: ModalSettings, problems: list[str]) -> tuple[Declaration, ...]:
+def _declared(
+    pools: Sequence[PoolSpec], settings: ModalSettings, problems: list[str], left_out: list[str]
+) -> tuple[Declaration, ...]:
     declarations = []
     for pool in pools:
         try:
             declarations.append(declare(pool, settings))
+        except NoServer as error:
+            left_out += error.problems
         except FileProblem as error:
             problems += error.problems
     return tuple(declarations)

@@ -43,9 +43,18 @@ _OWNED: Final[Mapping[str, str]] = {
 """Arguments that other keys of a row decide."""
 
 _PLATFORMS: Final = frozenset({"host", "port", "omni"})
+WORKER_MODELS: Final = frozenset({"flux-schnell", "flux-dev", "sdxl-lora"})
+"""What `pools.modal.diffusers_worker` serves: text to image, by diffusers' own pipelines. InstantID and SeedVR2 need
+code of their own repositories, which no release of diffusers has."""
+
+_WORKER_ARGUMENTS: Final = frozenset({"lora"})
 _SECRET: Final = frozenset({"api-key", "hf-token", "ssl-keyfile"})
 _DTYPES: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
 """Weights in 16 bits are loaded as what the row says; other formats say it themselves."""
+
+
+class NoServer(FileProblem):
+    """A row whose engine and model nothing here can serve; other means may."""
 
 
 class _Shape(BaseModel):
@@ -121,8 +130,9 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
     """What is wrong with a row's `engine_args`, one sentence each."""
     known = known_arguments(pool.engine)
     if known is None:
-        if pool.engine_args:
-            yield f"engine_args are for vllm and vllm-omni; {pool.engine} takes none, take them out"
+        taken = _WORKER_ARGUMENTS if pool.engine == "diffusers" else frozenset()
+        for name in pool.engine_args.keys() - taken:
+            yield f"engine_args: {pool.engine} takes no --{name}{nearest(name, taken)}; take it out"
         return
     oldest = known.releases[0]
     if version(pool.engine_version) < version(oldest):
@@ -140,7 +150,9 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
 
 
 def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
-    """The command that serves a pool on `port` of its container. Raises FileProblem for a row that makes none."""
+    """The command that serves a pool on `port` of its container. Raises FileProblem for a row that makes none,
+    NoServer among them.
+    """
     problems = [f"{pool.place}: pool '{pool.name}': {problem}" for problem in argument_problems(pool)]
     if problems:
         raise FileProblem(problems)
@@ -148,22 +160,27 @@ def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
         arguments = {**_common(pool, port), **_vllm(pool), **pool.engine_args}
     elif pool.engine == "vllm-omni":
         arguments = {**_common(pool, port), "omni": True, **pool.engine_args}
-    elif pool.engine == "diffusers":
+    elif pool.engine == "diffusers" and pool.model.id in WORKER_MODELS:
         return _worker(pool, port)
     else:
-        raise FileProblem([f"{pool.place}: pool '{pool.name}': no command line is known for engine '{pool.engine}'"])
+        what = f"model '{pool.model.id}' on engine" if pool.engine == "diffusers" else "engine"
+        text = f"pool '{pool.name}': there is no server for {what} '{pool.engine}' here; run your own"
+        raise NoServer([f"{pool.place}: {text}, and point `endpoints:` at it"])
     return ("vllm", "serve", _repository(pool), *_words(arguments))
 
 
 def _worker(pool: PoolSpec, port: int) -> tuple[str, ...]:
     """Models without a server of their own run in `pools.modal.diffusers_worker`."""
     named: dict[str, ArgValue] = {
+        "repo": pool.model.repo,
+        "weights": _repository(pool),
         "served-model-name": pool.served_model_name,
         "quantization": pool.quantization,
         "port": port,
     }
     offload: dict[str, ArgValue] = {"offload-text-encoder": True} if pool.weights_off_gpu_gib else {}
-    return ("python", "-m", "pools.modal.diffusers_worker", pool.model.id, *_words({**named, **offload}))
+    arguments = {**named, **offload, **pool.engine_args}
+    return ("python", "-m", "pools.modal.diffusers_worker", pool.model.id, *_words(arguments))
 
 
 def _repository(pool: PoolSpec) -> str:

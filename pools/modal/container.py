@@ -21,20 +21,20 @@ MARGIN_S = 10  # before Modal ends a start that takes too long, so that the log 
 
 
 class PoolServer:
-    """One container of a pool: `SLUICE_COMMAND` is the engine's command line as a JSON list."""
+    """One container of a pool: `POOL_COMMAND` is the engine's command line as a JSON list."""
 
     @modal.enter()
     def start(self) -> None:
         """Start the engine; return once it answers. Raises RuntimeError when it ends first, TimeoutError if it is late:
         the container then counts as failed, and the pool stays without one instead of hiding it.
         """
-        self.engine = subprocess.Popen(json.loads(os.environ["SLUICE_COMMAND"]))
-        wait_until_healthy(self.engine, int(os.environ["SLUICE_PORT"]), int(os.environ["SLUICE_STARTUP_S"]) - MARGIN_S)
+        self.engine = subprocess.Popen(json.loads(os.environ["POOL_COMMAND"]))
+        wait_until_healthy(self.engine, int(os.environ["POOL_PORT"]), int(os.environ["POOL_STARTUP_S"]) - MARGIN_S)
 
     @modal.exit()
     def stop(self) -> None:
         """Let running requests end, then end the engine."""
-        end_engine(self.engine, int(os.environ["SLUICE_DRAIN_S"]) + 1)
+        end_engine(self.engine, int(os.environ["POOL_DRAIN_S"]) + 1)
 
 
 def wait_until_healthy(engine: subprocess.Popen[bytes], port: int, timeout_s: float, look_s: float = LOOK_S) -> None:

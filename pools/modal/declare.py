@@ -22,7 +22,6 @@ from pools.modal.image import COMPILED, WEIGHTS, ImageRecipe, image_recipe
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
 from pools.timing import boot_seconds
-from pricing.errors import FileProblem
 
 PORT: Final = 8000
 SERVER: Final = "pool"
@@ -78,19 +77,15 @@ class Declaration:
 
 
 def declare(pool: PoolSpec, settings: ModalSettings) -> Declaration:
-    """What a pool is deployed as. Raises FileProblem for a row that Modal could not run."""
-    recipe = image_recipe(pool)
-    if recipe is None:
-        text = f"pool '{pool.name}': no image is known for engine '{pool.engine}'; deploy it by other means"
-        raise FileProblem([f"{pool.place}: {text}, and point `endpoints:` at it"])
+    """What a pool is deployed as. Raises FileProblem for a row that nothing here could run, NoServer among them."""
     command = engine_command(pool, PORT)
     startup_s = startup_timeout_s(pool)
     env = {
-        "SLUICE_POOL": pool.name,
-        "SLUICE_COMMAND": json.dumps(command),
-        "SLUICE_PORT": str(PORT),
-        "SLUICE_STARTUP_S": str(startup_s),
-        "SLUICE_DRAIN_S": str(DRAIN_S),
+        "POOL_NAME": pool.name,
+        "POOL_COMMAND": json.dumps(command),
+        "POOL_PORT": str(PORT),
+        "POOL_STARTUP_S": str(startup_s),
+        "POOL_DRAIN_S": str(DRAIN_S),
     }
     bare = Declaration(
         pool=pool.name,
@@ -101,7 +96,7 @@ def declare(pool: PoolSpec, settings: ModalSettings) -> Declaration:
         gpu=gpu_text(pool),
         cpu_cores=pool.cpu_cores,
         memory_mib=math.ceil(pool.memory_gib * MIB_PER_GIB),
-        image=recipe,
+        image=image_recipe(pool),
         command=command,
         env=env,
         volumes={WEIGHTS: settings.weights_volume, COMPILED: settings.cache_volume},

@@ -32,6 +32,9 @@ _VLLM_ENV: Final[Mapping[str, str]] = {
 }
 
 
+_BESIDE_DIFFUSERS: Final = ("accelerate", "gguf", "peft", "sentencepiece", "torch", "transformers<5")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRecipe:
     """A base from a registry, Python, packages with their versions, and the environment."""
@@ -42,19 +45,10 @@ class ImageRecipe:
     env: Mapping[str, str]
 
 
-def image_recipe(pool: PoolSpec) -> ImageRecipe | None:
-    """The image that runs a pool's engine; None for an engine that none is known for."""
-    packages = _packages(pool.engine, pool.engine_version)
-    if packages is None:
-        return None
-    return ImageRecipe(BASE, PYTHON, packages, _ENV if pool.engine == "diffusers" else _VLLM_ENV)
-
-
-def _packages(engine: str, release: str) -> tuple[str, ...] | None:
-    if engine == "vllm":
-        return (f"vllm=={release}",)
-    if engine == "vllm-omni":
-        return (f"vllm=={release}", f"vllm-omni=={release}")  # each release is built over the vLLM of its number
-    if engine == "diffusers":
-        return (f"diffusers=={release}", "accelerate", "gguf", "peft", "sentencepiece", "torch", "transformers<5")
-    return None
+def image_recipe(pool: PoolSpec) -> ImageRecipe:
+    """The image of an engine that `pools.engine_args` has a command for: vllm, vllm-omni or diffusers."""
+    release = pool.engine_version
+    if pool.engine == "diffusers":
+        return ImageRecipe(BASE, PYTHON, (f"diffusers=={release}", *_BESIDE_DIFFUSERS), _ENV)
+    omni = (f"vllm-omni=={release}",) if pool.engine == "vllm-omni" else ()  # over the vLLM of the same number
+    return ImageRecipe(BASE, PYTHON, (f"vllm=={release}", *omni), _VLLM_ENV)

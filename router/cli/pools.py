@@ -50,6 +50,8 @@ def plan(
         )
     else:
         view.print_plan(planned, wanted.book)
+        for line in wanted.left_out:
+            typer.echo(f"Left out: {line}")
 
 
 @app.command()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import modal
 
 from pools.catalog_load import load_catalog
-from pools.modal.declare import declare
+from pools.engine_args import NoServer, engine_command
+from pools.modal.declare import PORT, declare
 from pools.modal.deploy import deploy
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
@@ -21,6 +23,16 @@ from support.modal_control_plane import FakeApp, FakeModal, control_plane
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "modal_plans"
 SETTINGS = ModalSettings(secrets=("huggingface",))
+
+
+def served_pools() -> dict[str, PoolSpec]:
+    """Shipped pools but those that nothing of ours serves."""
+    served = {}
+    for name, pool in load_catalog().pools.items():
+        with suppress(NoServer):
+            engine_command(pool, PORT)
+            served[name] = pool
+    return served
 
 
 def sent_plan(pool: PoolSpec, fake: FakeModal, client: modal.Client) -> dict[str, Any]:
@@ -59,8 +71,8 @@ def _page(fake: FakeModal, app: FakeApp) -> dict[str, Any]:
         "volumes": {mount.mount_path: fake.volumes[mount.volume_id] for mount in function.volume_mounts},
         "secrets": sorted(fake.named_secrets[one] for one in function.secret_ids if one in fake.named_secrets),
         "image": app.image,
-        "env": {name: value for name, value in sorted(env.items()) if name != "SLUICE_COMMAND"},
-        "command": list(_lines(json.loads(env["SLUICE_COMMAND"]))),
+        "env": {name: value for name, value in sorted(env.items()) if name != "POOL_COMMAND"},
+        "command": list(_lines(json.loads(env["POOL_COMMAND"]))),
     }
 
 
@@ -80,7 +92,7 @@ def main() -> None:
     fake = FakeModal(secrets=SETTINGS.secrets)
     FOLDER.mkdir(exist_ok=True)
     with control_plane(fake) as client:
-        for name, pool in load_catalog().pools.items():
+        for name, pool in served_pools().items():
             (FOLDER / f"{name}.json").write_text(page_text(sent_plan(pool, fake, client)), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pools.catalog_load import load_catalog
-from pools.engine_args import argument_problems, engine_command, known_arguments
+from pools.engine_args import NoServer, argument_problems, engine_command, known_arguments
 from pools.spec import ArgValue, PoolSpec
 from pricing.errors import FileProblem
 from support.values import replace
@@ -93,10 +93,15 @@ def test_every_argument_of_every_shipped_pool_is_known_to_its_release() -> None:
 
 
 def test_engines_without_known_arguments_take_none() -> None:
-    """The media worker's row cannot carry vLLM arguments, and TGI has no command of ours."""
-    worker = replace(POOLS["sdxl-lora-fp16-t4"], engine_args={"seed": 1})
-    assert list(argument_problems(worker)) == [
-        "engine_args are for vllm and vllm-omni; diffusers takes none, take them out"
-    ]
-    with pytest.raises(FileProblem, match="no command line is known for engine 'tgi'"):
-        engine_command(replace(POOLS["qwen3-4b-bf16-a10"], engine="tgi"), 8000)
+    """The worker's row cannot carry vLLM's arguments, only a LoRA of its own."""
+    worker = POOLS["sdxl-lora-fp16-t4"]
+    [problem] = argument_problems(replace(worker, engine_args={"seed": 1, "lora": "me/style"}))
+    assert problem == "engine_args: diffusers takes no --seed; take it out"
+    assert engine_command(replace(worker, engine_args={"lora": "me/style"}), 8000)[-2:] == ("--lora", "me/style")
+
+
+@pytest.mark.parametrize("pool", [POOLS["instantid-fp16-t4"], replace(POOLS["qwen3-4b-bf16-a10"], engine="tgi")])
+def test_what_has_no_server_here_says_what_to_do(pool: PoolSpec) -> None:
+    """TGI, and models whose code is no release's: run your own, and point the router at it."""
+    with pytest.raises(NoServer, match=r"there is no server for .* here; run your own, and point `endpoints:` at it"):
+        engine_command(pool, 8000)
