@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CONTEXT = "context"  # max_model_len is short of prompt + output
     MEMORY = "memory"  # does not fit its memory, alone or beside what is running
     TOO_LARGE = "too_large"  # a picture or clip that does not fit beside the pool's weights
+    OVERLOADED = "overloaded"  # it said so a moment ago
     BREAKER = "breaker"
     SHAPE = "shape"  # this shape ran out of memory there
     SATURATED = "saturated"  # at max_concurrency × containers
@@ -42,8 +43,8 @@ class Reason(StrEnum):
     TOKENIZER = "tokenizer"  # cannot go on where another pool's stream broke
 
 
-FOR_ROOM: Final = frozenset({Reason.MEMORY, Reason.SATURATED, Reason.QUEUED})
-"""Reasons that end when a request that runs there ends."""
+FOR_ROOM: Final = frozenset({Reason.MEMORY, Reason.OVERLOADED, Reason.SATURATED, Reason.QUEUED})
+"""Reasons that are worth waiting for: they end when a request that runs there ends, or in a moment."""
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):

@@ -58,6 +58,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     ),
     Reason.MEMORY: _memory,
     Reason.TOO_LARGE: lambda n: f"needs {n['needed_gib']:.1f} GiB at this size; the GPU has {n['budget_gib']:.1f} GiB",
+    Reason.OVERLOADED: lambda n: f"said that it has too much to do, is asked again in {n['retry_s']:g} s",
     Reason.BREAKER: _breaker,
     Reason.SHAPE: lambda n: (
         f"ran out of memory at up to {n['up_to_tokens']:,} tokens, cools down {n['retry_s']:g} s more"

@@ -17,7 +17,7 @@ from policies.policy import Rung
 from policies.requirements import shares_tokens
 from pools.media import activation_gib
 from pools.spec import KvCache
-from pools.state import BreakerState, PoolState
+from pools.state import OVERLOADED, BreakerState, PoolState
 from pricing.budgets.store import Room
 
 _PAGED: Final = KvCache.PAGED
@@ -140,6 +140,21 @@ class ContextTooShort:
         if ask.context_tokens <= longest or not holds_kv(rung):
             return None
         return {"needed_tokens": ask.context_tokens, "max_model_len": longest}
+
+
+class Overloaded:
+    """The pool refused a request a moment ago, since it had too many.
+
+    Example: a 429 with `Retry-After: 2`, one second ago.
+    """
+
+    reason = Reason.OVERLOADED
+
+    def applies(self, ask: Ask) -> bool:
+        return True
+
+    def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
+        return {"retry_s": round(state.breaker_retry_s, 1)} if state.breaker_reason == OVERLOADED else None
 
 
 class BreakerOpen:
@@ -361,6 +376,7 @@ POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
     ContextTooShort(),
     OtherTokenizer(),
     FailedBefore(),
+    Overloaded(),
     BreakerOpen(),
     ShapeOpen(),
     MemoryShort(),

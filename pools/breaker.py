@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-from pools.state import BreakerState
+from pools.state import OVERLOADED, BreakerState
 from pricing.clock import US_PER_S
 
 MISCONFIGURED_PROBE_S: Final = 60.0  # a redeploy that mends it is found within a minute, by one failed request a minute
@@ -86,7 +86,7 @@ class PoolBreaker:
     def reason(self, now_us: int) -> str:
         """Why it is not closed; empty where it is."""
         if now_us < self._paused_until_us and not self._misconfigured:
-            return "overloaded"
+            return OVERLOADED
         return "" if self._opened_until_us is None else self._reason
 
     def retry_s(self, now_us: int) -> float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+OVERLOADED: Final = "overloaded"  # the reason of a breaker that is open for a moment, because the pool asked for that
 
 
 class BreakerState(StrEnum):
@@ -28,7 +31,7 @@ class PoolState(msgspec.Struct, frozen=True):
     idle_s: float | None = None  # seconds since its last request ended, or it was ready; None: neither, or busy
     breaker: BreakerState = BreakerState.CLOSED
     breaker_retry_s: float = 0.0
-    breaker_reason: str = ""
+    breaker_reason: str = ""  # OVERLOADED while it pauses for that
     misconfigured: bool = False  # the breaker is open, or half open, because our files are wrong about the pool
     kv_ceiling: int | None = None  # KV tokens a container was found to hold, where that is less than it should
     shapes_open: frozenset[int] = frozenset()

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from policies.ask import kv_tokens_too_few
 from policies.decide import decide
-from policies.decision import FOR_ROOM, Candidate, Decision
+from policies.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
@@ -125,26 +125,28 @@ class Attempts:
 
     async def _with_room(self, chain: Chain) -> Decision:
         """A decision with a candidate, or one that no waiting makes better. Where all that is missing is that running
-        requests end, the request waits in line for that, as long as it has time.
+        requests end, or that a pool's pause does, the request waits in line for that, as long as it has time.
         """
         try:
             while True:
                 decision = decide(self.gatherer.of_chain(chain))
-                full = [one.pool for one in decision.rejected if one.reason in FOR_ROOM]
                 left_s = chain.first_byte_left_s(self.clock.mono_us())
-                if decision.chosen is not None or left_s <= 0 or not self._room_may_come(full):
+                full = [one for one in decision.rejected if _worth_waiting(chain, one, left_s)]
+                if decision.chosen is not None or not self._room_may_come(full):
                     return decision
                 await self._settle_pending(chain)
                 chain.ticket = chain.ticket or Ticket()
                 with chain.interrupts.armed():
-                    await self.live.wait_for_room(chain.ticket, full, left_s)
+                    await self.live.wait_for_room(chain.ticket, [one.pool for one in full], left_s)
         finally:
             if chain.ticket is not None:
                 self.live.lines.leave(chain.ticket)
 
-    def _room_may_come(self, pools: Sequence[str]) -> bool:
-        """Somebody runs there who will leave, or waits who will run."""
-        return bool(self.live.in_flight(pools)) or self.live.lines.waiting(pools)
+    def _room_may_come(self, full: Sequence[Rejection]) -> bool:
+        """A pause ends, somebody runs there who will leave, or waits who will run."""
+        pools = [one.pool for one in full]
+        paused = any(one.reason is Reason.OVERLOADED for one in full)
+        return paused or bool(self.live.in_flight(pools)) or self.live.lines.waiting(pools)
 
     async def _settle_pending(self, chain: Chain) -> None:
         """Before a wait: the hold of the attempt that failed would run out meanwhile, and its tenant pay for it."""
@@ -307,6 +309,15 @@ class Attempts:
 
     def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
+
+
+def _worth_waiting(chain: Chain, one: Rejection, left_s: float) -> bool:
+    """Whether a pool that rejects a request now may take it in the time that is left. One that has refused this very
+    request is not waited for: it may have been too much for it, and clients are told when to come again.
+    """
+    if one.reason is Reason.OVERLOADED and any(past.pool == one.pool for past in chain.past):
+        return False
+    return one.reason in FOR_ROOM and float(one.numbers.get("retry_s", 0)) < left_s
 
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:
