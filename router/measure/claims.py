@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pools.timing import REQUEST_OVERHEAD_S, timing_model
+from pools.spec import PoolSpec
+from pools.timing import REQUEST_OVERHEAD_S, ServiceTime, timing_model
 from pricing.clock import US_PER_S
 from router.measure.result import Measurement
 
@@ -45,18 +46,13 @@ def claims(measured: Measurement) -> list[Claim]:
     subject = measured.subject
     found: list[Claim] = []
     if subject.pool is not None and measured.latency is not None and measured.first_token is not None:
-        output = round(measured.tokens_mean or 0)
-        time = timing_model(subject.pool).estimate(_prompt_tokens(measured), output, measured.beside)
+        time = _modelled(measured, subject.pool)
+        modelled_tokens_per_s = measured.in_flight_mean * (measured.tokens_mean or 0.0) / time.total_s
         found += [
             Claim("first token, mean", "s", measured.first_token.mean_us / US_PER_S, time.ttft_s),
             Claim("first token, p95", "s", measured.first_token.p95_us / US_PER_S, time.ttft_p95_s),
             Claim("whole answer, mean", "s", measured.latency.mean_us / US_PER_S, time.total_s),
-            Claim(
-                "all tokens, a second",
-                "/s",
-                measured.tokens_per_s,
-                measured.in_flight_mean * output / time.total_s,
-            ),
+            Claim("all tokens, a second", "/s", measured.tokens_per_s, modelled_tokens_per_s),
         ]
     if measured.cold is not None and subject.boot_s is not None:
         found.append(Claim("boot", "s", measured.cold.boot_s, subject.boot_s))
@@ -72,15 +68,15 @@ def calibration(measured: Measurement) -> Calibration | None:
     pool = measured.subject.pool
     if pool is None or measured.latency is None:
         return None
-    model = timing_model(pool)
-    time = model.estimate(_prompt_tokens(measured), round(measured.tokens_mean or 0), measured.beside)
+    time = _modelled(measured, pool)
     took_s = max(0.0, measured.latency.mean_us / US_PER_S - REQUEST_OVERHEAD_S)
     factor = pool.time_factor * took_s / (time.total_s - REQUEST_OVERHEAD_S)
     boot_s = None if measured.cold is None else round(measured.cold.boot_s, 1)
     return Calibration(round(factor, 3), boot_s) if LEAST_FACTOR <= factor <= MOST_FACTOR else None
 
 
-def _prompt_tokens(measured: Measurement) -> int:
-    """As the engine counted them; where it did not, as asked for."""
-    mean = measured.prompt_tokens_mean
-    return measured.shape.prompt_tokens if mean is None else round(mean)
+def _modelled(measured: Measurement, pool: PoolSpec) -> ServiceTime:
+    """The model's time of what was sent: sizes as the engine counted them, or as asked for where it did not."""
+    counted = measured.prompt_tokens_mean
+    prompt = measured.shape.prompt_tokens if counted is None else round(counted)
+    return timing_model(pool).estimate(prompt, round(measured.tokens_mean or 0), measured.beside)

@@ -11,7 +11,7 @@ from pools.backend_http import HttpBackend
 from pools.platform import ContainerInfo, PlatformUnavailable, PoolPlatform
 from pricing.clock import Clock
 from router.measure.cold import LOOK_S, ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
-from router.measure.load import Asker, Sample, play
+from router.measure.load import Asker, Sample, finished, play
 from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
 from router.measure.subject import CannotMeasure, Shape, Stopped, Subject
 
@@ -53,7 +53,8 @@ class Measuring:
         slept = await self._sleep(wait_s) if cold else None
         self.watch.phase("first answer")
         first = await first_answer(asker, 0, self.clock, self.stop)
-        await self._size_prompts(asker, first.sample)
+        if not await finished(self._size_prompts(asker, first.sample), self.stop):
+            raise Stopped("interrupted before the load; nothing was measured")
         after = self.shape.requests + 1  # a prompt of its own: the engine may have cached the first one
         warm = (await first_answer(asker, after, self.clock, self.stop)).sample if cold else first.sample
         booted = None if slept is None else await self._booted(slept, first, warm)
@@ -76,7 +77,8 @@ class Measuring:
 
     async def _sleep(self, wait_s: float | None) -> tuple[str, float]:
         if self.subject.always_on:
-            raise CannotMeasure(f"'{self.subject.url}' is always on, so it has no cold start; leave --cold-start out")
+            where = self.subject.shown_url
+            raise CannotMeasure(f"'{where}' is always on, so it has no cold start; leave --cold-start out")
         if self.subject.pool is not None and self.subject.pool.min_containers:
             text = f"min_containers of '{self.subject.pool.name}' keeps it warm, so it has no cold start"
             raise CannotMeasure(f"{text}; leave --cold-start out")

@@ -342,3 +342,20 @@ async def test_prompts_get_the_size_asked_for_with_any_tokenizer(template: int, 
     assert measured.prompt_tokens_mean is not None
     assert abs(measured.prompt_tokens_mean - expected) < per_word
     assert len(sizes) <= 8 + 1 + 3
+
+
+async def test_an_interrupt_while_prompts_are_sized_is_heard_at_once() -> None:
+    """A server that falls silent after its first answer does not hold Ctrl-C up for a request's whole patience."""
+    answered = False
+
+    async def script(exchange: Exchange) -> None:
+        nonlocal answered
+        if answered:
+            measuring.stop.set()
+            await exchange.client_left()
+        answered = True
+        await whole(exchange, frame(choices=[], usage={"prompt_tokens": 90, "completion_tokens": 2}))
+
+    async with measuring_script(script) as (measuring, _):
+        with pytest.raises(Stopped, match="interrupted before the load"):
+            await measuring.run(cold=False)
