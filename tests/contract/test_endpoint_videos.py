@@ -12,6 +12,9 @@ from pricing.money import cost_nusd
 from router.video_store import VideoStore
 from support.endpoint import Endpoint, Policy, Reply, before_simulated, policy
 
+# The official client warns that OpenAI's own video models end; its shapes are what other servers speak.
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+
 VIDEOS = "/v1/videos"
 SPEEDUP = 600.0  # a clip of the shipped Wan takes four minutes
 SYSTEMS = {
@@ -193,6 +196,15 @@ async def test_a_job_that_no_budget_allows_fails_in_the_words_of_the_budget(tmp_
         done = await until_ended(run, (await create(run, seconds="1")).json["id"])
         assert run.rows() == []
     assert (done["status"], done["error"]["code"]) == ("failed", "budget_exceeded")
+
+
+async def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(tmp_path: Path) -> None:
+    """Without a record on disk there is no job: 503, and nobody pays."""
+    (tmp_path / "taken").write_text("a file")
+    async with running(tmp_path, videos=tmp_path / "taken") as run:
+        reply = await create(run, seconds="1")
+        assert run.rows() == []
+    assert (reply.status, reply.code) == (503, "store_unavailable")
 
 
 @pytest.mark.parametrize(
