@@ -23,6 +23,8 @@ MARGIN_S = 10  # before Modal ends a start that takes too long, so that the log 
 class PoolServer:
     """One container of a pool: `POOL_COMMAND` is the engine's command line as a JSON list."""
 
+    engine: subprocess.Popen[bytes] | None = None
+
     @modal.enter()
     def start(self) -> None:
         """Start the engine; return once it answers. Raises RuntimeError when it ends first, TimeoutError if it is late:
@@ -33,8 +35,9 @@ class PoolServer:
 
     @modal.exit()
     def stop(self) -> None:
-        """Let running requests end, then end the engine."""
-        end_engine(self.engine, int(os.environ["POOL_DRAIN_S"]) + 1)
+        """Let running requests end, then end the engine; there is none where it could not be started."""
+        if self.engine is not None:
+            end_engine(self.engine, int(os.environ["POOL_DRAIN_S"]) + 1)
 
 
 def wait_until_healthy(engine: subprocess.Popen[bytes], port: int, timeout_s: float, look_s: float = LOOK_S) -> None:

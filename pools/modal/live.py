@@ -17,7 +17,7 @@ from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedEr
 from modal_proto import api_pb2
 
 from pools.modal.leases import Leases
-from pools.modal.settings import ModalSettings, Watched
+from pools.modal.settings import LastHour, ModalSettings, Watched
 from pools.platform import ContainerInfo, PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
 
@@ -82,6 +82,16 @@ class ModalPlatform:
     async def aclose(self) -> None:
         """Take back what is leased."""
         await self._leases.end_all()
+
+    async def last_hour(self, pool: str) -> LastHour:
+        """Modal's own counts of a pool, asleep or not. Raises PlatformUnavailable."""
+        stats = await self._ask(self._server(pool).stats.aio())
+        return LastHour(
+            requests=stats.request_count,
+            by_status=dict(stats.request_count_by_status_code),
+            containers_started=stats.container_started_count,
+            containers_failed=stats.container_error_count,
+        )
 
     async def minimum(self, pool: str) -> int:
         """The `min_containers` that a pool's autoscaler goes by now. Raises PlatformUnavailable."""

@@ -30,6 +30,16 @@ class ModalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LastHour:
+    """What Modal counted of one Server in the last hour. Requests that its proxy refused (429, 503) are among them."""
+
+    requests: int
+    by_status: Mapping[int, int]
+    containers_started: int
+    containers_failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watched:
     """One pool as it is deployed, with its row's minimum and boot model."""
 

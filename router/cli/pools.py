@@ -19,7 +19,6 @@ from policies.deployment import Wanted, modal_settings, wanted_pools
 from pools.modal.check import secret_problems
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, Plan, make_plan
-from pools.platform import ContainerInfo
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
 from router.cli import pools_view as view
@@ -87,8 +86,8 @@ def status(names: NamesArgument = None, policy: PolicyOption = None, as_json: Js
     wanted = _wanted(policy, names)
     deployed = {each.app for each in platform.deployed(wanted.settings)}
     here = {each.pool for each in wanted.declarations if each.app in deployed}
-    listed = asyncio.run(_listed(wanted, here))
-    lines = view.status_lines(wanted, listed, SystemClock().wall_us())
+    seen = asyncio.run(_seen(wanted, here))
+    lines = view.status_lines(wanted, seen, SystemClock().wall_us())
     if as_json:
         _print({"pools": [line.as_json() for line in lines]})
     else:
@@ -159,13 +158,13 @@ def _deployed_if_known(wanted: Wanted) -> Sequence[Deployed] | None:
     return platform.deployed(wanted.settings) if platform.has_token() else None
 
 
-async def _listed(wanted: Wanted, here: set[str]) -> dict[str, tuple[ContainerInfo, ...] | None]:
-    """Containers of the pools that are deployed; None for the others."""
+async def _seen(wanted: Wanted, here: set[str]) -> dict[str, view.Seen]:
+    """Containers and the last hour of the pools that are deployed."""
     from pools.modal.live import ModalPlatform
 
     platform = ModalPlatform(wanted.watched(), wanted.settings, SystemClock())
     listed = await platform.containers()
-    return {name: listed[name] if name in here else None for name in wanted.pools}
+    return {name: view.Seen(listed[name], await platform.last_hour(name)) for name in wanted.pools if name in here}
 
 
 async def _warm(wanted: Wanted, name: str, limit_s: float) -> bool:

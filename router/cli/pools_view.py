@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import typer
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from policies.deployment import Wanted
 from pools.modal.plan import Action, Deployed, Plan, Step
+from pools.modal.settings import LastHour
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
 from pricing.money import format_usd
@@ -25,32 +26,54 @@ ACTIONS: Final[Mapping[Action, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What Modal says of a deployed pool."""
+
+    containers: tuple[ContainerInfo, ...]
+    last_hour: LastHour
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """One pool now. `containers` is None where it is not deployed; the rate is what all of them cost, nano-dollars."""
+    """One pool now. `seen` is None where it is not deployed; the rate is what its containers cost, nano-dollars."""
 
     pool: str
     app: str
-    containers: tuple[ContainerInfo, ...] | None
+    seen: Seen | None
     nusd_per_h: int
     oldest_s: float
 
     @property
+    def containers(self) -> tuple[ContainerInfo, ...]:
+        return () if self.seen is None else self.seen.containers
+
+    @property
     def ready(self) -> int:
-        return sum(info.state == "ready" for info in self.containers or ())
+        return sum(info.state == "ready" for info in self.containers)
 
     @property
     def booting(self) -> int:
-        return len(self.containers or ()) - self.ready
+        return len(self.containers) - self.ready
+
+    @property
+    def refused(self) -> int:
+        """Requests of the last hour that met no container, or full ones."""
+        return 0 if self.seen is None else sum(self.seen.last_hour.by_status.get(code, 0) for code in (429, 503))
+
+    @property
+    def requests(self) -> int:
+        return 0 if self.seen is None else self.seen.last_hour.requests
 
     def as_json(self) -> dict[str, Any]:
         return {
             "pool": self.pool,
             "app": self.app,
-            "deployed": self.containers is not None,
+            "deployed": self.seen is not None,
             "ready": self.ready,
             "booting": self.booting,
             "oldest_s": round(self.oldest_s, 1),
             "nusd_per_h": self.nusd_per_h,
+            "last_hour": None if self.seen is None else asdict(self.seen.last_hour),
         }
 
 
@@ -109,24 +132,28 @@ def endpoints_part(addresses: Mapping[str, str | None]) -> str:
     return "\n".join(lines)
 
 
-def status_lines(wanted: Wanted, listed: Mapping[str, tuple[ContainerInfo, ...] | None], now_us: int) -> list[Standing]:
+def status_lines(wanted: Wanted, seen: Mapping[str, Seen], now_us: int) -> list[Standing]:
+    """All pools that are wanted; those that are not in `seen` are not deployed."""
     lines = []
     for declaration in wanted.declarations:
-        infos = listed[declaration.pool]
-        oldest_us = min((info.started_us for info in infos or ()), default=now_us)
-        rate = wanted.costs[declaration.pool].rate_nusd_per_h * len(infos or ())
-        lines.append(Standing(declaration.pool, declaration.app, infos, rate, max(0, now_us - oldest_us) / US_PER_S))
+        found = seen.get(declaration.pool)
+        infos = () if found is None else found.containers
+        oldest_us = min((info.started_us for info in infos), default=now_us)
+        rate = wanted.costs[declaration.pool].rate_nusd_per_h * len(infos)
+        lines.append(Standing(declaration.pool, declaration.app, found, rate, max(0, now_us - oldest_us) / US_PER_S))
     return lines
 
 
 def print_status(lines: Sequence[Standing]) -> None:
+    """One line a pool, then the sum. Requests are of the last hour, as Modal counts them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("pool", "state", "ready", "booting", "oldest", "$/h now"):
+    for heading in ("pool", "state", "ready", "booting", "oldest", "$/h now", "requests", "429/503"):
         table.add_column(heading, justify="left" if heading in ("pool", "state") else "right", no_wrap=True)
     for line in lines:
-        state = "not deployed" if line.containers is None else "awake" if line.containers else "asleep"
+        state = "not deployed" if line.seen is None else "awake" if line.containers else "asleep"
         age = f"{line.oldest_s:.0f} s" if line.containers else ""
-        table.add_row(line.pool, state, str(line.ready), str(line.booting), age, format_usd(line.nusd_per_h, 2))
+        counts = (str(line.ready), str(line.booting), age, format_usd(line.nusd_per_h, 2))
+        table.add_row(line.pool, state, *counts, str(line.requests), str(line.refused))
     console = wide_console()
     console.print(table)
     console.print(f"{format_usd(sum(line.nusd_per_h for line in lines), 2)} an hour now.")

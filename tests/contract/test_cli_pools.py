@@ -150,13 +150,18 @@ def test_status_shows_what_costs_money_now(fake: FakeModal, policy: Path) -> Non
     fake.boot("team-small", "ta-1", 1_700_000_000.0)
     fake.boot("team-small", "ta-2", 1_700_000_000.0)
     fake.serve("team-small", "ta-1")
+    fake.app("team-small").answers = {200: 90, 429: 3, 503: 2}
     pools = json.loads(output("status", "--policy", policy, "--json"))["pools"]
     assert [(one["pool"], one["deployed"], one["ready"], one["booting"]) for one in pools] == [
         ("small", True, 1, 1),
         ("fast", False, 0, 0),
     ]
     assert pools[0]["nusd_per_h"] == 2 * 1_035_200_000
-    assert "not deployed" in output("status", "--policy", policy)
+    assert pools[0]["last_hour"]["requests"] == 95
+    lines = output("status", "--policy", policy).splitlines()
+    assert lines[1].split()[:4] == ["small", "awake", "1", "1"]
+    assert lines[1].split()[-3:] == ["$2.07", "95", "5"]
+    assert "not deployed" in lines[2]
 
 
 def test_stopping_leaves_nothing_that_bills(fake: FakeModal, policy: Path) -> None:

@@ -37,6 +37,7 @@ class FakeApp:
     stopped: bool = False
     tasks: dict[str, float] = field(default_factory=dict)  # id -> started at, seconds; 0: not started yet
     serving: set[str] = field(default_factory=set)
+    answers: dict[int, int] = field(default_factory=dict)  # of the last hour, by status
 
 
 @dataclass
@@ -290,6 +291,20 @@ class FakeModal:
                 for task, started_at in app.tasks.items()
                 if request.app_id in ("", app.id)
             ]
+        )
+
+    def _ServerGetTimeRangeStats(self, request: Any) -> Any:  # noqa: N802
+        app = self._by_function(request.function_id)
+        counts = [
+            api_pb2.ServerGetTimeRangeStatsResponse.ServerStatusCodeCount(status_code=code, count=count)
+            for code, count in app.answers.items()
+        ]
+        return api_pb2.ServerGetTimeRangeStatsResponse(
+            since=request.since,
+            until=request.until,
+            request_count=sum(app.answers.values()),
+            request_count_by_status_code=counts,
+            container_started_count=len(app.tasks),
         )
 
     def _FunctionUpdateSchedulingParams(self, request: Any) -> Any:  # noqa: N802
