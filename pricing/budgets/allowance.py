@@ -24,13 +24,15 @@ from pricing.money import format_usd
 
 @dataclass(slots=True, eq=False)
 class Tracked:
-    """One open hold. `stored_nusd` is what the store has of it, `granted_nusd` what was granted here on top.
+    """One open hold, and the instant in whose windows it counts. `stored_nusd` is what the store has of it,
+    `granted_nusd` what was granted here on top.
 
     `here`: the store has never seen it, until it is told under a name of its own, `told`. `tries` counts the attempts
     to do so; `tried` says that the store was asked to end it, and did not answer.
     """
 
     wish: OpenHold
+    anchor_us: int
     stored_nusd: int
     granted_nusd: int = 0
     here: bool = False
@@ -41,6 +43,10 @@ class Tracked:
     @property
     def whole_nusd(self) -> int:
         return self.stored_nusd + self.granted_nusd
+
+    def again(self, hold_id: str, amount_nusd: int) -> OpenHold:
+        """How a store that does not have it is asked to open it. Its meter cannot say any more what it cost before."""
+        return replace(self.wish, hold_id=hold_id, amount_nusd=amount_nusd, anchor_us=self.anchor_us, meter=None)
 
 
 class Allowance:
@@ -110,7 +116,7 @@ class Allowance:
         held = self._book.open(wish, self._clock.wall_us(), mono_us)
         if wish.meter is not None:
             self._members.enter(wish.meter, wish.hold_id)
-        tracked = Tracked(replace(wish, anchor_us=held.anchor_us), 0, here=True)
+        tracked = Tracked(wish, held.anchor_us, 0, here=True)
         self.regrant(tracked, wish.amount_nusd)
         self.granted += 1
         standing = Standing(left_nusd=self.room(wish.scopes).left_nusd)

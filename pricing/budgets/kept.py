@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from pricing.budgets.allowance import Allowance, Tracked
-from pricing.budgets.store import BudgetStore, OpenHold, Settlement
+from pricing.budgets.store import BudgetStore, Settlement
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow, RowKind
 
@@ -63,7 +63,7 @@ class Kept:
         except HoldEnded:
             if tracked is None:
                 raise
-            await self._store.open(_granted(tracked.wish, settlement.hold_id, tracked.whole_nusd))
+            await self._store.open(replace(tracked.again(settlement.hold_id, tracked.whole_nusd), granted=True))
             await self._store.settle(settlement)
         if tracked is not None and tracked.tried and settlement.request is not None:
             await self._store.record(settlement.request)  # what the store may have known was settled without it
@@ -73,7 +73,7 @@ class Kept:
         if tracked.told is None:
             tracked.tries += 1
             name = f"{tracked.wish.hold_id}~{tracked.tries}"
-            await self._store.open(_granted(tracked.wish, name, amount_nusd))
+            await self._store.open(replace(tracked.again(name, amount_nusd), granted=True))
             tracked.told = name
         return tracked.told
 
@@ -101,7 +101,3 @@ def _not_idle(settlement: Settlement) -> Iterable[LedgerRow]:
                 amount_nusd=-nusd,
                 metered_nusd=-nusd,
             )
-
-
-def _granted(wish: OpenHold, name: str, amount_nusd: int) -> OpenHold:
-    return replace(wish, hold_id=name, amount_nusd=amount_nusd, meter=None, granted=True)

@@ -86,6 +86,7 @@ class OutageStore:
         self._trouble = ""
         self._refused = 0
         self._spared_until_us = 0
+        self._seen = False  # whether the store has shown its caps since this process began
 
     def allow(self, limit_nusd: int) -> None:
         """What this replica may grant in one outage."""
@@ -108,7 +109,7 @@ class OutageStore:
             kept=len(self._kept),
             allowed=self._allowance.granted,
             refused=self._refused,
-            allowance_left_nusd=self._allowance.left_nusd,
+            allowance_left_nusd=self._allowance.left_nusd if self._seen else 0,
         )
 
     def room(self, scopes: Sequence[Scope]) -> Room:
@@ -125,7 +126,7 @@ class OutageStore:
             try:
                 await self._store.refresh(scopes)
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
 
     async def statuses(self) -> list[CapStatus]:
         return await self._store.statuses()
@@ -141,10 +142,10 @@ class OutageStore:
             try:
                 hold = await self._store.open(wish)
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
             else:
                 self.open_times.add(self._clock.mono_us() - began_us)
-                self._holds[wish.hold_id] = Tracked(wish, hold.amount_nusd)
+                self._holds[wish.hold_id] = Tracked(wish, hold.anchor_us, hold.amount_nusd)
                 return hold
         return self._grant(wish)
 
@@ -153,6 +154,8 @@ class OutageStore:
         try:
             if not wish.without_store:
                 raise StoreUnavailable(self._trouble)
+            if not self._seen:
+                raise StoreUnavailable(f"{self._trouble}; this process has not seen yet who is out of budget")
             if len(self._kept) + self._allowance.open_holds >= KEPT_AT_MOST:
                 raise StoreUnavailable(f"{self._trouble}; {KEPT_AT_MOST} endings wait to be written")
             self._holds[wish.hold_id], hold = self._allowance.open(wish)
@@ -171,12 +174,15 @@ class OutageStore:
                 self._holds.pop(settlement.hold_id, None)
                 raise
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
                 if tracked is not None:
                     tracked.tried = True
+            except HoldEnded:  # lost by the store: settled for itself, it is opened again
+                if tracked is None:
+                    raise
             else:
                 self._holds.pop(settlement.hold_id, None)
-                self._holds[wish.hold_id] = Tracked(wish, hold.amount_nusd)
+                self._holds[wish.hold_id] = Tracked(wish, hold.anchor_us, hold.amount_nusd)
                 return hold
         try:
             hold = await self.open(wish)
@@ -191,26 +197,45 @@ class OutageStore:
         answers: dict[str, Extended] = {}
         if self.up:
             try:
-                for answer in await self._store.extend([wish for wish in wishes if not self._is_here(wish[0])]):
-                    answers[answer.hold_id] = self._noted(answer)
+                asked = [wish for wish in wishes if not self._is_here(wish[0])]
+                for answer, (hold_id, amount_nusd) in zip(await self._store.extend(asked), asked, strict=True):
+                    answers[hold_id] = self._noted(answer) or await self._open_again(hold_id, amount_nusd)
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
         return [answers.get(hold_id) or self._grow(hold_id, amount_nusd) for hold_id, amount_nusd in wishes]
 
     def _is_here(self, hold_id: str) -> bool:
         tracked = self._holds.get(hold_id)
         return tracked is not None and tracked.here
 
-    def _noted(self, answer: Extended) -> Extended:
-        """What the store has of a hold now; it may have taken over what was granted here while it was down."""
+    def _noted(self, answer: Extended) -> Extended | None:
+        """What the store has of a hold now; it may have taken over what was granted here while it was down. None where
+        it does not have a hold of ours.
+        """
         tracked = self._holds.get(answer.hold_id)
-        if tracked is None or not answer.amount_nusd:
+        if tracked is None:
             return answer
+        if not (answer.granted or answer.amount_nusd or answer.good_for_s):
+            return None
         whole_nusd, tracked.stored_nusd = tracked.whole_nusd, answer.amount_nusd
         if not tracked.granted_nusd:
             return answer
         self._allowance.regrant(tracked, max(0, whole_nusd - answer.amount_nusd))
         return replace(answer, amount_nusd=tracked.whole_nusd)
+
+    async def _open_again(self, hold_id: str, amount_nusd: int) -> Extended:
+        """The store has lost a hold that runs, as after a failover: open it anew, as far as caps have room. One that
+        somebody has ended, because its lease was over, grows no more: not for want of room. Raises StoreUnavailable.
+        """
+        tracked = self._holds[hold_id]
+        try:
+            hold = await self._store.open(tracked.again(hold_id, max(amount_nusd, tracked.whole_nusd)))
+        except (BudgetExceeded, HoldEnded) as refusal:
+            ended = isinstance(refusal, HoldEnded)
+            return Extended(hold_id, 0, granted=False, good_for_s=0.0, store_down=ended)
+        self._allowance.regrant(tracked, 0)
+        tracked.stored_nusd = hold.amount_nusd
+        return Extended(hold_id, hold.amount_nusd, granted=True, good_for_s=hold.good_for_s)
 
     def _grow(self, hold_id: str, amount_nusd: int) -> Extended:
         tracked = self._holds.get(hold_id)
@@ -226,7 +251,7 @@ class OutageStore:
             try:
                 await self._kept.write(settlement, tracked)
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
             else:
                 self.settle_times.add(self._clock.mono_us() - began_us)
                 self._holds.pop(settlement.hold_id, None)
@@ -249,7 +274,7 @@ class OutageStore:
             try:
                 ended += await self._store.expire()
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
         return ended
 
     # -- rows without a hold ---------------------------------------------------------------------------------------
@@ -259,7 +284,7 @@ class OutageStore:
         try:
             await self._store.post(rows, pool_scopes)
         except StoreUnavailable as trouble:
-            self._fell(trouble)
+            self.fell(trouble)
             raise
 
     async def record(self, request: RequestRow) -> None:
@@ -268,7 +293,7 @@ class OutageStore:
         try:
             await self._store.record(request)
         except StoreUnavailable as trouble:
-            self._fell(trouble)
+            self.fell(trouble)
             raise
 
     def _must_be_up(self) -> None:
@@ -285,11 +310,12 @@ class OutageStore:
             try:
                 await self._kept.write_all()
             except StoreUnavailable as trouble:
-                self._fell(trouble)
+                self.fell(trouble)
 
     # -- up and down -----------------------------------------------------------------------------------------------
 
-    def _fell(self, trouble: StoreUnavailable) -> None:
+    def fell(self, trouble: StoreUnavailable) -> None:
+        """The store cannot be used. Also for whoever else finds that out."""
         self._trouble = str(trouble)
         self._woken.set()
         if self.up:
@@ -304,8 +330,11 @@ class OutageStore:
                 await self._begin()
             await self._store.check()
             await self._kept.write_all()
+            if not self._seen:
+                await self._store.statuses()
+                self._seen = True
         except StoreUnavailable as trouble:
-            self._fell(trouble)
+            self.fell(trouble)
             return False
         self._woken.clear()
         if not self.up:

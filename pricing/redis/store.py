@@ -115,7 +115,9 @@ class RedisStore:
         self._finishing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Check that this program knows how the keys are laid out, and load the scripts. Raises StoreUnavailable."""
+        """Whenever the server was not there: check that this program knows how the keys are laid out, load the scripts,
+        and finish what nobody heard of. Raises StoreUnavailable.
+        """
         layout = await self._steps.bare("layout", LAYOUT)
         if layout > LAYOUT:
             raise StoreUnavailable(
@@ -127,6 +129,7 @@ class RedisStore:
                 "with the version that wrote them, or set SLUICE_REDIS_NAMESPACE to a name that is new"
             )
         await asyncio.gather(*(self._client.command("SCRIPT", "LOAD", script(name).text) for name in _SCRIPTS))
+        await self._catch_up()
 
     # -- views -----------------------------------------------------------------------------------------------------
 

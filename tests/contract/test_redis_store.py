@@ -124,6 +124,7 @@ async def test_a_hold_that_expired_is_not_opened_again(replicas: Replicas) -> No
     """Whichever replica ends it, once; its row is filled in by the script, its id is used up."""
     one, two = await replicas.start("one"), await replicas.start("two")
     await one.open(wish("a:1", 60))
+    await one.extend([("a:1", 60)])
     replicas.clock.advance(30)
     assert sorted([*await two.expire(), *await one.expire()]) == ["a:1"]
     [filled] = replicas.backend.rows()
@@ -137,6 +138,7 @@ async def test_a_hold_without_a_row_expires_with_one_made_of_its_scopes(replicas
     """Money always has an account: the tenant of the scopes."""
     store = await replicas.start("one")
     await store.open(replace(wish("a:1", 60), on_expiry=None))
+    await store.extend([("a:1", 60)])
     replicas.clock.advance(30)
     await store.expire()
     [filled] = replicas.backend.rows()
@@ -202,6 +204,45 @@ async def test_money_that_is_not_given_out_is_not_spent(replicas: Replicas) -> N
     with pytest.raises(StoreUnavailable):
         await store.open(wish("a:1", 60))
     assert await store.expire() == []
+    assert (await replicas.spent(store))[0] == (0, 0)
+
+
+async def test_a_hold_that_its_replica_never_heard_of_is_not_charged(replicas: Replicas) -> None:
+    """Its replica is cut off, and another ends it with its lease: the request was refused, so nothing is spent."""
+    one, two = await replicas.start("one"), await replicas.start("two")
+    replicas.cut(one, Cut.UNHEARD)
+    with pytest.raises(StoreUnavailable):
+        await one.open(wish("a:1", 60))
+    await replicas.backend.client(one).aclose()
+    replicas.clock.advance(30)
+    assert await two.expire() == ["a:1"]
+    assert replicas.backend.rows() == []
+    assert (await replicas.spent(two))[0] == (0, 0)
+    assert replicas.keys("hold:*") == []
+
+
+@pytest.mark.parametrize("sign", ["grown", "metered"])
+async def test_a_hold_that_its_replica_used_is_charged_when_its_lease_ends(replicas: Replicas, sign: str) -> None:
+    """A tick, or an attempt that was done, says that somebody was served."""
+    one, two = await replicas.start("one"), await replicas.start("two")
+    clock = replicas.clock
+    meters = SharedMeters(replicas.backend.client(one), replicas.backend.namespace, "one", clock, now=clock.wall_us)
+    meters.set_rate("l4", clock.wall_us(), 3_600_000_000, 4)
+    await meters.send_words()
+    await one.open(replace(wish("a:1", 60), meter=MeterEntry("l4", 1, 500)))
+    await (one.extend([("a:1", 60)]) if sign == "grown" else meters.leave("l4", "a:1"))
+    clock.advance(30)
+    assert await two.expire() == ["a:1"]
+    assert (await replicas.spent(two))[0] == (60, 0)
+
+
+async def test_what_nobody_heard_of_is_finished_before_the_store_is_used_again(replicas: Replicas) -> None:
+    """A replica that reaches the server again releases first what it has refused."""
+    store = await replicas.start("one")
+    replicas.cut(store, Cut.UNHEARD)
+    with pytest.raises(StoreUnavailable):
+        await store.open(wish("a:1", 60))
+    await store.start()
     assert (await replicas.spent(store))[0] == (0, 0)
 
 
@@ -380,6 +421,7 @@ async def test_text_that_utf8_cannot_hold_and_long_names_are_scopes_like_others(
     long, broken = parse_scope("tenant:" + "x" * 300), Scope(ScopeKind.TAG, "half \ud83d")
     store = await replicas.start("one", caps(cap(100, scope=str(long))))
     await store.open(wish("a:1", 60, long, broken))
+    await store.extend([("a:1", 60)])
     replicas.clock.advance(30)
     assert await store.expire() == ["a:1"]
     assert await replicas.spent(store) == [(60, 0)]

@@ -96,6 +96,7 @@ class Twins:
         self.ids.append(hold_id)
         mine = self._said(lambda: self._opened(self.book.open(wish, *self.times)))
         other = await self._replied(self.redis.open(wish))
+        await self.redis.extend([(hold_id, 0)])  # a first tick; before it, a hold that expires is not charged in Redis
         self.anchors[hold_id] = anchor or self.clock.wall_us()
         return mine, other
 

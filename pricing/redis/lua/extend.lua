@@ -35,6 +35,9 @@ for i = 4 + count, #ARGV, 3 do
   local amount, granted, deadline = 0, 0, 0
   if hold and hold.owner == owner then
     deadline = renew_lease(K, hold.id, hold.lease, now)
+    if hold.unheard then
+      redis.call('HDEL', K .. 'hold:' .. hold.id, 'unheard')
+    end
     amount, granted = grow(hold, tonumber(ARGV[i + 1]), tables[tonumber(ARGV[i + 2])])
   end
   answers[#answers + 1] = amount

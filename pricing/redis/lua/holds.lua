@@ -2,19 +2,19 @@
 -- Holds: what is known of them, and how their money counts.
 --
 -- A hold is a hash: `amount`, `terms` (what never changes, as msgpack), `row` on expiry, `charge` once its meter has
--- charged it. Its lease is a member of `leases`; how it ended is remembered for a while in `ended:<id>`, as
--- "<how> <replica> <token>". The token is that of the call that ended it: the same call again, by a replica that never
--- heard the answer, is known by it.
+-- charged it, `unheard` 1 until its replica takes a further step with it. Its lease is a member of `leases`; how it ended
+-- is remembered for a while in `ended:<id>`, as "<how> <replica> <token>". The token is that of the call that ended it:
+-- the same call again, by a replica that never heard the answer, is known by it.
 
 local function load_hold(K, id)
-  local values = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'terms')
+  local values = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'terms', 'unheard')
   if not values[1] then
     return nil
   end
   local bucket, anchor, lease, owner, pool, scopes = unpack(cmsgpack.unpack(values[2]))
   return {
     id = id, amount = tonumber(values[1]), bucket = bucket, anchor = anchor, lease = lease, owner = owner, pool = pool,
-    scopes = scopes,
+    scopes = scopes, unheard = values[3] == '1',
   }
 end
 

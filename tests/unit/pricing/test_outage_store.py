@@ -68,6 +68,8 @@ def setup(folder: Path) -> Kept:
 @pytest.fixture
 async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
     made = setup(tmp_path)
+    assert await made.store.recover()
+    made.inner.asked.clear()
     yield made
     made.inner.down = made.inner.deaf = False
     await made.store.aclose()
@@ -329,6 +331,7 @@ async def test_what_is_kept_is_bounded(kept: Kept, monkeypatch: pytest.MonkeyPat
 async def test_closing_says_what_is_lost(tmp_path: Path) -> None:
     """A stop in the midst of an outage does not pretend."""
     kept = setup(tmp_path)
+    await kept.returns()
     await kept.falls()
     await kept.store.open(asking("a:1", 10))
     await kept.store.settle(paid("a:1", 10))
@@ -363,3 +366,18 @@ async def test_the_store_is_asked_again_with_growing_pauses(kept: Kept) -> None:
     task.cancel()
     gaps = [(late - early) / 1e6 for early, late in pairwise(pauses)]
     assert gaps == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0])
+
+
+async def test_a_replica_that_has_never_seen_the_caps_grants_nothing(tmp_path: Path) -> None:
+    """Started in an outage it cannot know who is exhausted; it grants once the store was there."""
+    kept = setup(tmp_path)
+    await kept.falls()
+    with pytest.raises(StoreUnavailable, match="has not seen yet who is out of budget"):
+        await kept.store.open(asking("a:1", 1))
+    assert kept.store.state().allowance_left_nusd == 0
+    await kept.returns()
+    await kept.falls()
+    assert (await kept.store.open(asking("b:1", 1))).without_store
+    await kept.store.release("b:1")
+    await kept.returns()
+    await kept.store.aclose()
