@@ -138,6 +138,7 @@ class RedisMachine(BudgetMachine):
         hold = self.wait(self.again(store.open, wish))
         assert self.wait(store.open(wish)) == hold  # the same id again is the same hold
         self.owners[wish.hold_id] = store
+        self.heard(wish)
         return int(hold.anchor_us)
 
     def try_extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
@@ -260,7 +261,12 @@ class RedisMachine(BudgetMachine):
         self.open_holds[wish.hold_id] = type(self.ended[-1])(wish.scopes, anchor_us, wish.amount_nusd)
         self.leases_us[wish.hold_id] = round(wish.lease_s * 1_000_000)
         self.owners[wish.hold_id] = store
+        self.heard(wish)
         self.lease_renewed(wish.hold_id)
+
+    def heard(self, wish: OpenHold) -> None:
+        """A first tick: from now on the hold's amount is spent if its lease ends."""
+        self.wait(self.owners[wish.hold_id].extend([(wish.hold_id, wish.amount_nusd)]))
 
 
 def test_replicas_keep_the_invariants_over_any_sequence(redis_server: RedisServer) -> None:
