@@ -12,18 +12,43 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- The instant of this step: the server's clock, or `given` where the caller passes one ('' if not). It is never earlier
--- than what any script has seen, so that windows, leases and meters cannot run backwards.
+-- While the clock is not where it was left, a step back or forth of it is told from time that passes by its size: replicas
+-- take a step every second.
+local PASSES_US = 10000000
+-- How far ahead the clock may go at once, unless a replica's own clock agrees with it (`agree.lua`).
+local PLAUSIBLE_US = 3600000000
+
+-- `clock` is the latest time that any script saw, and after a space what the clock showed then, if that is not the same.
+local function read_clock(words)
+  local seen, raw = string.match(words, '^(%d+) ?(%d*)$')
+  return tonumber(seen), tonumber(raw) or tonumber(seen)
+end
+
+local function write_clock(K, now, raw)
+  redis.call('SET', K .. 'clock', now == raw and text(now) or text(now) .. ' ' .. text(raw))
+end
+
+-- The instant of this step: the server's clock, or `given` where the caller passes one ('' if not). It never runs
+-- backwards, so that windows, leases and meters do not, and never stops: behind what was seen, or implausibly far ahead of
+-- it, the clock says only how much time passes.
 local function time_now(K, given)
-  local now = tonumber(given)
-  if not now then
+  local raw, furthest = tonumber(given), LARGEST
+  if not raw then
     local time = redis.call('TIME')
-    now = time[1] * 1000000 + time[2]
+    raw, furthest = time[1] * 1000000 + time[2], PLAUSIBLE_US
   end
-  local seen = tonumber(redis.call('SET', K .. 'clock', text(now), 'GET') or 0)
-  if now < seen then
-    redis.call('SET', K .. 'clock', text(seen))
-    return seen
+  local words = redis.call('SET', K .. 'clock', text(raw), 'GET')
+  if not words then
+    return raw
   end
+  local seen, last = read_clock(words)
+  if raw >= seen and raw - seen <= furthest then
+    return raw
+  end
+  local now = seen + math.min(math.max(0, raw - last), PASSES_US)
+  if raw < seen then
+    now = math.max(now, raw)
+  end
+  write_clock(K, now, raw)
   return now
 end

@@ -62,5 +62,5 @@ for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
   end
 end
 
-return { last, redis.call('GET', K .. 'clock') or '0', redis.call('HGETALL', K .. 'totals'), holds, held, meters,
+return { last, text((read_clock(redis.call('GET', K .. 'clock') or '0'))), redis.call('HGETALL', K .. 'totals'), holds, held, meters,
   redis.call('HGETALL', K .. 'inflight') }
