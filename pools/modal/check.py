@@ -36,6 +36,7 @@ ROUTING_REGIONS: Final = ("us-east", "us-west", "eu-west", "ap-south")
 NAME_AT_MOST: Final = 64
 TAG_AT_MOST: Final = 63
 SCALEDOWN_S: Final = (2, 3600)
+_TAG_RULE: Final = f"letters, digits, - _ and . only, at most {TAG_AT_MOST}"
 _TAG_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -52,7 +53,7 @@ def settings_problems(settings: ModalSettings) -> Iterator[str]:
         yield f"{settings.place}: no routing_region '{settings.routing_region}'{hint}"
     for name, value in settings.tags.items():
         if not (_is_tag(name) and _is_tag(value)):
-            yield f"{settings.place}: tag '{name}': letters, digits, - _ and . only, at most {TAG_AT_MOST}, in both"
+            yield f"{settings.place}: tag '{name}': name and value have {_TAG_RULE}"
 
 
 def name_problems(declarations: Sequence[Declaration]) -> Iterator[str]:
@@ -68,6 +69,8 @@ def name_problems(declarations: Sequence[Declaration]) -> Iterator[str]:
         first.setdefault(each.app, each)
         if len(each.app) > NAME_AT_MOST:
             yield f"{each.place}: pool '{each.pool}': '{each.app}' is longer than {NAME_AT_MOST}; shorten its name"
+        elif wrong := [name for name, value in each.tags.items() if not _is_tag(value)]:
+            yield f"{each.place}: pool '{each.pool}': {wrong[0]} becomes a tag, with {_TAG_RULE}; rename it"
 
 
 def secret_problems(wanted: Iterable[str], existing: Iterable[str], settings: ModalSettings) -> Iterator[str]:

@@ -13,7 +13,7 @@ from modal.config import config
 from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
 
 from pools.modal.container import PoolServer
-from pools.modal.declare import Declaration
+from pools.modal.declare import Declaration, app_name
 from pools.modal.errors import ModalTrouble
 from pools.modal.image import ImageRecipe
 from pools.modal.plan import Deployed
@@ -103,8 +103,9 @@ def delete_volumes(settings: ModalSettings, client: modal.Client | None = None) 
 
 
 def _ours(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:
+    prefix = f"{app_name('', settings)}-"
     for app in _environment(settings, client).apps.list():
-        if app.name is None or not app.name.startswith(f"{settings.app_prefix}-"):
+        if app.name is None or not app.name.startswith(prefix):
             continue
         tags = app.get_tags(client=client)
         if tags.get("sluice") == settings.app_prefix and "pool" in tags:

@@ -195,6 +195,30 @@ async def test_too_many_questions_are_followed_by_silence(
     assert await platform.containers() == {POOL: (), OTHER: ()}
 
 
+async def test_silence_holds_for_wakes_too(fake: FakeModal, platform: ModalPlatform) -> None:
+    """A wake is not asked for while the control plane is left alone; its lease ends like any other's."""
+    fake.fail("TaskList", Status.RESOURCE_EXHAUSTED)
+    with pytest.raises(PlatformUnavailable):
+        await platform.containers()
+    with pytest.raises(PlatformUnavailable, match="asked again in 15 s"):
+        await platform.wake(POOL)
+    assert minimum(fake) == 0
+    assert fake.calls["FunctionUpdateSchedulingParams"] == 0
+
+
+async def test_pools_of_new_files_are_listed_and_leases_kept(
+    fake: FakeModal, client: modal.Client, clock: ManualClock
+) -> None:
+    """A pool that was woken and then taken out of the files still gets its minimum back."""
+    platform = ModalPlatform({POOL: WATCHED[POOL]}, SETTINGS, clock, client)
+    await platform.wake(POOL)
+    platform.configure({OTHER: WATCHED[OTHER]}, SETTINGS)
+    assert set(await platform.containers()) == {POOL, OTHER}
+    clock.advance(LEASE_TIMES * BOOT_S + 1)
+    await platform.containers()
+    assert minimum(fake) == 0
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [
@@ -236,6 +260,13 @@ def test_only_apps_that_are_ours_are_listed(fake: FakeModal, client: modal.Clien
     """Another prefix's pools, and Apps without tags, are nobody's business here."""
     assert [each.pool for each in deployed(SETTINGS, client)] == [POOL, OTHER]
     assert deployed(ModalSettings(app_prefix="sluice-qwen3"), client) == ()
+
+
+def test_a_prefix_is_found_again_as_it_was_written_into_names(fake: FakeModal, client: modal.Client) -> None:
+    """`Team.A` becomes `team-a` in an App's name; what is deployed under it must be stoppable."""
+    settings = ModalSettings(app_prefix="Team.A")
+    deploy(declare(SPECS[POOL], settings), settings, client)
+    assert [each.app for each in deployed(settings, client)] == [f"team-a-{POOL}"]
 
 
 def test_a_stopped_app_leaves_nothing_alive(fake: FakeModal, client: modal.Client) -> None:

@@ -117,6 +117,12 @@ def test_a_name_too_long_for_modal_is_refused() -> None:
     assert "longer than 64; shorten its name" in problem
 
 
+def test_a_name_that_cannot_be_a_tag_is_refused() -> None:
+    """The billing report is grouped by it."""
+    [problem] = name_problems([declare(replace(A10, name="chat pool"), SETTINGS)])
+    assert "pool becomes a tag, with letters, digits, - _ and . only, at most 63; rename it" in problem
+
+
 def test_a_missing_secret_is_named_with_how_to_make_it() -> None:
     """Only those that are not there; the settings' place says where they are asked for."""
     [problem] = secret_problems(("hf", "other"), ("other",), SETTINGS)
