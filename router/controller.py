@@ -193,8 +193,9 @@ class Controller:
     async def _try_complete(self, chain: Chain, attempt: Attempt, backend: Backend, request: UpstreamRequest) -> Answer:
         answer = await backend.complete(request)
         if chain.parsed.media is not None:
+            check_media(chain.parsed.media, answer)
             chain.made = chain.parsed.media.on(attempt.pool.model.item)
-            return check_media(chain.parsed.media, answer)
+            return answer
         try:
             found = checked(chain.parsed, answer.body)
             self._count_usage(chain, attempt, answer.body)

@@ -82,22 +82,22 @@ def media_body(parsed: Parsed, served_model_name: str) -> bytes:
     return replace_fields(parsed.body, named)
 
 
-def check_media(asked: MediaAsked, answer: Answer) -> Answer:
-    """The answer, if it has what was asked for. Raises AttemptFailed."""
-    return check_images(asked, answer) if asked.kind is ModelKind.IMAGE else check_clip(answer)
+def check_media(asked: MediaAsked, answer: Answer) -> None:
+    """Raises AttemptFailed where an answer has not what was asked for."""
+    if asked.kind is ModelKind.IMAGE:
+        _check_images(asked, answer)
+    else:
+        _check_clip(answer)
 
 
-def check_clip(answer: Answer) -> Answer:
-    """The answer, if it is a clip. Raises AttemptFailed."""
+def _check_clip(answer: Answer) -> None:
     if not answer.content_type.startswith("video/"):
         raise garbled(f"answered a request for a clip with {answer.content_type}")
     if not answer.body:
         raise AttemptFailed(FailureClass.BAD_OUTPUT, "the clip is empty", status=answer.status)
-    return answer
 
 
-def check_images(asked: MediaAsked, answer: Answer) -> Answer:
-    """The answer, if it has the pictures that were asked for. Raises AttemptFailed."""
+def _check_images(asked: MediaAsked, answer: Answer) -> None:
     try:
         found = [image for image in _IMAGES.decode(answer.body).data if image.b64_json]
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -105,7 +105,6 @@ def check_images(asked: MediaAsked, answer: Answer) -> Answer:
     if len(found) < asked.items:
         text = f"{len(found)} pictures came of {asked.items}"
         raise AttemptFailed(FailureClass.BAD_OUTPUT, text, status=answer.status)
-    return answer
 
 
 def made(items: int, size: MediaSize) -> dict[str, int]:

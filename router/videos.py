@@ -15,7 +15,6 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -40,14 +39,6 @@ from router.video_store import Job, JobStatus, VideoStore
 
 RUNNING_AT_MOST: Final = 200  # jobs that run or wait for a pool; each keeps its body in memory
 BROKEN: Final = (OSError, sqlite3.Error)
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """`fresh` False: the job was there already."""
-
-    job: Job
-    fresh: bool
 
 
 class VideoJobs:
@@ -75,8 +66,10 @@ class VideoJobs:
 
     async def create(
         self, parsed: Parsed, caller: Caller, idempotency_key: str | None, *, repeated: bool = False
-    ) -> Created:
-        """Begin a job. `repeated`: the client says that it sends this request again.
+    ) -> Job:
+        """Begin a job, or find the one that is there for this request.
+
+        `repeated`: the client says that it sends the request again.
 
         Raises ApiError where the request cannot be served at all, and for an idempotency key used for another.
         """
@@ -86,7 +79,7 @@ class VideoJobs:
             text = f"{RUNNING_AT_MOST} video jobs are under way here; send this one again when some have ended"
             raise ApiError("no_capable_pool", text, retry_after_s=30.0)
         await self._open()
-        created: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
+        created: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(self._run(parsed, caller, idempotency_key, repeated, created))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -145,7 +138,7 @@ class VideoJobs:
         caller: Caller,
         idempotency_key: str | None,
         repeated: bool,
-        created: asyncio.Future[Created],
+        created: asyncio.Future[Job],
     ) -> None:
         """One job from its record to its end. Raises ApiError before there is one."""
         interrupts = Interrupts()
@@ -155,7 +148,7 @@ class VideoJobs:
             chain = await self._controller.open(f"req_{name}", parsed, caller, policy, interrupts, None, VIDEOS_PATH)
             job = _job(name, chain, idempotency_key)
             known = await self._record(job, repeated)
-            created.set_result(Created(known, fresh=known.id == job.id))
+            created.set_result(known)
             if known.id != job.id:
                 return
             self._running[job.id] = interrupts
@@ -213,7 +206,7 @@ class VideoJobs:
         )
 
 
-def _tell(created: asyncio.Future[Created], task: asyncio.Task[None]) -> None:
+def _tell(created: asyncio.Future[Job], task: asyncio.Task[None]) -> None:
     """What went wrong before there was a job is raised where it was asked for."""
     if not created.done():
         error = None if task.cancelled() else task.exception()

@@ -29,9 +29,9 @@ def add_video_routes(app: FastAPI, service: Service, videos: VideoJobs) -> None:
             raise ApiError("feature_not_supported", text)
         # The official clients count their own repetitions of one request in this header.
         repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
-        created = await videos.create(parsed, caller, request.headers.get("idempotency-key"), repeated=repeated)
-        answer = reply(video_json(created.job))
-        answer.headers["x-sluice-request-id"] = created.job.request_id
+        job = await videos.create(parsed, caller, request.headers.get("idempotency-key"), repeated=repeated)
+        answer = reply(video_json(job))
+        answer.headers["x-sluice-request-id"] = job.request_id
         return answer
 
     @app.get(VIDEOS_PATH + "/{job_id}")

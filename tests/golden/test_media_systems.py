@@ -58,9 +58,11 @@ async def test_where_the_document_s_gpu_fails_the_next_one_serves(tmp_path: Path
         reply = await run.ask("POST", "/v1/images/generations", json={"model": "system", "prompt": "a lake"})
         await run.settled()
         pools = [row.pool for row in run.rows()]
+        made = (await run.request()).images
     assert reply.status == (502 if fault == "empty" else 200), reply.body
     if fault == "empty":  # pictures that did not come are asked of a higher tier; this ladder has none
         assert reply.code == "chain_failed"
+        assert made == 0
     else:
         assert reply.headers["x-sluice-pool"] == second
         assert pools == [first, second]
