@@ -35,7 +35,9 @@ POOLS = (
 
 def curls() -> list[list[str]]:
     """The words of each `curl` of the page; their bodies go over several lines."""
-    words = [word for block in blocks(PAGE) if block.info == "sh" for word in shlex.split(block.text.replace("\\\n", " "))]
+    words = [
+        word for block in blocks(PAGE) if block.info == "sh" for word in shlex.split(block.text.replace("\\\n", " "))
+    ]
     starts = [place for place, word in enumerate(words) if word in VERBS]
     found = [words[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
     return [one[1:] for one in found if one[0] == "curl"]
