@@ -7,12 +7,13 @@ import atexit
 import logging
 import sys
 import time
+from collections import Counter
 from typing import Final, TextIO
 
 import msgspec
 
 from router.errors import ERRORS
-from router.events import AttemptEnded, CapExhausted, Event, RateLimitHit, RequestEnded
+from router.events import AttemptEnded, CapExhausted, Event, RateLimitHit, RequestEnded, StoreBack, StoreTrouble
 
 LOGGER = logging.getLogger("sluice")
 
@@ -52,15 +53,34 @@ class LogSink:
         """`stream` None is what standard error is now."""
         self._stream = sys.stderr if stream is None else stream
         self._lines: list[bytes] = []
+        self._troubles: Counter[str] = Counter()  # of this outage, by decision
         atexit.register(self.flush)
 
     def emit(self, event: Event) -> None:
-        level = _level(event)
-        if not LOGGER.isEnabledFor(level):
+        if isinstance(event, StoreTrouble | StoreBack):
+            self._emit_trouble(event)
             return
+        level = _level(event)
+        if LOGGER.isEnabledFor(level):
+            self._write(level, event, msgspec.json.encode(event))
+
+    def _emit_trouble(self, event: StoreTrouble | StoreBack) -> None:
+        """Every request of an outage has the same trouble: what is made of it is said once, and counted at its end."""
+        if not LOGGER.isEnabledFor(logging.WARNING):
+            return
+        if isinstance(event, StoreBack):
+            fields = {**msgspec.structs.asdict(event), "troubles": dict(self._troubles)}
+            self._troubles.clear()
+            self._write(logging.WARNING, event, msgspec.json.encode(fields))
+            return
+        self._troubles[event.decision] += 1
+        if self._troubles[event.decision] == 1:
+            self._write(logging.WARNING, event, msgspec.json.encode(event))
+
+    def _write(self, level: int, event: Event, fields: bytes) -> None:
         name = logging.getLevelName(level).lower()
         head = f'{{"at":{time.time():.6f},"level":"{name}","event":"{type(event).__name__}",'
-        self._lines.append(head.encode() + msgspec.json.encode(event)[1:])
+        self._lines.append(head.encode() + fields[1:])
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_later(BATCH_S, self.flush)
 

@@ -22,6 +22,7 @@ from pricing.clock import US_PER_S, Clock
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.read import StoredRequest, find_request
 from pricing.redis.meters import Heard
+from pricing.redis.name import NAME_LEASE_S
 from router.accounting import Accounting
 from router.attempts import Attempts
 from router.bodies import RouteBody
@@ -147,7 +148,15 @@ class Service:
             if self.store.up:
                 await shared.look_around()
 
+        async def keep_name() -> None:
+            if self.store.up:
+                try:
+                    await shared.name.keep()
+                except StoreUnavailable as trouble:
+                    self.store.fell(trouble)
+
         self.loops.run("ledger", shared.drain())
+        self.loops.every("name", NAME_LEASE_S / 3 * self.clock.speedup, keep_name)
         self.loops.every("shapes", SHAPES_S, hear_shapes)
         self.loops.every("look around", LOOK_S * self.clock.speedup, look)
 

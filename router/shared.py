@@ -19,6 +19,7 @@ from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.durability import durability_warnings
 from pricing.redis.meters import SharedMeters
+from pricing.redis.name import ReplicaName
 from pricing.redis.replies import RedisReplyError
 from pricing.redis.signals import SharedSignals
 from pricing.redis.store import RedisStore
@@ -43,6 +44,7 @@ class Shared:
         self._ledger = settings.ledger
         self._client = RedisClient(settings.redis, f"sluice-{settings.replica}")
         self._drain_client = RedisClient(settings.redis, f"sluice-{settings.replica}-ledger", DRAIN_TIMEOUT_S)
+        self.name = ReplicaName(self._client, settings.namespace, settings.replica)
         self.meters = SharedMeters(self._client, settings.namespace, settings.replica, clock, now=now)
         self.store = RedisStore(
             self._client,
@@ -70,12 +72,13 @@ class Shared:
         self.backlog: Backlog | None = None
 
     async def begin(self) -> None:
-        """Whenever Redis can be reached, or could not be: connect, look at the keys' layout, tell the meters what they
-        do not know (yet, or any more), and look at what Redis would lose.
+        """Whenever Redis can be reached, or could not be: connect, take this replica's name, look at the keys' layout,
+        tell the meters what they do not know (yet, or any more), and look at what Redis would lose.
 
         Raises StoreUnavailable.
         """
         await self._client.connect()
+        await self.name.keep()
         await self.store.start()
         await self.meters.read([])
         await self.look_at_durability()
@@ -135,5 +138,6 @@ class Shared:
         await self.meters.aclose()
         await self.signals.aclose()
         await self.drainer.aclose()
+        await self.name.aclose()
         await self._drain_client.aclose()
         await self._client.aclose()

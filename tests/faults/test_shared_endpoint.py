@@ -94,7 +94,7 @@ async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
         await child.stop()
 
 
-async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: Replicas) -> None:
+async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: Replicas, redis: RedisServer) -> None:
     """kill -9 in the midst of answers: the other replica settles what was held, as an estimate, and serves on."""
     await asyncio.gather(shared.start("a"), shared.start("b"))
     assert (await shared.chat("a")).status == 200
@@ -102,7 +102,8 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     lost = [asyncio.create_task(shared.chat("a", "globex", **body)) for _ in range(3)]
 
     async def running() -> bool:
-        return bool((await verified(shared))["open_holds"] == 3)
+        held = redis.command("KEYS", "{sluice}:hold:*")
+        return len(held) == 3 and not any(redis.command("HGET", hold, "unheard") for hold in held)  # a tick has passed
 
     await shared.until(running)
     await shared.running["a"].kill()
@@ -139,6 +140,35 @@ async def test_a_replica_starts_before_its_servers_and_finds_them_later(
         assert (await shared.chat("a")).status == 200
         await drained(shared)
         await shared.running["a"].stop()
+
+
+async def test_two_processes_with_one_name_are_not_two_replicas(shared: Replicas) -> None:
+    """The second says so and never serves, until the first gives the name up."""
+    await shared.start("a")
+    await shared.until(lambda: _ready(shared, "a"))
+    await shared.start("twin", called="a")
+    refused = await shared.chat("twin")
+    assert (refused.status, await _ready(shared, "twin"), await _ready(shared, "a")) == (503, False, True)
+    assert "another process runs as replica a; give each a SLUICE_REPLICA of its own" in shared.log("twin")
+    assert (await shared.chat("a")).status == 200
+    await shared.running["a"].stop()
+    await shared.until(lambda: _ready(shared, "twin"))
+    await shared.running["twin"].stop()
+
+
+async def test_a_replica_whose_name_was_taken_is_not_ready(shared: Replicas, redis: RedisServer) -> None:
+    """Cut off for longer than its name's lease, it finds another process in its place."""
+    await shared.start("a")
+    await shared.until(lambda: _ready(shared, "a"))
+    redis.command("SET", "{sluice}:name:a", "another process", "PX", 60_000)
+
+    async def lost() -> bool:
+        return not await _ready(shared, "a")
+
+    await shared.until(lost)
+    await asyncio.sleep(0.1)  # lines of the log wait a moment for others
+    assert "another process runs as replica a" in shared.log("a")
+    await shared.running["a"].stop()
 
 
 async def _ready(shared: Replicas, name: str) -> bool:

@@ -68,11 +68,12 @@ class Replicas:
     session: aiohttp.ClientSession
     running: dict[str, Child] = field(default_factory=dict)
 
-    async def start(self, name: str, *options: str) -> Child:
+    async def start(self, name: str, *options: str, called: str | None = None) -> Child:
+        """`called` is what it is called among the replicas, if not by its name here."""
         words = ["--policy", str(self.folder / "policy.yaml"), "--port", "0", "--log-level", "warning", *options]
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        child = await Child.start("serve", words, folder, {**self.environ, "SLUICE_REPLICA": name})
+        child = await Child.start("serve", words, folder, {**self.environ, "SLUICE_REPLICA": called or name})
         self.running[name] = child
         return child
 

@@ -23,6 +23,7 @@ from router.events import (
     PoolMisconfigured,
     RateLimitHit,
     RequestEnded,
+    StoreBack,
     StoreTrouble,
 )
 from router.log import LOGGER, JsonLines, LogSink
@@ -100,6 +101,18 @@ async def test_each_event_is_one_line_with_its_fields() -> None:
     assert lines[0]["level"] == "info"
     assert (lines[0]["duration_us"], lines[0]["tenant"]) == (2_000_000, "acme")
     assert {line["level"] for line in lines[1:]} == {"warning"}
+
+
+async def test_an_outage_is_said_once_and_counted_at_its_end() -> None:
+    """Not with every request that it refuses; the next outage is said again."""
+    troubles = [
+        StoreTrouble("down", "gone"),
+        *[StoreTrouble("reject", "gone"), StoreTrouble("unrecorded", "gone")] * 40,
+    ]
+    lines = await logged(*troubles, StoreBack(33.0), *troubles)
+    said = [line.get("decision", line["event"]) for line in lines]
+    assert said == ["down", "reject", "unrecorded", "StoreBack", "down", "reject", "unrecorded"]
+    assert (lines[3]["down_s"], lines[3]["troubles"]) == (33.0, {"down": 1, "reject": 40, "unrecorded": 40})
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
