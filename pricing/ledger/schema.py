@@ -15,6 +15,7 @@ In a SQLite file:
 In PostgreSQL, whose rows come out of Redis and where Redis keeps the budgets:
 
     ledger_rows and requests with the stream id of the entry that they came in: `stream_ms`-`stream_n`
+    installations                 which budgets in Redis are this ledger's, by namespace
     ledger_hours, request_hours   sums by hour, see `pricing.ledger.rollups`
 """
 
@@ -132,6 +133,13 @@ warnings = Table(
     Column("amount", Text, primary_key=True),
     Column("quiet_until_us", Big, nullable=False),
     sqlite_with_rowid=False,
+)
+
+installations = Table(
+    "installations",
+    shared_metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("id", Text, nullable=False),
 )
 
 for table in (ledger_rows, requests):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pricing.redis.client import RedisClient
+from pricing.redis.connection import Word
 from pricing.redis.keys import prefix_of
 from pricing.redis.scripts import script
 from pricing.redis.stream import LedgerStream, StreamEntry
@@ -43,7 +44,8 @@ class MeterSeen:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One instant. `last_id` is that of the newest entry that the stream ever had; `clock_us` the latest time that any
-    step saw; `spent` is by tenant, `held` and `in_flight` by scope, `meters` by pool.
+    step saw; `spent` is by tenant, `held` and `in_flight` by scope, `meters` by pool; `buckets` are what scopes
+    spent in each 15 minutes, where that was asked for.
     """
 
     last_id: tuple[int, int]
@@ -53,20 +55,24 @@ class Snapshot:
     held: dict[str, int]
     meters: dict[str, MeterSeen]
     in_flight: dict[str, int]
+    buckets: dict[str, dict[int, int]]
 
     @property
     def last_id_text(self) -> str:
         return "{}-{}".format(*self.last_id)
 
 
-async def take_snapshot(client: RedisClient, namespace: str) -> Snapshot:
+async def take_snapshot(client: RedisClient, namespace: str, *, with_buckets: bool = False) -> Snapshot:
     """Everything in one script. Raises StoreUnavailable, RedisReplyError."""
     prefix = prefix_of(namespace)
     await client.command("EXISTS", prefix + b"layout")  # on a cluster, leads to the node that SCAN is to look at
     scopes = [key async for key in _keys(client, prefix + b"held:")]
     ids = [key async for key in _keys(client, prefix + b"hold:")]
-    reply = await client.evalsha(script("snapshot"), [prefix], [len(scopes), *scopes, *ids])
-    last_id, clock_us, spent, holds, held, meters, in_flight = reply
+    spends = sorted({key async for key in _keys(client, prefix + b"spent:")}) if with_buckets else []
+    words: list[Word] = [len(scopes), *scopes, len(spends), *spends, *ids]
+    last_id, clock_us, spent, holds, held, meters, in_flight, buckets = await client.evalsha(
+        script("snapshot"), [prefix], words
+    )
     ms, _, number = last_id.partition(b"-")
     return Snapshot(
         last_id=(int(ms), int(number)),
@@ -76,6 +82,10 @@ async def take_snapshot(client: RedisClient, namespace: str) -> Snapshot:
         held=dict(_numbers(held)),
         meters={pool.decode(): _meter(*map(int, sums)) for pool, *sums in meters},
         in_flight=dict(_numbers(in_flight)),
+        buckets={
+            scope.decode(): {int(bucket): nusd for bucket, nusd in _numbers(flat)}
+            for scope, flat in zip(spends, buckets, strict=True)
+        },
     )
 
 

@@ -36,7 +36,7 @@ async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -
     poison: list[str] = []
     with gathering(url, snapshot.last_id) as ledger:
         async for page in waiting(stream, snapshot.last_id_text):
-            entries, bad = _decoded(page)
+            entries, bad = decoded(page)
             bad += [("{}-{}".format(*refused[:2]), why) for refused, why in ledger.add(entries)]
             poison += [f"entry {id_} in the stream: {why}; the drainer sets it aside" for id_, why in bad]
         async for page in waiting(stream, snapshot.last_id_text, poison=True):
@@ -45,7 +45,7 @@ async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -
         return _compare(ledger, snapshot, poison)
 
 
-def _decoded(page: Sequence[StreamEntry]) -> tuple[list[Delivered], list[tuple[str, str]]]:
+def decoded(page: Sequence[StreamEntry]) -> tuple[list[Delivered], list[tuple[str, str]]]:
     """What a page says, and the ids of entries that say nothing, with the reason."""
     good, bad = [], []
     for entry in page:
@@ -87,10 +87,40 @@ def _compare(ledger: Gathered, snapshot: Snapshot, poison: Sequence[str]) -> Ver
     )
 
 
+def paid_sums(ledger: Reader) -> dict[str, int]:
+    """What the rows of each tenant come to."""
+    query = f"SELECT account, sum(amount_nusd) FROM ledger_rows WHERE account NOT IN ({HOUSE}) GROUP BY account"
+    return dict(ledger.execute(query).fetchall())
+
+
+def metered_sums(ledger: Reader) -> dict[str, int]:
+    """By pool, what rows say that its meter charged."""
+    query = f"""
+        SELECT pool, sum(metered_nusd) FROM ledger_rows
+        WHERE kind = 'attempt' AND NOT estimated AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool"""
+    return dict(ledger.execute(query).fetchall())
+
+
+def pending_charges(snapshot: Snapshot) -> Counter[str]:
+    """By pool, what was charged to holds that are open."""
+    pending: Counter[str] = Counter()
+    for hold in snapshot.holds:
+        pending[hold.pool] += hold.charge_nusd
+    return pending
+
+
+def house_sums(ledger: Reader) -> dict[tuple[str, str], int]:
+    """By pool and kind, what rows say that its meter wrote for the house."""
+    kinds = ",".join(f"'{kind}'" for kind in _HOUSE_KINDS)
+    query = f"""
+        SELECT pool, kind, sum(amount_nusd) FROM ledger_rows
+        WHERE kind IN ({kinds}) AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool, kind"""
+    return {(pool, kind): nusd for pool, kind, nusd in ledger.execute(query)}
+
+
 def _budgets_match_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
     """Σ rows that a tenant pays = what its budgets say it ever spent."""
-    query = f"SELECT account, sum(amount_nusd) FROM ledger_rows WHERE account NOT IN ({HOUSE}) GROUP BY account"
-    paid: dict[str, int] = dict(ledger.execute(query).fetchall())
+    paid = paid_sums(ledger)
     for tenant in sorted(paid.keys() | snapshot.spent.keys()):
         rows, spent = paid.get(tenant, 0), snapshot.spent.get(tenant, 0)
         if rows != spent:
@@ -103,13 +133,7 @@ def _meters_match_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
     No row says what was charged to holds that are still open, or ended without a row of their own (`unrecorded`); no
     meter knows of rows that are estimated, or of attempts that ran while Redis was away.
     """
-    query = f"""
-        SELECT pool, sum(metered_nusd) FROM ledger_rows
-        WHERE kind = 'attempt' AND NOT estimated AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool"""
-    metered: dict[str, int] = dict(ledger.execute(query).fetchall())
-    pending: Counter[str] = Counter()
-    for hold in snapshot.holds:
-        pending[hold.pool] += hold.charge_nusd
+    metered, pending = metered_sums(ledger), pending_charges(snapshot)
     for pool in sorted(metered.keys() | snapshot.meters.keys()):
         meter = snapshot.meters.get(pool)
         charged = meter.charged_nusd - meter.unrecorded_nusd - pending[pool] if meter else 0
@@ -121,19 +145,15 @@ def _house_matches_rows(ledger: Reader, snapshot: Snapshot) -> Iterator[str]:
     """Boot, idle and adjustment of a pool: what its meter wrote = the rows. No meter knows of attempts that ran while
     Redis was away, nor that their time was not idle.
     """
-    kinds = ",".join(f"'{kind}'" for kind in _HOUSE_KINDS)
-    query = f"""
-        SELECT pool, kind, sum(amount_nusd) FROM ledger_rows
-        WHERE kind IN ({kinds}) AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool, kind"""
-    rows = {(pool, kind): nusd for pool, kind, nusd in ledger.execute(query)}
+    rows = house_sums(ledger)
     for pool, meter in sorted(snapshot.meters.items()):
         for kind in _HOUSE_KINDS:
             wrote, found = getattr(meter, f"{kind}_nusd"), rows.pop((pool, str(kind)), 0)
             if wrote != found:
                 yield f"pool {pool}: its meter wrote {usd(wrote)} of {kind} time, its ledger rows say {usd(found)}"
-    for (pool, kind), found in sorted(rows.items()):
+    for (pool, name), found in sorted(rows.items()):
         if found:
-            yield f"pool {pool}: its ledger rows say {usd(found)} of {kind} time, and it has no meter"
+            yield f"pool {pool}: its ledger rows say {usd(found)} of {name} time, and it has no meter"
 
 
 def _held_is_of_holds(snapshot: Snapshot) -> Iterator[str]:

@@ -20,7 +20,7 @@ from pricing.ledger.verify import Verification, verify
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
-from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, verify_stream
+from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, restore, verify_stream
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -87,6 +87,23 @@ def backlog(
         return
     since = "" if found.oldest_s is None else f", the oldest for {found.oldest_s:.1f} s"
     typer.echo(f"{found.entries:,} entries wait, {found.bytes:,} bytes{since}; {found.poison:,} were set aside")
+
+
+@app.command("restore-budgets")
+def restore_budgets(
+    ledger_place: LedgerOption = DEFAULT_LEDGER,
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
+    write: Annotated[bool, typer.Option("--write", help="Do it; without, only say what would change.")] = False,
+) -> None:
+    """Give budgets in Redis back what they have lost, out of the ledger's rows."""
+    if not isinstance(ledger_place, PostgresUrl):
+        raise typer.BadParameter("budgets of a ledger in a file are in that file; name a postgresql:// ledger")
+    changes = connected(redis, lambda client: restore(client, namespace, ledger_place, write))
+    for change in changes:
+        typer.echo(f"{change.name}: {format_usd(change.total_nusd, 9)}")
+    done = "written" if write else "would change; --write does it"
+    typer.echo(f"{len(changes):,} sums {done}" if changes else "budgets have all that the ledger says")
 
 
 @app.command("poison")

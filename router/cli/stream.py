@@ -16,6 +16,7 @@ from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.verify import Verification
 from pricing.redis.address import RedisAddress
+from pricing.redis.changes import Change
 from pricing.redis.client import RedisClient
 from pricing.redis.store import RedisStore
 from pricing.redis.stream import Backlog, LedgerStream, StreamEntry
@@ -62,6 +63,13 @@ async def verify_stream(client: RedisClient, namespace: str, url: PostgresUrl) -
     from pricing.redis.verify import verify_shared
 
     return await verify_shared(client, namespace, url)
+
+
+async def restore(client: RedisClient, namespace: str, url: PostgresUrl, write: bool) -> list[Change]:
+    # Loads psycopg as well.
+    from pricing.redis.restore import restore_budgets
+
+    return await restore_budgets(client, namespace, url, write=write)
 
 
 async def shared_statuses(client: RedisClient, namespace: str, caps: CapTable) -> list[CapStatus]:

@@ -11,7 +11,7 @@ local K, replica = KEYS[1], ARGV[2]
 local now = time_now(K, ARGV[1])
 
 local function rate(pool, at, first, second, observes)
-  if observes or redis.call('EXISTS', K .. 'meter:' .. pool) == 0 then
+  if observes or redis.call('HEXISTS', K .. 'meter:' .. pool, 'state') == 0 then
     meter_rate(K, pool, at, tonumber(first), tonumber(second))
   end
 end

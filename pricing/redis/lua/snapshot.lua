@@ -1,17 +1,22 @@
 -- uses: clock meter
 -- What budgets and meters say at one stream id.
--- ARGV: how many scopes follow whose buckets `held` are to be summed, these, then ids of holds that were seen.
+-- ARGV: how many scopes follow whose buckets `held` are to be summed, these, how many follow whose buckets `spent` are to
+-- be told, these, then ids of holds that were seen.
 -- Replies {last stream id, time, totals as {scope, nano-dollars, …},
 --   holds as {{id, amount, deadline or '', pool, charge or '', scopes}, …},
 --   held as {scope, nano-dollars, …}, meters as {{pool, charged, charged before, unrecorded, boot, idle, adjustment}, …},
---   in flight as {scope, count, …}}; numbers as text.
+--   in flight as {scope, count, …}, spent as {{bucket, nano-dollars, …}, …} as asked}; numbers as text.
 
 local K = KEYS[1]
 local scopes, ids = {}, {}
 for i = 2, ARGV[1] + 1 do
   scopes[ARGV[i]] = true
 end
-for i = ARGV[1] + 2, #ARGV do
+local spends = {}
+for i = ARGV[1] + 3, ARGV[1] + 2 + ARGV[ARGV[1] + 2] do
+  spends[#spends + 1] = redis.call('HGETALL', K .. 'spent:' .. ARGV[i])
+end
+for i = ARGV[1] + 3 + ARGV[ARGV[1] + 2], #ARGV do
   ids[ARGV[i]] = ''
 end
 
@@ -63,4 +68,4 @@ for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
 end
 
 return { last, text((read_clock(redis.call('GET', K .. 'clock') or '0'))), redis.call('HGETALL', K .. 'totals'), holds, held, meters,
-  redis.call('HGETALL', K .. 'inflight') }
+  redis.call('HGETALL', K .. 'inflight'), spends }

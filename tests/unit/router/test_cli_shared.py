@@ -79,7 +79,7 @@ def test_upgrade_creates_the_tables(postgres_url: str) -> None:
         done = sluice("ledger", "upgrade", "--ledger", postgres_url)
         assert done.exit_code == 0
         assert done.output.startswith("postgresql://127.0.0.1:")
-        assert "tables of version 0006" in done.output
+        assert "tables of version 0007" in done.output
     assert sluice("ledger", "show", "--ledger", postgres_url).output.endswith("has no rows yet.\n")
 
 
