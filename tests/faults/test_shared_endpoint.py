@@ -102,7 +102,7 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     lost = [asyncio.create_task(shared.chat("a", "globex", **body)) for _ in range(3)]
 
     async def running() -> bool:
-        held = redis.command("KEYS", "{sluice}:hold:*")
+        held = await asyncio.to_thread(redis.command, "KEYS", "{sluice}:hold:*")
         return len(held) == 3 and not any(redis.command("HGET", hold, "unheard") for hold in held)  # a tick has passed
 
     await shared.until(running)
