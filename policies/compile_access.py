@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -73,7 +73,7 @@ def zone_of(files: FileSet, problems: list[str]) -> ZoneInfo:
 
 
 def compile_caps(
-    files: FileSet, tenants: Mapping[str, Tenant], known: Mapping[ScopeKind, Iterable[str]], problems: list[str]
+    files: FileSet, tenants: Mapping[str, Tenant], known: Mapping[ScopeKind, Collection[str]], problems: list[str]
 ) -> CapTable:
     """Every cap of tenants and of the files' own `caps:`. `known` is what a scope of each kind may name."""
     zone = zone_of(files, problems)
@@ -130,7 +130,7 @@ def _scope_of(
     placed: Placed[CapShape],
     owner: str | None,
     tenants: Mapping[str, Tenant],
-    known: Mapping[ScopeKind, Iterable[str]],
+    known: Mapping[ScopeKind, Collection[str]],
     problems: list[str],
 ) -> Scope | None:
     """The scope that a cap means; None, and a problem, where it means nothing."""
@@ -147,7 +147,7 @@ def _scope_of(
         )
         problems.append(placed.problem(f"scope '{text}' is not this tenant's: {hint}", "scope"))
         return None
-    names = list(known[scope.kind])
+    names = known[scope.kind]
     if scope.value not in names:
         hint = nearest(scope.value, names) or (f"; known: {', '.join(names)}" if names else "; there is none")
         problems.append(placed.problem(f"scope '{text}' names no {scope.kind}{hint}", "scope"))

@@ -69,9 +69,12 @@ def compile_endpoints(
 def is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        host = parts.hostname or ""
+        host.encode("idna")  # an empty or overlong label is a UnicodeError, which is a ValueError
+        named = bool(host) and parts.port != 0  # a port out of range is a ValueError
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return parts.scheme in ("http", "https") and named and not any(letter.isspace() for letter in host)
 
 
 def compile_platform(files: FileSet, environment: Environment, problems: list[str]) -> str | None:

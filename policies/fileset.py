@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 
@@ -150,8 +151,18 @@ def read_set(paths: Sequence[Path]) -> FileSet:
     return FileSet(tuple(files), (*mistakes, *_repeated(files)))
 
 
+_shapes: Final[WeakKeyDictionary[Document, tuple[PolicyFile, list[str]]]] = WeakKeyDictionary()
+"""Of documents that are still in use: a set is read several times for one look at it."""
+
+
 def _shape_of(document: Document) -> tuple[PolicyFile, list[str]]:
     """A file's shape, and the problems of its unknown keys. Raises FileProblem where anything else is wrong."""
+    if document not in _shapes:
+        _shapes[document] = _validated(document)
+    return _shapes[document]
+
+
+def _validated(document: Document) -> tuple[PolicyFile, list[str]]:
     if is_book(document.data):
         text = "this is a price book; put it into a folder of its own, and name that folder under price_books:"
         raise FileProblem([document.problem((), text)])

@@ -124,8 +124,8 @@ def _caps(
 ) -> CapTable:
     pools = [spec.name for spec in specs]
     known = {
-        ScopeKind.TENANT: list(tenants) or [LOCAL_TENANT],
-        ScopeKind.KEY: [key.id for tenant in tenants.values() for key in tenant.keys],
+        ScopeKind.TENANT: dict.fromkeys(tenants) or [LOCAL_TENANT],
+        ScopeKind.KEY: dict.fromkeys(key.id for tenant in tenants.values() for key in tenant.keys),
         ScopeKind.CLASS: classes,
         ScopeKind.POOL: pools,
         ScopeKind.TAG: known_tags(tenants),

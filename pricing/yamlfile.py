@@ -7,12 +7,13 @@ Every problem of a file is reported at once, each as "path:line: what is wrong; 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -21,14 +22,17 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pricing.errors import FileProblem
+from pricing.yamlparts import LongSection, NotByParts, Part, long_sections, read_part
+
+KEPT_FILES: Final = 64  # policies of more files read each of them anew
 
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Document:
-    """One file's plain data, and the line of each key and item, counted from 1."""
+    """One file's plain data, which nobody may change, and the line of each key and item, counted from 1."""
 
     path: Path
     data: Any
@@ -45,18 +49,117 @@ class Document:
         return f"{self.place(where)}: {text}"
 
 
+class PartLines(Mapping[Path_, int]):
+    """Lines of a file whose long sections were read entry by entry: each entry keeps its own, from its first line."""
+
+    def __init__(self, rest: Mapping[Path_, int]) -> None:
+        self._rest = rest
+        self._parts: dict[Path_, tuple[int, str | int, Part]] = {}
+
+    def add(self, where: Path_, at: int, own: str | int, part: Part) -> None:
+        """The part at `where`, whose first line is `at`, from 0; in its own lines its first step is `own`."""
+        self._parts[where] = (at, own, part)
+
+    def __getitem__(self, steps: Path_) -> int:
+        found = self._parts.get(steps[:2])
+        if found is None:
+            return self._rest[steps]
+        at, own, part = found
+        return at + part.lines[(own, *steps[2:])] + 1
+
+    def __iter__(self) -> Iterator[Path_]:
+        yield from self._rest
+        for where, (_, _, part) in self._parts.items():
+            yield from ((*where, *steps[1:]) for steps in part.lines)
+
+    def __len__(self) -> int:
+        return len(self._rest) + sum(len(part.lines) for _, _, part in self._parts.values())
+
+
+_Read = tuple[bytes, Document | FileProblem]
+_newest: Final[dict[Path, _Read]] = {}
+"""What files said when they were last read, by a hash of their content: one command reads a file several times."""
+
+
 def read_yaml(path: Path) -> Document:
     """Read one file. Raises FileProblem for a missing file, broken YAML, repeated keys or text that is not UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        text = content.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise FileProblem([f"{path}:1: cannot read this file: {reason}"]) from None
-    return parse_yaml(text, path)
+    digest = hashlib.sha256(content).digest()
+    known, found = _newest.pop(path, (b"", FileProblem([])))
+    if known != digest:
+        found = _outcome(text.replace("\r\n", "\n"), path)
+    _newest[path] = (digest, found)
+    if len(_newest) > KEPT_FILES:
+        del _newest[next(iter(_newest))]
+    if isinstance(found, FileProblem):
+        raise FileProblem(found.problems)
+    return found
+
+
+def _outcome(text: str, path: Path) -> Document | FileProblem:
+    try:
+        return parse_yaml(text, path)
+    except FileProblem as error:
+        return error
 
 
 def parse_yaml(text: str, path: Path) -> Document:
     """Parse a file's text. Raises FileProblem as `read_yaml` does."""
+    rest, sections = long_sections(text)
+    if sections:
+        try:
+            return _by_parts(rest, sections, path)
+        except (NotByParts, FileProblem):
+            pass  # the whole says what is wrong, and where
+    return _whole(text, path)
+
+
+def _by_parts(rest: str, sections: Sequence[LongSection], path: Path) -> Document:
+    """Raises NotByParts or FileProblem where the text must be read as a whole."""
+    document = _whole(rest, path)
+    lines = PartLines(document.lines)
+    for section in sections:
+        if document.data.get(section.name, ()) is not None or document.lines[section.name,] != section.at + 1:
+            raise NotByParts
+        document.data[section.name] = _joined(section, lines)
+    return Document(path, document.data, lines)
+
+
+def _joined(section: LongSection, lines: PartLines) -> dict[Any, Any] | list[Any]:
+    entries = [(at, _part(text)) for at, text in section.entries]
+    keyed = isinstance(entries[0][1].data, dict)
+    table: dict[Any, Any] = {}
+    for number, (at, part) in enumerate(entries):
+        if isinstance(part.data, dict) is not keyed:
+            raise NotByParts
+        own, value = next(iter(part.data.items())) if keyed else (0, part.data[0])
+        key = own if keyed else number
+        if key in table:
+            raise NotByParts
+        table[key] = value
+        lines.add((section.name, key), at, own, part)
+    return table if keyed else list(table.values())
+
+
+def _part(text: str) -> Part:
+    """An entry that libyaml does not take is read by itself, unless it may have to do with other entries."""
+    try:
+        return read_part(text)
+    except NotByParts:
+        if "&" in text or "*" in text:
+            raise
+    document = _whole(text, Path())
+    if not isinstance(document.data, dict | list) or len(document.data) != 1:
+        raise NotByParts
+    return Part(document.data, {steps: line - 1 for steps, line in document.lines.items()})
+
+
+def _whole(text: str, path: Path) -> Document:
     try:
         tree = YAML(typ="rt").load(text)
     except DuplicateKeyError as error:

@@ -192,7 +192,7 @@ class _Receiver:
                 return None if 200 <= response.status < 300 else f"status {response.status}"
         except TimeoutError:
             return f"no answer within {self._timeout.total:g} s"
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # UnicodeError: a host that IDNA cannot encode
             return type(error).__name__
 
 

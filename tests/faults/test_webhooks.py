@@ -259,3 +259,12 @@ async def test_a_receiver_that_hangs_delays_no_request(tmp_path: Path) -> None:
     assert "sluice_cap_refusals_total 1.0" in pages[0]
     assert "sluice_webhook_messages_total{" not in pages[0]
     assert not [page for page in pages if SECRET in page]
+
+
+async def test_an_address_that_cannot_be_encoded_does_not_end_the_sender() -> None:
+    """Every message to it fails, is counted, and the next one is tried."""
+    async with sink(Webhook("https://hooks..example/x", SECRET, frozenset(WebhookEvent))) as (webhooks, told):
+        webhooks.emit(WARNED)
+        webhooks.emit(WARNED)
+        await told.until(2)
+    assert told.counts == {("cap_warned", "failed"): 2}

@@ -1,0 +1,57 @@
+"""Long sections read entry by entry mean, and say of places, what the whole file does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricing.errors import FileProblem
+from pricing.yamlfile import Document, PartLines, parse_yaml
+from pricing.yamlparts import LONG
+
+ENTRY = """\
+  t{0}:
+    keys: [{{id: "t{0}-k", n: 60_000, yes: no, o: 0o14, f: 1.5, none: ~}}]
+    note: |
+      # no comment
+
+    # a comment
+    until: 2026-11-22T00:00:00Z
+"""
+MANY = "version: 1\ntenants:\n" + "".join(ENTRY.format(number) for number in range(LONG)) + "last: [1]\n"
+
+
+def whole(text: str) -> Document:
+    """The same text, whose tag keeps it from being read by parts."""
+    return parse_yaml(text.replace("tenants:\n", "tenants: !!map\n"), Path("p.yaml"))
+
+
+def test_parts_are_the_whole() -> None:
+    """Words, numbers, times, block texts and the line of every key and item are the same."""
+    parts = parse_yaml(MANY, Path("p.yaml"))
+    assert isinstance(parts.lines, PartLines)
+    assert parts.data == whole(MANY).data
+    assert dict(parts.lines) == dict(whole(MANY).lines)
+    assert parts.place(("tenants", "t7", "keys", 0, "id")) == f"p.yaml:{3 + 7 * 7 + 1}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("yes: no", "yes: no, yes: 1"), ("  t9:\n", "  t8:\n"), ("f: 1.5", "f: ]"), ("~}", "*nobody}")],
+)
+def test_what_is_wrong_in_a_part_is_said_as_of_the_whole(old: str, new: str) -> None:
+    """Repeated keys in an entry and over two, broken YAML and unknown aliases keep their words and their line."""
+    text = MANY.replace(old, new, 1) if old != "  t9:\n" else MANY.replace(old, new)
+    with pytest.raises(FileProblem) as by_parts:
+        parse_yaml(text, Path("p.yaml"))
+    with pytest.raises(FileProblem) as at_once:
+        whole(text)
+    assert by_parts.value.problems == at_once.value.problems
+
+
+def test_an_anchor_of_one_entry_is_known_to_another() -> None:
+    """Entries that name each other are read together."""
+    text = MANY.replace("  t1:\n    keys: [", "  t1:\n    keys: &k [").replace("note: |", "same: *k\n    note: |")
+    text = text.replace("    same: *k\n", "", 2)
+    assert parse_yaml(text, Path("p.yaml")).data["tenants"]["t5"]["same"][0]["id"] == "t1-k"
