@@ -116,6 +116,7 @@ def _store(service: Service) -> dict[str, Any]:
         "trouble": state.trouble,
         "endings_kept": state.kept,
         "allowance_left_usd": usd_number(state.allowance_left_nusd),
+        "clock_skew_s": 0.0 if shared is None else round(shared.store.skew_s, 3),
         "weaker_than_promised": [] if shared is None else list(shared.weaknesses),
     }
 

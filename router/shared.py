@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -12,12 +13,14 @@ from pricing.budgets.account import CapWarning
 from pricing.budgets.caps import CapTable
 from pricing.clock import Clock
 from pricing.errors import StoreUnavailable
+from pricing.ledger.installation import known_id, remember_id
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.upgrade import ensure_current
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.durability import durability_warnings
+from pricing.redis.keys import prefix_of
 from pricing.redis.meters import SharedMeters
 from pricing.redis.name import ReplicaName
 from pricing.redis.replies import RedisReplyError
@@ -28,6 +31,11 @@ from router.log import LOGGER
 from router.settings import Settings
 
 DRAIN_TIMEOUT_S: Final = 5.0  # for replies of megabytes, which no request waits for
+SKEW_S: Final = 5.0
+SKEWED: Final = (
+    f"Redis's time and this replica's clock are more than {SKEW_S:g} s apart (`clock_skew_s` in /health), and budgets "
+    "count by Redis's; set both by NTP"
+)
 LAST_ROWS_S: Final = 5.0  # how long a stop goes on writing rows
 UPGRADE_AGAIN_S: Final = 2.0  # between two tries to reach a ledger that is not there yet
 
@@ -42,6 +50,7 @@ class Shared:
         now = None if clock.speedup == 1 else clock.wall_us  # a clock of our own must be everyone's
         self._clock = clock
         self._ledger = settings.ledger
+        self._namespace = settings.namespace
         self._client = RedisClient(settings.redis, f"sluice-{settings.replica}")
         self._drain_client = RedisClient(settings.redis, f"sluice-{settings.replica}-ledger", DRAIN_TIMEOUT_S)
         self.name = ReplicaName(self._client, settings.namespace, settings.replica)
@@ -79,6 +88,9 @@ class Shared:
         """
         await self._client.connect()
         await self.name.keep()
+        if self.store.installation is None:
+            with suppress(StoreUnavailable):  # asked again before the first row is written there
+                self.store.installation = await asyncio.to_thread(known_id, self._ledger, self._namespace)
         await self.store.start()
         await self.meters.read([])
         await self.look_at_durability()
@@ -86,6 +98,8 @@ class Shared:
     async def look_at_durability(self) -> None:
         """Warn of what is weaker than promised, once for each thing. Raises StoreUnavailable."""
         found = tuple(await durability_warnings(self._client, self.durability.value))
+        if abs(self.store.skew_s) > SKEW_S:
+            found += (SKEWED,)
         for warning in found:
             if warning not in self.weaknesses:
                 LOGGER.warning("the budget store keeps less than promised", extra={"fields": {"detail": warning}})
@@ -95,7 +109,7 @@ class Shared:
 
     async def drain(self) -> None:
         """Create or upgrade the tables, as soon as PostgreSQL can be reached, then move rows there until cancelled."""
-        while not await self._upgraded():
+        while not (await self._upgraded() and await self._introduced()):
             await self._clock.sleep(UPGRADE_AGAIN_S)
         with suppress(StoreUnavailable):  # it goes on trying by itself
             await self._drain_client.connect()
@@ -108,6 +122,21 @@ class Shared:
             self._ledger_said(str(problem))
             return False
         self._ledger_said(None)
+        return True
+
+    async def _introduced(self) -> bool:
+        """Whether Redis and the ledger know each other by an id; both are told one, where the ledger has none."""
+        key = prefix_of(self._namespace) + b"installation"
+        try:
+            known = await asyncio.to_thread(known_id, self._ledger, self._namespace)
+            if known is None:
+                await self._client.command("SET", key, secrets.token_hex(16), "NX")
+                given: bytes = await self._client.command("GET", key)
+                known = await asyncio.to_thread(remember_id, self._ledger, self._namespace, given.decode())
+        except StoreUnavailable as problem:
+            self._ledger_said(str(problem))
+            return False
+        self.store.installation = known
         return True
 
     async def look_around(self) -> None:

@@ -56,6 +56,7 @@ def _of_shared(shared: Shared) -> Iterable[Metric]:
         "sluice_ledger_down", "1 while PostgreSQL cannot be reached.", 0 if shared.ledger_problem is None else 1
     )
     yield CounterMetricFamily("sluice_ledger_drained_rows", "Rows that this replica wrote.", drained.rows)
+    yield _gauge("sluice_store_clock_skew_seconds", "Redis's time less this replica's.", shared.store.skew_s)
     weaknesses = len(shared.weaknesses)
     yield _gauge("sluice_store_weaknesses", "Ways in which Redis keeps less than the policy promises.", weaknesses)
 

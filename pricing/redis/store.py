@@ -27,7 +27,7 @@ from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, late_row
 from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.budgets.windows import bucket_of
-from pricing.clock import Clock
+from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.entries import rows_json, value_json
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
@@ -35,6 +35,7 @@ from pricing.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
+from pricing.redis.installation import must_be_whole
 from pricing.redis.keys import LAYOUT
 from pricing.redis.packing import CapPacker, PackedCaps, number
 from pricing.redis.reading import Reader
@@ -45,6 +46,7 @@ from pricing.redis.views import Views
 from pricing.redis.wishes import settlement_words, wish_words
 
 BACKLOG_BYTES: Final = 512 * 2**20
+CLOCKS_AGREE_US: Final = 60_000_000  # a replica vouches for a clock of Redis that is no further from its own
 EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
 EXTENDED_AT_ONCE: Final = 100  # holds that one script grows
 _SCRIPTS: Final = (
@@ -113,6 +115,7 @@ class RedisStore:
         self._unheard = Unheard(secrets.token_hex(6))
         self._holds: dict[str, PackedCaps] = {}  # open ones of this replica
         self._finishing: asyncio.Task[None] | None = None
+        self.installation: str | None = None  # the id that Redis must have; None while the ledger has not said it
 
     async def start(self) -> None:
         """Whenever the server was not there: check that this program knows how the keys are laid out, load the scripts,
@@ -128,8 +131,15 @@ class RedisStore:
                 f"Redis holds budgets in layout {layout}, which this program no longer reads: it knows {LAYOUT}; go on "
                 "with the version that wrote them, or set SLUICE_REDIS_NAMESPACE to a name that is new"
             )
+        await must_be_whole(self._client, self._steps.prefix, self.installation)
         await asyncio.gather(*(self._client.command("SCRIPT", "LOAD", script(name).text) for name in _SCRIPTS))
+        await self._steps.run("agree", self._clock.wall_us(), CLOCKS_AGREE_US)
         await self._catch_up()
+
+    @property
+    def skew_s(self) -> float:
+        """How far Redis's time is ahead of this replica's clock, by the last reply; below 0: behind."""
+        return (self._steps.now_us() - self._clock.wall_us()) / US_PER_S
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -203,7 +213,8 @@ class RedisStore:
         await self._end(Settlement(hold_id, 0, (), request), "released")
 
     async def expire(self) -> list[str]:
-        """Also the store's tick: finish what nobody waits for, and refresh the views that were asked."""
+        """Also the store's tick: see that nothing was lost, finish what nobody waits for, refresh the views asked."""
+        await must_be_whole(self._client, self._steps.prefix, self.installation)
         await self._catch_up()
         ended: dict[str, list[bytes]] = {}
         while True:

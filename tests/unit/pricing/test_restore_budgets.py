@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pricing.budgets.store import Settlement
+from pricing.errors import StoreUnavailable
+from pricing.ledger.installation import known_id
 from pricing.redis.changes import Change
 from pricing.redis.restore import restore_budgets
 from pricing.redis.store import RedisStore
@@ -83,3 +85,22 @@ async def test_what_still_waits_in_the_stream_is_counted_with_the_rest(scene: Sc
     await scene.restore()
     assert sum(map(int, (await scene.spent()).values())) == 750
     assert await scene.problems() == ()
+
+
+async def test_a_redis_that_has_lost_its_budgets_is_down_until_they_are_restored(scene: Scene) -> None:
+    """The tick after a loss says so, with the verb; once it has run, the store is whole again."""
+    await scene.spend("a:1", 700)
+    await scene.drain()
+    await scene.restore()
+    store = RedisStore(scene.client, scene.clock, caps(cap(10**12)), replica="r2", namespace=scene.namespace)
+    store.installation = known_id(scene.url, scene.namespace)
+    await store.start()
+    await store.expire()
+    await scene.lose()
+    for step in (store.expire, store.start):
+        with pytest.raises(StoreUnavailable, match="restore-budgets --write"):
+            await step()
+    await scene.restore()
+    await store.start()
+    await store.expire()
+    await store.aclose()
