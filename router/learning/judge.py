@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import expm1
+from math import ceil, expm1, floor
 from typing import Final
 
 from policies.predict.model_file import Held, Judged
@@ -120,12 +120,14 @@ def hold_of(expected_s: float, served_s: float, tick_s: float) -> tuple[float, i
     As `router.accounting` does it: at first what is expected and at least two ticks, then at each tick what accrued
     and two ticks at twice the share, where that is more.
     """
-    amount = max(expected_s, TICKS_AHEAD * tick_s)
-    area, grown, now_s = 0.0, 0, 0.0
-    while served_s > now_s + tick_s:
-        area += amount * tick_s
-        now_s += tick_s
-        wish = now_s + SHARE_MARGIN * TICKS_AHEAD * tick_s
-        if wish > amount:
-            amount, grown = wish, grown + 1
-    return area + amount * (served_s - now_s), grown
+    first = max(expected_s, TICKS_AHEAD * tick_s)
+    ahead_s = SHARE_MARGIN * TICKS_AHEAD * tick_s
+    ticks = max(0, ceil(served_s / tick_s) - 1)  # that pass before the answer is complete
+    grows_from = max(1, floor((first - ahead_s) / tick_s) + 1)  # the first tick at which more accrued than is held
+    grown = max(0, ticks - grows_from + 1)
+    if not grown:
+        return first * served_s, 0
+    before_last = grown - 1
+    sizes = before_last * ahead_s + tick_s * before_last * (grows_from + ticks - 1) / 2
+    last = ticks * tick_s + ahead_s
+    return (first * grows_from + sizes) * tick_s + last * (served_s - ticks * tick_s), grown

@@ -16,6 +16,7 @@ from router.learning.judge import Service
 
 COLUMNS: Final = ("t_s", "who", "prompt_tokens", "output_tokens")
 ONE_CLASS: Final = "chat"
+MOST_TOKENS: Final = 10_000_000  # far above any context
 
 
 def read_trace(path: Path, service: Service) -> list[Sample]:
@@ -35,15 +36,15 @@ def read_trace(path: Path, service: Service) -> list[Sample]:
         try:
             samples.append(_sample(row, service))
         except (TypeError, ValueError, OverflowError):
-            text = "not seconds, a name and two numbers of tokens, 0 or more"
+            text = f"not seconds, a name and two numbers of tokens, 0 to {MOST_TOKENS:,}"
             raise FileProblem([f"{path}:{lines.line_num}: {text}; correct or delete the line"]) from None
     return samples
 
 
 def _sample(row: dict[str, str], service: Service) -> Sample:
     prompt, tokens = int(row["prompt_tokens"]), int(row["output_tokens"])
-    if prompt < 0 or tokens < 0:
-        raise ValueError("negative tokens")
+    if not (0 <= prompt <= MOST_TOKENS and 0 <= tokens <= MOST_TOKENS):
+        raise ValueError("tokens out of range")
     at_us = round(float(row["t_s"]) * US_PER_S)
     question = Question(row["who"], ONE_CLASS, prompt)
     return Sample(question, tokens, at_us, at_us + round(service.seconds(tokens) * US_PER_S))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,11 @@ from policies.predict.model import compile_model
 from policies.predict.model_file import version_of
 from policies.predict.question import Question
 from pricing.clock import US_PER_S
+from pricing.errors import FileProblem
+from router.accounting import SHARE_MARGIN, TICKS_AHEAD
 from router.learning.examples import Sample, replayed
 from router.learning.judge import HISTORY, MAX_TOKENS, MODEL, PRIOR, RUNNING, Service, held, hold_of, pinball
+from router.learning.trace import read_trace
 from router.learning.train import TooFewAnswers, Trained, served_by, train
 from support.answers import BEGIN_US, changing, predictable, sample
 
@@ -110,3 +115,22 @@ def test_money_in_holds_is_an_average_over_the_time() -> None:
     (row,) = held({"true": lambda example: (100.0, 100.0)}, examples, 1_000, service)
     assert row.mean_usd == pytest.approx(2.0, rel=0.01)
     assert row.extensions == 2 * 3  # the last ticks look further ahead than the answer goes
+
+
+@given(st.integers(0, 80), st.integers(0, 80))
+def test_a_hold_s_life_is_the_sum_of_its_ticks(expected_s: int, served_s: int) -> None:
+    """The formula is what going through the answer second by second adds up to."""
+    amount, area, grown, now_s = max(expected_s, 2), 0, 0, 0
+    while served_s > now_s + 1:
+        area, now_s = area + amount, now_s + 1
+        if now_s + SHARE_MARGIN * TICKS_AHEAD > amount:
+            amount, grown = now_s + SHARE_MARGIN * TICKS_AHEAD, grown + 1
+    assert hold_of(expected_s, served_s, 1) == (area + amount * (served_s - now_s), grown)
+
+
+def test_absurd_numbers_of_tokens_are_refused_with_their_line(tmp_path: Path) -> None:
+    """A trace's line with more tokens than any answer has is named, and nothing is trained on it."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text("t_s,who,prompt_tokens,output_tokens\n0,a,5,5\n1,a,5,99999999999999999999\n")
+    with pytest.raises(FileProblem, match=r"trace\.csv:3: not seconds, .* 0 to 10,000,000"):
+        read_trace(trace, SERVICE)
