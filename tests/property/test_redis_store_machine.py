@@ -163,7 +163,8 @@ class RedisMachine(BudgetMachine):
         return list(self.wait(self.turn().expire()))
 
     def statuses(self) -> list[CapStatus]:
-        self.wait(self.turn().check())  # so that each instant has been seen by the server, whatever there is to ask
+        self.now_us()
+        self.wait(self.turn().check())  # so that both have seen each instant, whatever there is to ask
         said = [self.wait(store.statuses()) for store in self.replicas]
         assert said[0] == said[1]  # whoever is asked
         return list(said[0])
