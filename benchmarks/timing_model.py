@@ -3,8 +3,9 @@
     python benchmarks/timing_model.py [FILE …]
 
 Reads the excerpts in tests/data/timing_measured, or the FILEs that `sluice measure --row` wrote, and prints, for each
-source, the median and the 90th percentile of |model / measured - 1|, and the median of its sign. Cases whose requests do not fit into the KV cache together are left
-out: there the measured server queues, which is the router's business and not the model's.
+source, the median and the 90th percentile of |model / measured - 1|, and the median of its sign. Cases whose requests
+do not fit into the KV cache together are left out: there the measured server queues, which is the router's business
+and not the model's.
 """
 
 from __future__ import annotations

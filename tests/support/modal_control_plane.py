@@ -338,7 +338,8 @@ def control_plane(fake: FakeModal) -> Iterator[modal.Client]:
 async def _listen(fake: FakeModal) -> tuple[Any, int]:
     server = GrpcServer([fake.service()])
     await server.start("127.0.0.1", 0)
-    return server, server._server.sockets[0].getsockname()[1]
+    listening: Any = server._server
+    return server, listening.sockets[0].getsockname()[1]
 
 
 async def _close(server: Any) -> None:

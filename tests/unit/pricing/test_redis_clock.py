@@ -49,29 +49,29 @@ def test_a_clock_that_is_right_is_the_time(clock: Server) -> None:
 
 @pytest.mark.parametrize("back_s", [3, 3600, 400 * 86_400])
 def test_time_goes_on_behind_a_clock_that_was_ahead(clock: Server, back_s: int) -> None:
-    """After a failover to a host that is behind, or a boot with a wrong date, time passes at the clock's pace: what runs
+    """After a failover to a host that is behind, or a boot with a wrong date, time passes at its pace: what runs
     is metered and leases end.
     """
     assert clock.shows(100, 100 - back_s, 101 - back_s, 103 - back_s, 102 - back_s) == [100, 100, 101, 103, 103]
 
 
 def test_what_was_behind_and_is_set_right_is_no_time_that_passed(clock: Server) -> None:
-    """A clock that is set back by an hour, and then most of the way forth, has not skipped that; where it passes what was
-    seen it is the time again.
+    """A clock set back by an hour, and then most of the way forth, has not skipped that; where it passes what was seen
+    it is the time again.
     """
     assert clock.shows(0, -3600, -3599, -599, -598) == [0, 0, 1, 11, 12]
     assert clock.shows(13, 14) == [13, 14]
 
 
 def test_a_date_that_is_far_ahead_ends_nothing_by_itself(clock: Server) -> None:
-    """A year ahead by mistake forgets no window: time goes on at its pace, and is right when the clock is right again."""
+    """A year ahead by mistake forgets no window: time goes on at its pace, and is right when the clock is again."""
     year = 365 * 86_400
     assert clock.shows(0, year, year + 1, year + 2) == [0, 10, 11, 12]
     assert clock.shows(15, 16) == [15, 16]
 
 
 def test_a_replica_that_agrees_takes_the_clock_as_it_is(clock: Server) -> None:
-    """After a weekend without a replica the first that comes says that the weekend is over; one that disagrees does not."""
+    """After a weekend without a replica the first that comes says that it is over; one that disagrees does not."""
     weekend = 2 * 86_400
     assert clock.shows(0) == [0]
     assert clock.agrees(shown=weekend, replica=5) == 10
