@@ -183,7 +183,7 @@ def _below(what: str, value: float, limit: float) -> Target:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seconds", type=float, default=5.0, help="each load's length")
+    options.add_argument("--seconds", type=float, default=4.0, help="each load's length")
     options.add_argument("--rounds", type=int, default=3, choices=range(1, 10))
     options.add_argument("--only", choices=(SLUICE.name, BESIDE_US.name), help="one gateway alone")
     given = options.parse_args()
