@@ -33,7 +33,7 @@ def checked(parsed: Parsed, body: bytes) -> Checked:
     for finish_reason, text, calls_tools in texts_of(body):
         if calls_tools:
             continue
-        cut = _is_cut(parsed, finish_reason)
+        cut = is_cut(parsed, finish_reason)
         if not cut and not text.strip():
             return Checked(EMPTY, None if parsed.json_schema is None else SchemaResult.BROKEN)
         if parsed.json_schema is not None:
@@ -85,7 +85,7 @@ class StreamedText:
     def _judge(self, index: int) -> SchemaResult:
         if _breaks(self._schema, "".join(self._parts.get(index, ()))) is None:
             return SchemaResult.KEPT
-        return SchemaResult.CUT if _is_cut(self._parsed, self._reasons[index]) else SchemaResult.BROKEN
+        return SchemaResult.CUT if is_cut(self._parsed, self._reasons[index]) else SchemaResult.BROKEN
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -114,7 +114,8 @@ def _worst(results: list[SchemaResult]) -> SchemaResult:
     return max(results, key=_FROM_BEST.index)
 
 
-def _is_cut(parsed: Parsed, finish_reason: str | None) -> bool:
+def is_cut(parsed: Parsed, finish_reason: str | None) -> bool:
+    """Whether an answer ended at the client's own bound, so that it is what the client asked for."""
     return finish_reason == "length" and parsed.max_tokens is not None
 
 

@@ -87,8 +87,6 @@ class Ended:
 class Reshaped:
     """The shape of a stream that goes on with a broken one."""
 
-    may_be_empty = True
-
     def __init__(self, voice: Voice, attempt: Attempt, broken: Broken, join: Join) -> None:
         self._voice = voice
         self._attempt = attempt
@@ -96,6 +94,10 @@ class Reshaped:
         self._again = broken.again
         self._join = join
         self._complete = False  # a stop string across the cut ended the answer
+
+    def may_end_empty(self, finish_reason: str) -> bool:
+        """What was said before the break is an answer."""
+        return True
 
     def shape(self, frame: Frame, seen: FramePeek) -> Shaped:
         """One frame as the client gets it; None for one that says nothing to it."""

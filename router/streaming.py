@@ -19,7 +19,7 @@ from pools.sse import FramePeek, peek
 from router.accounting import Attempt
 from router.answers import with_cost
 from router.inbound import Parsed
-from router.output_check import EMPTY, StreamedText
+from router.output_check import EMPTY, StreamedText, is_cut
 from router.transcript import Transcript
 
 # What routing asks of the engine beyond what the client did.
@@ -43,13 +43,11 @@ Shaped = bytes | Priced | None
 
 
 class Shape(Protocol):
-    """What a stream's frames become on their way down.
+    """What a stream's frames become on their way down."""
 
-    `may_be_empty`: the stream may end by itself without having said anything.
-    """
-
-    @property
-    def may_be_empty(self) -> bool: ...
+    def may_end_empty(self, finish_reason: str) -> bool:
+        """Whether the stream may end so without having said anything."""
+        ...
 
     def is_complete(self) -> bool:
         """Whether the answer is whole, so that whatever the engine still sends is not wanted."""
@@ -95,7 +93,8 @@ class Relay:
         async for frame in self._frames:
             seen = peek(frame.data) if frame.kind is FrameKind.DATA else FramePeek()
             self._started.append((frame, seen))
-            if not seen.has_content and seen.finish_reasons == ((0, "stop"),) and not self._shape.may_be_empty:
+            silent = not seen.has_content and len(seen.finish_reasons) == 1
+            if silent and not self._shape.may_end_empty(seen.finish_reasons[0][1]):
                 raise AttemptFailed(FailureClass.BAD_OUTPUT, EMPTY)
             if seen.has_content or seen.finished or frame.kind is FrameKind.DONE:
                 return
@@ -133,11 +132,16 @@ class AsItCame:
     """
 
     def __init__(self, parsed: Parsed, attempt: Attempt, transcript: Transcript | None) -> None:
-        self.may_be_empty = parsed.choices > 1
         self._parsed = parsed
         self._attempt = attempt
         self._transcript = transcript
         self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
+
+    def may_end_empty(self, finish_reason: str) -> bool:
+        """As of a whole answer (`output_check.checked`); another choice of several may still speak."""
+        if self._parsed.choices > 1 or finish_reason not in ("stop", "length"):
+            return True
+        return is_cut(self._parsed, finish_reason)
 
     def shape(self, frame: Frame, seen: FramePeek) -> Shaped:
         """One frame as the client gets it; None for one it did not ask for."""

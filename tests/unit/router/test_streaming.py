@@ -92,10 +92,20 @@ async def test_nothing_is_sent_before_something_is_said(first: bytes) -> None:
     assert raised.value is failure
 
 
-@pytest.mark.parametrize(("n", "reason", "empty"), [(1, "stop", True), (1, "length", False), (2, "stop", False)])
-async def test_an_end_without_a_word_is_no_answer(n: int, reason: str, empty: bool) -> None:
+@pytest.mark.parametrize(
+    ("asked", "reason", "empty"),
+    [
+        ({}, "stop", True),
+        ({"max_tokens": 5}, "stop", True),
+        ({"max_tokens": 5}, "length", False),
+        ({}, "length", True),  # at the end of the engine's own bound, with nothing said
+        ({}, "tool_calls", False),
+        ({"n": 2}, "stop", False),
+    ],
+)
+async def test_an_end_without_a_word_is_no_answer(asked: dict[str, int], reason: str, empty: bool) -> None:
     """Unless the client's own bound ended it, or another of its answers may still speak."""
-    under_way = chain(ManualClock(), needs("chat"), stream=True, n=n)
+    under_way = chain(ManualClock(), needs("chat"), stream=True, **asked)
     tried = attempt(under_way, candidate(needs("chat")))
     relay = Relay(Played(ROLE, text_frame("", reason), DONE), AsItCame(under_way.parsed, tried, None))
     if empty:
