@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from policies.fileset import SHIPPED_DEFAULT, outside_paths, policy_files
 from policies.load import load_policy
@@ -26,6 +26,8 @@ OnSwap = Callable[[Policy, Policy], None]
 """(old, new), called after the swap."""
 
 OnRefused = Callable[[FileProblem], None]
+
+SHOWN_BYTES: Final = 2**19  # of a file: nobody reads the differences of larger ones, and finding them takes seconds
 
 Outcome = Literal["unchanged", "swapped", "refused", "unsettled"]
 
@@ -41,9 +43,19 @@ class ReloadState:
 
 
 @dataclass(frozen=True, slots=True)
+class Edition:
+    """A policy as it was put in force: when, and what its files said, by path. None for what is no text to show."""
+
+    version: str
+    price_book: str
+    loaded_us: int
+    texts: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Examined:
     """What one look found. `settled` False: the files changed while they were read. Without a `policy` and a
-    `problem` nothing has changed.
+    `problem` nothing has changed. `texts` are what the policy's files said, see `Edition`.
     """
 
     at_us: int
@@ -52,6 +64,7 @@ class Examined:
     settled: bool = True
     policy: Policy | None = None
     problem: FileProblem | None = None
+    texts: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Reloader:
@@ -79,6 +92,8 @@ class Reloader:
         self._policy = self._load()
         self._loaded_us = self._checked_us = clock.wall_us()
         self._problem: FileProblem | None = None
+        self._edition = self._edition_of(self._policy, _texts(self._policy))
+        self._last: Edition | None = None
 
     @property
     def policy(self) -> Policy:
@@ -88,6 +103,10 @@ class Reloader:
     def state(self) -> ReloadState:
         problems = tuple(self._problem.problems) if self._problem else ()
         return ReloadState(self._policy.version, self._loaded_us, problems, self._checked_us)
+
+    def editions(self) -> tuple[Edition, Edition | None]:
+        """What is in force, and what was before it since this process started."""
+        return self._edition, self._last
 
     def check_once(self) -> Outcome:
         """Look once. `unsettled`: the files changed while they were read; the next look tries again."""
@@ -104,12 +123,13 @@ class Reloader:
             return Examined(at_us, before, self._outside)
         outside = outside_paths(self._paths) or self._outside
         before = self._fingerprint(outside)
-        policy, problem = None, None
+        policy, problem, texts = None, None, {}
         try:
             policy = self._load()
+            texts = _texts(policy)
         except FileProblem as error:
             problem = error
-        return Examined(at_us, before, outside, self._fingerprint(outside) == before, policy, problem)
+        return Examined(at_us, before, outside, self._fingerprint(outside) == before, policy, problem, texts)
 
     def adopt(self, found: Examined) -> Outcome:
         """Put what was found in force, or keep the old policy and say why."""
@@ -125,17 +145,21 @@ class Reloader:
         if found.policy is None:
             return "unchanged"
         self._problem = None
-        return self._swap(found.policy)
+        return self._swap(found.policy, found.texts)
 
-    def _swap(self, fresh: Policy) -> Outcome:
+    def _swap(self, fresh: Policy, texts: Mapping[str, str | None]) -> Outcome:
         old = self._policy
         if fresh.version == old.version:
             return "unchanged"
         self._policy = fresh
         self._loaded_us = self._checked_us
+        self._last, self._edition = self._edition, self._edition_of(fresh, texts)
         if self._on_swap:
             self._on_swap(old, fresh)
         return "swapped"
+
+    def _edition_of(self, policy: Policy, texts: Mapping[str, str | None]) -> Edition:
+        return Edition(policy.version, policy.price_book, self._loaded_us, texts)
 
     def _load(self) -> Policy:
         return load_policy(
@@ -155,6 +179,18 @@ class Reloader:
             digest.update(str(path).encode())
             digest.update(hashlib.sha256(_content(path)).digest())
         return digest.hexdigest()
+
+
+def _texts(policy: Policy) -> dict[str, str | None]:
+    """What a policy's files say, to be compared with the next ones. Neither a model nor a huge file is shown."""
+    found: dict[str, str | None] = {}
+    for name in policy.files:
+        content = _content(Path(name))
+        try:
+            found[name] = content.decode() if len(content) <= SHOWN_BYTES else None
+        except UnicodeDecodeError:
+            found[name] = None
+    return found
 
 
 def _existing(paths: Sequence[Path]) -> list[Path]:

@@ -54,6 +54,7 @@ class RequestEnded(msgspec.Struct, frozen=True):
     p90_tokens: int | None = None  # ... and at the 90th percentile
     expected_from: Ground | None = None  # what that was drawn from
     lowered_by: str | None = None  # the cap that lowered its tier
+    at_us: int = 0  # wall instant at which it came
 
 
 class StreamContinued(msgspec.Struct, frozen=True):

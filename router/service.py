@@ -32,6 +32,7 @@ from router.controller import Controller
 from router.errors import ApiError
 from router.events import CapWarned, Fanout, PolicyReloaded, StoreBack, StoreTrouble
 from router.expectation import OutputExpectation
+from router.feed import Feed
 from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
@@ -92,7 +93,8 @@ class Service:
         self._log = LogSink()
         self.session = make_session()
         self.webhooks = WebhookSink(self.session, clock, self.metrics.webhook_told)
-        self.events = Fanout((self.metrics, self._log, self.webhooks))
+        self.feed = Feed()
+        self.events = Fanout((self.metrics, self._log, self.webhooks, self.feed))
         self.backends: dict[str, HttpBackend] = {}
         self.platform: PoolPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
@@ -192,6 +194,7 @@ class Service:
     async def drain(self) -> None:
         """Let running requests end within the grace time, then end them with an error; every one is settled."""
         self.stopping = True
+        self.feed.close()
         for _ in range(int(self.settings.grace_s * 10)):
             if not self.ongoing:
                 return

@@ -72,4 +72,5 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         p90_tokens=None if outlook is None else outlook.expected.p90 * row.sequences,
         expected_from=None if outlook is None else outlook.expected.ground,
         lowered_by=chain.decisions[-1].lowered_by if chain.decisions else None,
+        at_us=row.at_us,
     )

@@ -18,7 +18,10 @@ from router import health
 from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
+from router.http.decisions import add_decision_routes
 from router.http.money import add_money_routes
+from router.http.policy_view import add_policy_routes
+from router.http.pools import add_pool_routes
 from router.http.replies import body_of, caller_of, reply, viewer_of
 from router.past import past_json
 from router.service import Service
@@ -31,9 +34,12 @@ def build_rest(service: Service) -> FastAPI:
     _add_errors(app)
     _add_health(app, service)
     _add_models(app, service)
+    add_decision_routes(app, service)  # before `/v1/decisions/{id}`
     _add_routing(app, service)
     _add_warmup(app, service)
     add_money_routes(app, service)
+    add_pool_routes(app, service)
+    add_policy_routes(app, service)
     return app
 
 

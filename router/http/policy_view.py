@@ -1,0 +1,20 @@
+"""`GET /v1/policy`: what is in force, from which files, since when, and what changed. For admins."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI, Request, Response
+
+from router.callers import ADMIN
+from router.http.replies import reply, viewer_of
+from router.policy_view import policy_json
+from router.service import Service
+
+
+def add_policy_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/policy")
+    async def policy(request: Request) -> Response:
+        viewer_of(service, request).require(ADMIN)
+        now, last = service.reloader.editions()
+        return reply(await asyncio.to_thread(policy_json, now, last, service.reloader.state()))
