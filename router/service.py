@@ -146,10 +146,6 @@ class Service:
             if self.store.up:
                 self.live.heard_shapes(await shared.signals.shapes(self.policy.pools))
 
-        async def look() -> None:
-            if self.store.up:
-                await shared.look_around()
-
         async def keep_name() -> None:
             if self.store.up:
                 try:
@@ -160,7 +156,7 @@ class Service:
         self.loops.run("ledger", shared.drain())
         self.loops.every("name", NAME_LEASE_S / 3 * self.clock.speedup, keep_name)
         self.loops.every("shapes", SHAPES_S, hear_shapes)
-        self.loops.every("look around", LOOK_S * self.clock.speedup, look)
+        self.loops.every("look around", LOOK_S * self.clock.speedup, shared.look_around)
 
     def _tick_s(self) -> float:
         wanted = min(request_class.limits.hold_tick_s for request_class in self.policy.classes.values())

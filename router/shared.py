@@ -20,13 +20,14 @@ from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.durability import durability_warnings
+from pricing.redis.installation import installation_in
 from pricing.redis.keys import prefix_of
 from pricing.redis.meters import SharedMeters
 from pricing.redis.name import ReplicaName
 from pricing.redis.replies import RedisReplyError
 from pricing.redis.signals import SharedSignals
 from pricing.redis.store import RedisStore
-from pricing.redis.stream import Backlog
+from pricing.redis.stream import Backlog, LedgerStream
 from router.log import LOGGER
 from router.settings import Settings
 
@@ -53,6 +54,7 @@ class Shared:
         self._namespace = settings.namespace
         self._client = RedisClient(settings.redis, f"sluice-{settings.replica}")
         self._drain_client = RedisClient(settings.redis, f"sluice-{settings.replica}-ledger", DRAIN_TIMEOUT_S)
+        self._stream = LedgerStream(self._client, settings.namespace)
         self.name = ReplicaName(self._client, settings.namespace, settings.replica)
         self.meters = SharedMeters(self._client, settings.namespace, settings.replica, clock, now=now)
         self.store = RedisStore(
@@ -89,11 +91,26 @@ class Shared:
         await self._client.connect()
         await self.name.keep()
         if self.store.installation is None:
-            with suppress(StoreUnavailable):  # asked again before the first row is written there
-                self.store.installation = await asyncio.to_thread(known_id, self._ledger, self._namespace)
+            self.store.installation = await self._installation()
         await self.store.start()
         await self.meters.read([])
         await self.look_at_durability()
+
+    async def _installation(self) -> str | None:
+        """The id that Redis has, which is held against the ledger's before the first row is written there. A Redis
+        without one is new, or has lost its budgets: only the ledger can tell. None where it knows of none.
+
+        Raises StoreUnavailable.
+        """
+        found = await installation_in(self._client, prefix_of(self._namespace))
+        if found is not None:
+            return found
+        try:
+            return await asyncio.to_thread(known_id, self._ledger, self._namespace)
+        except StoreUnavailable as problem:
+            raise StoreUnavailable(
+                f"Redis has no budgets, and whether it has lost them only the ledger can tell: {problem}"
+            ) from problem
 
     async def look_at_durability(self) -> None:
         """Warn of what is weaker than promised, once for each thing. Raises StoreUnavailable."""
@@ -140,8 +157,12 @@ class Shared:
         return True
 
     async def look_around(self) -> None:
-        """How much of the ledger waits, and whether Redis still keeps what is promised. Raises StoreUnavailable."""
-        self.backlog = await self.drainer.backlog()
+        """How much of the ledger waits, and whether Redis still keeps what is promised; nothing where it cannot be
+        reached. Raises StoreUnavailable.
+        """
+        if not self._client.connected:
+            return
+        self.backlog = await self._stream.backlog()
         await self.look_at_durability()
 
     def _ledger_said(self, problem: str | None) -> None:

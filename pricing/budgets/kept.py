@@ -63,8 +63,12 @@ class Kept:
         except HoldEnded:
             if tracked is None:
                 raise
-            await self._store.open(replace(tracked.again(settlement.hold_id, tracked.whole_nusd), granted=True))
-            await self._store.settle(settlement)
+            try:
+                await self._store.open(replace(tracked.again(settlement.hold_id, tracked.whole_nusd), granted=True))
+                await self._store.settle(settlement)
+            except HoldEnded:
+                if not tracked.tried:
+                    raise
         if tracked is not None and tracked.tried and settlement.request is not None:
             await self._store.record(settlement.request)  # what the store may have known was settled without it
 

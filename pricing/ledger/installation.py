@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.postgres import connect, in_our_words
+from pricing.ledger.postgres import connect, in_our_words, version_in
+from pricing.ledger.read import check_version
 
 
 def known_id(url: PostgresUrl, namespace: str) -> str | None:
@@ -27,8 +28,12 @@ def remember_id(url: PostgresUrl, namespace: str, id_: str) -> str:
 
 
 def newest_id(url: PostgresUrl) -> tuple[int, int]:
-    """The stream id of the newest row that the database has; (0, 0) where it has none. Raises StoreUnavailable."""
+    """The stream id of the newest row that the database has; (0, 0) where it has none.
+
+    Raises StoreUnavailable, also for tables of another version.
+    """
     with connect(url) as connection, in_our_words(url):
+        check_version(url, version_in(connection))
         query = "SELECT stream_ms, stream_n FROM {} WHERE stream_ms IS NOT NULL ORDER BY 1 DESC, 2 DESC LIMIT 1"
         found = [connection.execute(query.format(each).encode()).fetchone() for each in ("ledger_rows", "requests")]
     return max([(0, 0), *((row[0], row[1]) for row in found if row is not None)])

@@ -13,6 +13,7 @@ from pricing.budgets.refusal import refuse
 from pricing.budgets.store import Hold, OpenHold, RateStanding, Settlement, Standing
 from pricing.clock import US_PER_S
 from pricing.errors import HoldEnded, PricingError, StoreUnavailable
+from pricing.redis.installation import not_whole
 from pricing.redis.packing import PackedCaps
 from pricing.redis.steps import Reply
 
@@ -58,6 +59,8 @@ class Answers:
             case [b"limited", _, scope, dimension, limit, used, needed, wait_us]:
                 wait_s = None if wait_us < 0 else wait_us / US_PER_S
                 return rate_refusal(_scope(scope), Dimension(dimension.decode()), limit, used, needed, wait_s)
+            case [b"lost", found]:
+                return not_whole(found.decode())
             case [b"backlog", waiting]:
                 return backlog_full(int(waiting))
             case [b"too_large", scope]:

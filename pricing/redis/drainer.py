@@ -3,7 +3,7 @@
 Delivery is at least once and rows are inserted once (`pricing.ledger.insert`); only what is committed is acknowledged
 and deleted. An entry that cannot be decoded, or that the database refuses for what it says, is set aside with the
 reason and stops nobody. Where PostgreSQL or Redis cannot be reached the drainer waits and tries again; meanwhile the
-stream grows, and `backlog` says by how much.
+stream grows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pricing.ledger.place import PostgresUrl
 from pricing.ledger.postgres import connect_async, is_of_one_row, reason
 from pricing.redis.client import RedisClient
 from pricing.redis.replies import RedisReplyError
-from pricing.redis.stream import Backlog, LedgerStream, StreamEntry
+from pricing.redis.stream import LedgerStream, StreamEntry
 
 BATCH: Final = 128  # entries: their JSON keeps the event loop busy for about a millisecond
 CLAIM_AFTER_S: Final = 60.0
@@ -115,10 +115,6 @@ class Drainer:
         await self._drain(self._in_hand)
         self._in_hand = ()
         return done
-
-    async def backlog(self) -> Backlog:
-        """What waits. Raises StoreUnavailable."""
-        return await self._stream.backlog()
 
     async def aclose(self) -> None:
         """Close the connection to PostgreSQL; the client is the caller's."""

@@ -45,7 +45,7 @@ class MeterSeen:
 class Snapshot:
     """One instant. `last_id` is that of the newest entry that the stream ever had; `clock_us` the latest time that any
     step saw; `spent` is by tenant, `held` and `in_flight` by scope, `meters` by pool; `buckets` are what scopes
-    spent in each 15 minutes, where that was asked for.
+    spent in each 15 minutes, where that was asked for. `installation` is the id that Redis has, None where none.
     """
 
     last_id: tuple[int, int]
@@ -56,6 +56,7 @@ class Snapshot:
     meters: dict[str, MeterSeen]
     in_flight: dict[str, int]
     buckets: dict[str, dict[int, int]]
+    installation: str | None
 
     @property
     def last_id_text(self) -> str:
@@ -70,7 +71,7 @@ async def take_snapshot(client: RedisClient, namespace: str, *, with_buckets: bo
     ids = [key async for key in _keys(client, prefix + b"hold:")]
     spends = sorted({key async for key in _keys(client, prefix + b"spent:")}) if with_buckets else []
     words: list[Word] = [len(scopes), *scopes, len(spends), *spends, *ids]
-    last_id, clock_us, spent, holds, held, meters, in_flight, buckets = await client.evalsha(
+    last_id, clock_us, spent, holds, held, meters, in_flight, buckets, installation = await client.evalsha(
         script("snapshot"), [prefix], words
     )
     ms, _, number = last_id.partition(b"-")
@@ -86,6 +87,7 @@ async def take_snapshot(client: RedisClient, namespace: str, *, with_buckets: bo
             scope.decode(): {int(bucket): nusd for bucket, nusd in _numbers(flat)}
             for scope, flat in zip(spends, buckets, strict=True)
         },
+        installation=installation.decode() or None,
     )
 
 

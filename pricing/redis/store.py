@@ -168,7 +168,7 @@ class RedisStore:
 
     async def open(self, wish: OpenHold) -> Hold:
         packed = self._packer.pack(wish.scopes)
-        args = wish_words(wish, packed, self._replica, self._backlog_number)
+        args = wish_words(wish, packed, self._replica, self._backlog_number, self.installation)
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
@@ -194,7 +194,7 @@ class RedisStore:
         token = self._unheard.token(settlement.hold_id)
         args = (
             *settlement_words(settlement, last, self._replica, token, "settled"),
-            *wish_words(wish, packed, self._replica, self._backlog_number),
+            *wish_words(wish, packed, self._replica, self._backlog_number, self.installation),
         )
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)

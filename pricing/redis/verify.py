@@ -3,24 +3,28 @@
 One script takes, at one stream id, what budgets have spent and hold and what meters have charged (`snapshot.py`). Then
 the rows up to that id are gathered: first those still in the stream, then those that were set aside, then those of the
 database as of one moment. What moved on meanwhile is seen twice at worst, and counted once by its row id, so that this
-can run beside replicas that serve. Rows that were set aside are named and not counted.
+can run beside replicas that serve. Rows that were set aside are named and not counted. Where the database had rows
+beyond the stream's end before that was read, Redis has lost its end, or everything: these rows count all the same.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from pricing.ledger.checks import CHECKS, HOUSE, named, usd
 from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.gather import Gathered, gathering
 from pricing.ledger.insert import Delivered
+from pricing.ledger.installation import known_id, newest_id
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import Reader
 from pricing.ledger.rows import WITHOUT_STORE, RowKind
 from pricing.ledger.verify import Verification
 from pricing.redis.client import RedisClient
+from pricing.redis.installation import ANOTHERS, LOST
 from pricing.redis.snapshot import Snapshot, take_snapshot, waiting
 from pricing.redis.stream import LedgerStream, StreamEntry
 
@@ -32,7 +36,10 @@ _COUNTED: Final = ("tenant:", "key:")  # scopes that are limited to a number of 
 async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -> Verification:
     """Compare everything at one stream id. Raises StoreUnavailable where Redis or PostgreSQL cannot be read."""
     stream = LedgerStream(client, namespace)
+    known, newest = known_id(url, namespace), newest_id(url)
     snapshot = await take_snapshot(client, namespace)
+    lost = list(_lost(snapshot, known, newest))
+    snapshot = replace(snapshot, last_id=max(snapshot.last_id, newest))
     poison: list[str] = []
     with gathering(url, snapshot.last_id) as ledger:
         async for page in waiting(stream, snapshot.last_id_text):
@@ -42,7 +49,20 @@ async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -
         async for page in waiting(stream, snapshot.last_id_text, poison=True):
             poison += [f"{_said(entry)}; `sluice ledger poison` shows it and puts it back" for entry in page]
         ledger.freeze()
-        return _compare(ledger, snapshot, poison)
+        return _compare(ledger, snapshot, lost, poison)
+
+
+def _lost(snapshot: Snapshot, known: str | None, newest: tuple[int, int]) -> Iterator[str]:
+    """Whether Redis is the one that the ledger knows, and has all that the ledger has from it."""
+    if known is not None and snapshot.installation is None:
+        yield LOST
+    elif known is not None and snapshot.installation != known:
+        yield ANOTHERS
+    elif newest > snapshot.last_id:
+        yield (
+            "the ledger has rows up to stream id {}-{}, and Redis's stream ends at {}: Redis has lost what came last; "
+            "`sluice ledger restore-budgets --write` gives budgets back what is missing"
+        ).format(*newest, snapshot.last_id_text)
 
 
 def decoded(page: Sequence[StreamEntry]) -> tuple[list[Delivered], list[tuple[str, str]]]:
@@ -62,8 +82,9 @@ def _said(entry: StreamEntry) -> str:
     return f"entry {came} was set aside as {entry.id.decode()}: {why}"
 
 
-def _compare(ledger: Gathered, snapshot: Snapshot, poison: Sequence[str]) -> Verification:
+def _compare(ledger: Gathered, snapshot: Snapshot, lost: Sequence[str], poison: Sequence[str]) -> Verification:
     checks = (
+        iter(lost),
         iter(poison),
         _budgets_match_rows(ledger, snapshot),
         *(check(ledger) for check in CHECKS),

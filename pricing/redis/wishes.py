@@ -21,8 +21,13 @@ from pricing.redis.packing import PackedCaps, number
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def wish_words(wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int | float) -> tuple[Word, ...]:
-    """A hold to open; `backlog_bytes` is a `number`. Raises ValueError and StoreUnavailable."""
+def wish_words(
+    wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int | float, installation: str | None
+) -> tuple[Word, ...]:
+    """A hold to open, in a Redis of that installation, where it is known. `backlog_bytes` is a `number`.
+
+    Raises ValueError and StoreUnavailable.
+    """
     hold_id, amount_nusd, meter = wish.hold_id, wish.amount_nusd, wish.meter
     if amount_nusd < 0 or wish.lease_s <= 0:
         raise ValueError(f"hold {hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
@@ -38,6 +43,7 @@ def wish_words(wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: 
         *(("", 0, 0) if meter is None else (meter.pool, number(meter.weight), number(meter.kv_tokens))),
         backlog_bytes,
         wish.granted,
+        installation or "",
     )
     return packed.packed, _encode(asked), value_json(row)
 

@@ -9,8 +9,9 @@ import pytest
 
 from pricing.budgets.outage import OutageStore
 from pricing.clock import ManualClock
+from pricing.errors import StoreUnavailable
 from pricing.meters_local import LocalMeters
-from pricing.redis.store import RedisStore
+from pricing.redis.store import BACKLOG_BYTES, RedisStore
 from support.money import ACME, cap, caps, paid, request, wish
 from support.real_redis import RedisServer
 from support.stores import RedisBackend
@@ -116,3 +117,16 @@ async def test_the_next_attempt_of_a_request_begins_though_the_last_ones_hold_wa
     await scene.store.settle(paid("a:2", 30))
     assert await scene.money() == (50, 0)
     assert scene.store.room([ACME]).left_nusd == 50
+
+
+async def test_a_request_that_ends_because_the_backlog_is_full_has_its_summary(scene: Scene) -> None:
+    """Its last attempt was settled in the step that opened no further one; what it comes to is written all the same."""
+    hold = await scene.store.open(wish("a:1", 40))
+    scene.backend.server.command("SET", scene.backend.key("backlog"), BACKLOG_BYTES + 1)
+    with pytest.raises(StoreUnavailable, match="wait in Redis for PostgreSQL, which is the limit"):
+        await scene.store.settle_and_open(paid("a:1", 20), replace(wish("a:2", 40), anchor_us=hold.anchor_us))
+    await scene.store.settle(paid("a:1", 20, request=request("a")))
+    scene.backend.server.command("SET", scene.backend.key("backlog"), 0)
+    assert await scene.store.recover()
+    assert await scene.money() == (20, 0)
+    assert scene.backend.request("a") is not None

@@ -42,7 +42,7 @@ end
 -- Open a hold, or find it open. Replies
 --   {'open', now, deadline, amount, anchor, standing of requests ×3, of tokens ×3, sums …, attempts and KV tokens of other
 --   replicas in its pool (-1 and -1 where it entered none now)}, or why not:
---   {'ended', how}, {'foreign', owner}, {'backlog', bytes}, {'too_large', scope},
+--   {'lost', id that Redis has or ''}, {'ended', how}, {'foreign', owner}, {'backlog', bytes}, {'too_large', scope},
 --   {'refused', now, place of the cap, amount, spent, held, frees at, sums …},
 --   {'limited', now, scope, dimension, limit, used, needed, microseconds or -1}
 local function open_hold(K, wish, now)
@@ -53,7 +53,11 @@ local function open_hold(K, wish, now)
   if known then
     known.deadline = tonumber(redis.call('ZSCORE', K .. 'leases', wish.id))
   else
-    local last, waiting = unpack(redis.call('MGET', K .. 'ended:' .. wish.id, K .. 'backlog'))
+    local last, waiting, installation =
+      unpack(redis.call('MGET', K .. 'ended:' .. wish.id, K .. 'backlog', K .. 'installation'))
+    if wish.installation ~= '' and wish.installation ~= installation then
+      return { 'lost', installation or '' }
+    end
     if last then
       return { 'ended', (end_of(last)) }
     end

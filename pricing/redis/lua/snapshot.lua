@@ -5,7 +5,8 @@
 -- Replies {last stream id, time, totals as {scope, nano-dollars, …},
 --   holds as {{id, amount, deadline or '', pool, charge or '', scopes}, …},
 --   held as {scope, nano-dollars, …}, meters as {{pool, charged, charged before, unrecorded, boot, idle, adjustment}, …},
---   in flight as {scope, count, …}, spent as {{bucket, nano-dollars, …}, …} as asked}; numbers as text.
+--   in flight as {scope, count, …}, spent as {{bucket, nano-dollars, …}, …} as asked, id of the installation or ''};
+--   numbers as text.
 
 local K = KEYS[1]
 local scopes, ids = {}, {}
@@ -68,4 +69,4 @@ for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
 end
 
 return { last, text((read_clock(redis.call('GET', K .. 'clock') or '0'))), redis.call('HGETALL', K .. 'totals'), holds, held, meters,
-  redis.call('HGETALL', K .. 'inflight'), spends }
+  redis.call('HGETALL', K .. 'inflight'), spends, redis.call('GET', K .. 'installation') or '' }

@@ -3,14 +3,15 @@
 
 -- A hold to open, 3 arguments: caps; {replica, id, amount, lease, anchor or false for a request's first hold, tokens,
 -- the meter's pool or '', weight, KV tokens, bytes that may wait in the ledger's stream, whether it was granted without
--- being asked for}; row on expiry.
+-- being asked for, id that Redis must have or ''}; row on expiry.
 local function read_wish(args, i)
   local caps = cmsgpack.unpack(args[i])
-  local owner, id, amount, lease, anchor, tokens, pool, weight, kv, backlog, granted =
+  local owner, id, amount, lease, anchor, tokens, pool, weight, kv, backlog, granted, installation =
     unpack(cmsgpack.unpack(args[i + 1]))
   return {
     caps = caps, scopes = caps[3], owner = owner, id = id, amount = amount, lease = lease, anchor = anchor,
-    tokens = tokens, pool = pool, weight = weight, kv = kv, backlog = backlog, granted = granted, row = args[i + 2],
+    tokens = tokens, pool = pool, weight = weight, kv = kv, backlog = backlog, granted = granted,
+    installation = installation, row = args[i + 2],
   }
 end
 

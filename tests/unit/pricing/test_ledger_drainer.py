@@ -41,7 +41,7 @@ async def test_what_was_settled_is_in_the_database_and_nowhere_else(ledger: Shar
     assert (found.rows, found.summary) == ((paid,), summary)
     [(ms, n)] = ledger.query("SELECT stream_ms, stream_n FROM ledger_rows")
     assert f"{ms}-{n}".encode() == entry_id
-    backlog = await drainer.backlog()
+    backlog = await ledger.stream.backlog()
     assert (backlog.entries, backlog.bytes, backlog.oldest_s, backlog.poison) == (0, 0, None, 0)
     assert rollup_differences(ledger.url) == []
 
@@ -145,7 +145,7 @@ async def test_poison_is_set_aside_with_its_reason(ledger: SharedLedger, words: 
     assert [amount for _, amount in ledger.rows()] == [0, 1, 2, 3]
     [kept] = await ledger.poison()
     assert kept.fields[b"why"].decode() == why
-    backlog = await drainer.backlog()
+    backlog = await ledger.stream.backlog()
     assert (backlog.entries, backlog.bytes, backlog.poison, drainer.drained.poison) == (0, 0, 1, 1)
     assert rollup_differences(ledger.url) == []
 
@@ -187,7 +187,7 @@ async def test_without_a_database_entries_wait(ledger: SharedLedger) -> None:
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match=r"ledger postgresql://127\.0\.0\.1:1/none: "):
             await away.step()
-    backlog = await away.backlog()
+    backlog = await ledger.stream.backlog()
     assert backlog.entries == 1
     assert backlog.bytes == sum(map(len, rows_entry([row("a:1", 700)])))
     assert backlog.oldest_s is not None

@@ -10,7 +10,7 @@ from pricing.budgets.store import Settlement
 from pricing.errors import StoreUnavailable
 from pricing.ledger.installation import known_id
 from pricing.redis.changes import Change
-from pricing.redis.restore import restore_budgets
+from pricing.redis.restore import Restoring, restore_budgets
 from pricing.redis.store import RedisStore
 from pricing.redis.verify import verify_shared
 from support.money import cap, caps, request, row, wish
@@ -104,3 +104,87 @@ async def test_a_redis_that_has_lost_its_budgets_is_down_until_they_are_restored
     await store.start()
     await store.expire()
     await store.aclose()
+
+
+async def test_nothing_is_spent_between_a_loss_and_the_look_that_finds_it(scene: Scene) -> None:
+    """The script that opens holds finds an emptied server by itself, and one that is another installation's."""
+    store = RedisStore(scene.client, scene.clock, caps(cap(10**12)), replica="r1", namespace=scene.namespace)
+    await scene.restore()
+    store.installation = known_id(scene.url, scene.namespace)
+    await store.start()
+    await store.open(wish("a:1", 9))
+    await scene.lose()
+    with pytest.raises(StoreUnavailable, match="restore-budgets --write"):
+        await store.open(wish("b:1", 9))
+    await scene.client.command("SET", scene.key("installation"), "another")
+    with pytest.raises(StoreUnavailable, match="the budgets of another ledger"):
+        await store.open(wish("c:1", 9))
+    await store.aclose()
+
+
+async def test_verifying_an_emptied_redis_does_not_agree(scene: Scene) -> None:
+    """Neither at once, when its stream begins anew before all that the ledger has, nor once it has gone on."""
+    await scene.spend("a:1", 700)
+    await scene.restore()
+    await scene.drain()
+    await scene.lose()
+    emptied = await scene.problems()
+    assert any("restore-budgets --write" in problem for problem in emptied)
+    assert any("tenant acme: its ledger rows are $0.000000700, its budgets say $0.000000000" in one for one in emptied)
+    await scene.spend("b:1", 50)
+    assert any("restore-budgets --write" in problem for problem in await scene.problems())
+    await scene.restore()
+    assert await scene.problems() == ()
+
+
+async def test_a_redis_that_lost_its_end_is_told_from_one_that_did_not(scene: Scene) -> None:
+    """Rows beyond the end of its stream count, and are named as what they are."""
+    await scene.spend("a:1", 700)
+    await scene.drain()
+    kept = await scene.client.command("DUMP", scene.key("rows"))
+    spent = await scene.client.command("HGETALL", scene.key("totals"))
+    await scene.spend("b:1", 50)
+    await scene.drain()
+    await scene.client.command("RESTORE", scene.key("rows"), 0, kept, "REPLACE")
+    await scene.client.command("HSET", scene.key("totals"), *spent)
+    problems = await scene.problems()
+    assert "Redis has lost what came last" in problems[0]
+    assert "tenant acme: its ledger rows are $0.000000750, its budgets say $0.000000700" in problems
+
+
+async def test_nothing_is_taken_from_a_budget(scene: Scene) -> None:
+    """A ledger that has lost rows, or has set some aside, gives no money back."""
+    await scene.spend("a:1", 700)
+    await scene.drain()
+    await scene.spend("b:1", 50)
+    [entry] = await scene.stream.range("-", "+", 10)
+    await scene.stream.set_aside(entry, "for a test")
+    assert not [change for change in await scene.restore() if "tenant:" in change.name]
+    await scene.lose()
+    await scene.spend("c:1", 5)
+    scene.query("DELETE FROM ledger_rows")
+    await scene.restore()
+    assert sum(map(int, (await scene.spent()).values())) == 5
+
+
+async def test_one_restores_at_a_time_and_only_for_as_long_as_its_lease_is_its_own(scene: Scene) -> None:
+    """A second one is refused; one that lost its lease, or whose server was emptied meanwhile, writes nothing more."""
+    await scene.spend("a:1", 700)
+    await scene.drain()
+    await scene.client.command("SET", scene.key("restoring"), "another", "PX", 20_000)
+    with pytest.raises(StoreUnavailable, match=r"somebody restores budgets just now.*in (20|19) s"):
+        await scene.restore()
+    await scene.client.command("DEL", scene.key("restoring"))
+    await scene.lose()
+    mine = Restoring(scene.client, scene.namespace)
+    await mine.begin()
+    await scene.lose()
+    change = Change("tenant:acme", {0: 700}, "totals", "tenant:acme", 700)
+    for step in (mine.write(change, scene.clock.wall_us()), mine.done("id")):
+        with pytest.raises(StoreUnavailable, match="run `sluice ledger restore-budgets --write` again"):
+            await step
+    await mine.end()
+    assert await scene.client.command("KEYS", scene.key("*")) == []
+    await scene.restore()
+    assert await scene.client.command("EXISTS", scene.key("restoring")) == 0
+    assert await scene.problems() == ()
