@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from policies.fileset import FileSet, Placed
 from policies.policy import PoolEndpoint, Webhook
-from policies.schema import VARIABLE, EndpointShape, ModalShape, WebhookShape
+from policies.schema import VARIABLE, EndpointShape, ModalShape, RouterShape, WebhookShape
 from pools.modal.check import settings_problems
-from pools.modal.settings import ModalSettings
+from pools.modal.settings import ModalSettings, RouterSettings
 from pricing.yamlfile import nearest
 
 
@@ -41,6 +41,23 @@ class Environment:
 
 def _variables(text: str) -> list[str]:
     return [first or second for first, second in VARIABLE.findall(text)]
+
+
+def variables_of(files: FileSet) -> dict[str, str]:
+    """Every environment variable that the files name, each with the place of the entry that names it first."""
+    found: dict[str, str] = {}
+    for placed in (*files.mapping("endpoints").values(), *files.listing("webhooks")):
+        for text in _texts(placed.value):
+            for name in _variables(text):
+                found.setdefault(name, placed.place)
+    return found
+
+
+def _texts(shape: EndpointShape | WebhookShape) -> tuple[str, ...]:
+    """What the environment may fill in."""
+    if isinstance(shape, WebhookShape):
+        return (shape.url, shape.secret)
+    return (shape.url, shape.api_key or "", *shape.headers.values())
 
 
 def compile_endpoints(
@@ -94,11 +111,19 @@ def compile_modal(files: FileSet, problems: list[str]) -> ModalSettings | None:
     if placed is None or placed.value.modal is None:
         return None
     shape: ModalShape = placed.value.modal
-    keys = shape.model_dump(exclude={"secrets"})
+    keys = shape.model_dump(exclude={"secrets", "router"})
     place = placed.document.place((*placed.where, "modal"))
-    settings = ModalSettings(**keys, secrets=tuple(shape.secrets), place=place)
+    settings = ModalSettings(**keys, secrets=tuple(shape.secrets), place=place, router=_router(placed, shape.router))
     problems += settings_problems(settings)
     return settings
+
+
+def _router(platform: Placed[Any], shape: RouterShape | None) -> RouterSettings | None:
+    if shape is None:
+        return None
+    secrets = {name: tuple(variables) for name, variables in shape.secrets.items()}
+    place = platform.document.place((*platform.where, "modal", "router"))
+    return RouterSettings(**shape.model_dump(exclude={"secrets"}), secrets=secrets, place=place)
 
 
 def compile_webhooks(files: FileSet, environment: Environment, problems: list[str]) -> tuple[Webhook, ...]:

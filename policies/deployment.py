@@ -13,6 +13,7 @@ from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
 from pools.catalog_load import load_catalog
 from pools.engine_args import NoServer
 from pools.modal.check import name_problems, pool_problems
+from pools.modal.check_router import pool_name_problems
 from pools.modal.declare import Declaration, declare
 from pools.modal.plan import PoolCost
 from pools.modal.settings import ModalSettings, Watched
@@ -60,6 +61,8 @@ def wanted_pools(paths: Sequence[Path], names: Sequence[str], now_us: int) -> Wa
     left_out: list[str] = []
     declarations = _declared(pools, settings, problems, problems if names else left_out)
     problems += name_problems(declarations)
+    if settings.router is not None:
+        problems += pool_name_problems([pool.name for pool in pools], settings, settings.router.place)
     costs = _costs(pools, books, problems) if books is not None else {}
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))

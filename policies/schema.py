@@ -27,6 +27,7 @@ from policies.schema_values import (
     Seconds,
     Share,
     Usd,
+    VariableName,
     WindowText,
 )
 from pools.failures import FailureClass
@@ -212,6 +213,23 @@ class EndpointShape(Shape):
     _refuse_secrets = model_validator(mode="before")(_secrets_by_name)
 
 
+class RouterShape(Shape):
+    """The router itself on Modal, as `sluice deploy` makes it of these files."""
+
+    secrets: Mapping[Name, list[VariableName]] = Field(
+        min_length=1, description="Modal Secrets by name, and the variables that each holds"
+    )
+    min_containers: int = Field(default=2, ge=0, description="alive whatever comes, at least 1")
+    max_containers: int = Field(default=4, ge=1, description="alive at most")
+    target_concurrency: int = Field(default=100, ge=1, description="running requests a container to scale by")
+    max_concurrency: int = Field(default=400, ge=1, description="above it a container's requests get Modal's 429")
+    cpu_cores: float = Field(default=1.0, ge=0.125, le=64, description="physical cores of a container")
+    memory_gib: float = Field(default=1.0, ge=0.25, le=336, description="of a container")
+    region: str | None = Field(default=None, description="where containers run; a pinned one has its price")
+    nonpreemptible: bool = Field(default=False, description="never taken away, at a multiple of the price")
+    proxy_auth: bool = Field(default=False, description="whether callers need Modal's proxy token too")
+
+
 class ModalShape(Shape):
     """Pools on Modal: where and under which names. Tokens come from the environment, as Modal's own tools take them."""
 
@@ -222,6 +240,7 @@ class ModalShape(Shape):
     cache_volume: Name = Field(default="sluice-compile-cache", description="Volume that keeps compiled kernels")
     secrets: list[Name] = Field(default=[], description="Modal Secrets that containers get, by name")
     tags: Mapping[Name, Name] = Field(default={}, description="onto every App, and so into Modal's billing report")
+    router: RouterShape | None = Field(default=None, description="this endpoint on Modal, too: `sluice deploy`")
 
 
 class PlatformShape(Shape):

@@ -18,6 +18,9 @@ LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wher
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 """Letters, digits, dot, hyphen, underscore; starts with a letter or digit, so that no tenant is called `__idle__`."""
 
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=80)]
+"""Of an environment variable."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 

@@ -41,11 +41,35 @@ def container_rate(
     `cpu_cores` are physical cores. `nonpreemptible` multiplies CPU and memory only. Raises UnknownPrice for a GPU,
     region or multiplier that the book does not list, and ValueError for less than one GPU or a negative amount.
     """
-    if gpu_count < 1 or cpu_cores < 0 or memory_gib < 0:
+    if gpu_count < 1:
         raise ValueError(f"no container: {gpu_count} GPUs, {cpu_cores} cores, {memory_gib} GiB")
+    gpus_nusd_per_h = book.gpu_price(gpu).nusd_per_h * gpu_count
+    return _rate(book, gpus_nusd_per_h, cpu_cores, memory_gib, region, nonpreemptible=nonpreemptible)
+
+
+def plain_container_rate(
+    book: PriceBook, cpu_cores: float, memory_gib: float, region: str | None = None, *, nonpreemptible: bool = False
+) -> ContainerRate:
+    """The same of a container without a GPU. Raises UnknownPrice for a region or multiplier that is not listed, and
+    ValueError for a negative amount.
+    """
+    return _rate(book, 0, cpu_cores, memory_gib, region, nonpreemptible=nonpreemptible)
+
+
+def _rate(
+    book: PriceBook,
+    gpus_nusd_per_h: int,
+    cpu_cores: float,
+    memory_gib: float,
+    region: str | None,
+    *,
+    nonpreemptible: bool,
+) -> ContainerRate:
+    if cpu_cores < 0 or memory_gib < 0:
+        raise ValueError(f"no container: {cpu_cores} cores, {memory_gib} GiB")
     region_factor = Fraction(book.region_multiplier_thousandths(region), THOUSANDTHS)
     resource_factor = region_factor * (_nonpreemptible(book) if nonpreemptible else 1)
-    gpus_nusd = _rounded(book.gpu_price(gpu).nusd_per_h * gpu_count * region_factor)
+    gpus_nusd = _rounded(gpus_nusd_per_h * region_factor)
     cpu_nusd = _rounded(book.cpu.nusd_per_h * Fraction(str(cpu_cores)) * resource_factor)
     memory_nusd = _rounded(book.memory.nusd_per_h * Fraction(str(memory_gib)) * resource_factor)
     return ContainerRate(

@@ -1,7 +1,7 @@
-"""What runs in a pool's container: starts the engine, waits until it answers, passes the end on to it.
+"""What runs in a container: starts the engine, or the router, waits until it answers, passes the end on to it.
 
 Modal imports this module in the container as it stands, so it needs the standard library and the SDK, nothing of ours.
-It is one plain global class for all pools; which one it is, its environment says.
+It is one plain global class for all pools and the router; which one it is, its environment says.
 """
 
 from __future__ import annotations

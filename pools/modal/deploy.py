@@ -17,6 +17,7 @@ from pools.modal.declare import Declaration, app_name
 from pools.modal.errors import ModalTrouble
 from pools.modal.image import ImageRecipe
 from pools.modal.plan import Deployed
+from pools.modal.router import RouterDeclaration
 from pools.modal.settings import ModalSettings
 
 
@@ -56,16 +57,24 @@ def build(declaration: Declaration) -> tuple[modal.App, modal.Server]:
 
 def deploy(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
     """Deploy one pool, in place of what was deployed under its name; returns its address. Raises ModalTrouble."""
-    app, server = build(declaration)
-    with _told(f"deploying '{declaration.app}'"):
+    return publish(*build(declaration), settings, client)
+
+
+def publish(
+    app: modal.App, server: modal.Server, settings: ModalSettings, client: modal.Client | None = None
+) -> str | None:
+    """Deploy an App that was made in memory; returns its server's address. Raises ModalTrouble."""
+    with told(f"deploying '{app.name}'"):
         app.deploy(client=client, environment_name=settings.environment)
         address: str | None = server.get_url()
         return address
 
 
-def address(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
-    """Where a deployed pool answers. Raises ModalTrouble."""
-    with _told(f"looking up '{declaration.app}'"):
+def address(
+    declaration: Declaration | RouterDeclaration, settings: ModalSettings, client: modal.Client | None = None
+) -> str | None:
+    """Where a deployed pool, or the router, answers. Raises ModalTrouble."""
+    with told(f"looking up '{declaration.app}'"):
         found: str | None = modal.Server.from_name(
             declaration.app, declaration.server, environment_name=settings.environment, client=client
         ).get_url()
@@ -74,19 +83,19 @@ def address(declaration: Declaration, settings: ModalSettings, client: modal.Cli
 
 def deployed(settings: ModalSettings, client: modal.Client | None = None) -> tuple[Deployed, ...]:
     """The deployed Apps that carry this prefix's tag, by name. Raises ModalTrouble."""
-    with _told("listing Apps"):
+    with told("listing Apps"):
         return tuple(sorted(_ours(settings, client), key=lambda each: each.app))
 
 
 def existing_secrets(names: Iterable[str], settings: ModalSettings, client: modal.Client | None = None) -> list[str]:
     """Those of `names` that the Environment has as Secrets. Raises ModalTrouble."""
-    with _told("looking for Secrets"):
+    with told("looking for Secrets"):
         return [name for name in names if _has_secret(name, settings, client)]
 
 
 def stop(app: Deployed, settings: ModalSettings, client: modal.Client | None = None) -> None:
     """Stop an App: its containers end and nothing of it bills. Stopping one that has stopped is no error."""
-    with _told(f"stopping '{app.app}'"):
+    with told(f"stopping '{app.app}'"):
         try:
             modal.App.lookup(app.app, client=client, environment_name=settings.environment).stop(client=client)
         except NotFoundError:
@@ -96,20 +105,24 @@ def stop(app: Deployed, settings: ModalSettings, client: modal.Client | None = N
 def delete_volumes(settings: ModalSettings, client: modal.Client | None = None) -> tuple[str, ...]:
     """Delete the Volumes of weights and compiled kernels; the next boot downloads again. Returns their names."""
     names = (settings.weights_volume, settings.cache_volume)
-    with _told("deleting Volumes"):
+    with told("deleting Volumes"):
         for name in names:
             modal.Volume.objects.delete(name, allow_missing=True, environment_name=settings.environment, client=client)
     return names
 
 
 def _ours(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:
+    for each in listed_apps(settings, client):
+        if each.tags.get("sluice") == settings.app_prefix and "pool" in each.tags:
+            yield each
+
+
+def listed_apps(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:
+    """The deployed Apps whose names begin with this prefix, whoever deployed them."""
     prefix = f"{app_name('', settings)}-"
     for app in _environment(settings, client).apps.list():
-        if app.name is None or not app.name.startswith(prefix):
-            continue
-        tags = app.get_tags(client=client)
-        if tags.get("sluice") == settings.app_prefix and "pool" in tags:
-            yield Deployed(app.name, app.app_id or "", tags)
+        if app.name is not None and app.name.startswith(prefix):
+            yield Deployed(app.name, app.app_id or "", app.get_tags(client=client))
 
 
 def _environment(settings: ModalSettings, client: modal.Client | None) -> modal.Environment:
@@ -132,7 +145,7 @@ def _image(recipe: ImageRecipe) -> modal.Image:
 
 
 @contextmanager
-def _told(doing: str) -> Iterator[None]:
+def told(doing: str) -> Iterator[None]:
     """What the SDK raises, in our words. Its messages hold no tokens; its exceptions' causes are left out."""
     try:
         yield

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import modal
 from modal._utils.async_utils import synchronize_api
+from modal.config import config
 from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
 from modal_proto import api_pb2
 
@@ -29,6 +31,9 @@ LOOK_S: Final = 5.0
 
 ANSWERED_WITHIN_S: Final = 10.0
 """Real seconds. Nothing waits for it on the way of a request."""
+
+ON_MODAL: Final = "MODAL_IS_REMOTE"
+"""Modal sets it in containers; `modal.is_local` does not see it in a process that a container has started."""
 
 QUIET_S: Final = (15.0, 120.0)
 """After a refusal for its rate the control plane is left alone for the first, doubled each time, up to the second."""
@@ -85,7 +90,8 @@ class ModalPlatform:
 
     async def last_hour(self, pool: str) -> LastHour:
         """Modal's own counts of a pool, asleep or not. Raises PlatformUnavailable."""
-        stats = await self._ask(self._server(pool).stats.aio())
+        server = await self._server(pool)
+        stats = await self._ask(server.stats.aio())
         return LastHour(
             requests=stats.request_count,
             by_status=dict(stats.request_count_by_status_code),
@@ -95,21 +101,32 @@ class ModalPlatform:
 
     async def minimum(self, pool: str) -> int:
         """The `min_containers` that a pool's autoscaler goes by now. Raises PlatformUnavailable."""
-        settings = await self._ask(self._server(pool).autoscaler.settings.aio())
+        server = await self._server(pool)
+        settings = await self._ask(server.autoscaler.settings.aio())
         return settings.min_containers or 0
 
     async def set_minimum(self, pool: str, containers: int) -> None:
         """Override it, until the next deployment. Raises PlatformUnavailable."""
-        await self._ask(self._server(pool).autoscaler.update.aio(min_containers=containers))
+        server = await self._server(pool)
+        await self._ask(server.autoscaler.update.aio(min_containers=containers))
 
-    def _server(self, pool: str) -> modal.Server:
+    async def _server(self, pool: str) -> modal.Server:
         watched = self._pools[pool]
-        environment = self._settings.environment
-        return modal.Server.from_name(watched.app, watched.server, environment_name=environment, client=self._client)
+        environment, client = self._settings.environment, await self._signed_in()
+        return modal.Server.from_name(watched.app, watched.server, environment_name=environment, client=client)
+
+    async def _signed_in(self) -> modal.Client | None:
+        """The client of a token even where this process runs on Modal: there the SDK leaves tokens aside and speaks as
+        the container, and what a container may ask about other Apps is not documented. Raises PlatformUnavailable.
+        """
+        token = (config.get("token_id"), config.get("token_secret"))
+        if self._client is None and os.environ.get(ON_MODAL) == "1" and all(token):
+            self._client = await self._ask(modal.Client.from_credentials.aio(*token))
+        return self._client
 
     async def _started(self) -> dict[str, dict[str, int]]:
         """Starts by App and container, microseconds of wall time; containers that wait for a GPU are left out."""
-        client = self._client or await modal.Client.from_env.aio()
+        client = await self._signed_in() or await modal.Client.from_env.aio()
         apps: dict[str, dict[str, int]] = {}
         for task in await _list_tasks.aio(client, self._settings.environment or ""):
             if task.started_at:
@@ -120,7 +137,8 @@ class ModalPlatform:
         """Those of one pool; `ready_us` stays open, since the list does not say since when one serves."""
         if not started:
             return ()
-        serving = await self._ask(self._server(pool)._experimental_list_containers.aio())
+        server = await self._server(pool)
+        serving = await self._ask(server._experimental_list_containers.aio())
         ready = {container.container_id for container in serving}
         return tuple(
             ContainerInfo(name, "ready" if name in ready else "booting", start_us, None)

@@ -108,11 +108,11 @@ def make_plan(
 def _compared(declaration: Declaration, cost: PoolCost, deployed: Deployed | None) -> Step:
     if deployed is None:
         return _step(declaration, cost, Action.CREATE, ())
-    changes = _changes(deployed.tags, declaration.tags)
+    changes = tag_changes(deployed.tags, declaration.tags)
     return _step(declaration, cost, Action.CHANGE if changes else Action.KEEP, changes)
 
 
-def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+def tag_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     """What tags tell of a change; where only the digest differs, that there is one."""
     names = sorted((before.keys() | after.keys()) - {_PLAN_TAG})
     told = [f"{name}: {before.get(name, '-')} -> {after.get(name, '-')}" for name in names]

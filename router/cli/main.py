@@ -28,6 +28,7 @@ VERBS: Final[dict[str, str]] = {
     "prices": "Show a price book, compare two, or list where sources disagree.",
     "warmup": "Wake a pool through a running endpoint.",
     "pools": "Plan, deploy, see, wake and stop the pools on Modal.",
+    "deploy": "Plan, deploy and stop this endpoint itself on Modal.",
     "simulate": "Run simulated pools that answer like vLLM.",
 }
 

@@ -14,7 +14,7 @@ from pools.modal.declare import declare
 from pools.modal.deploy import delete_volumes, deploy, deployed, existing_secrets, stop
 from pools.modal.errors import ModalTrouble
 from pools.modal.leases import LEASE_TIMES, LOOK_S
-from pools.modal.live import QUIET_S, ModalPlatform
+from pools.modal.live import ON_MODAL, QUIET_S, ModalPlatform
 from pools.modal.settings import ModalSettings, Watched
 from pools.platform import PlatformUnavailable
 from pricing.clock import ManualClock
@@ -247,6 +247,22 @@ async def test_a_list_stands_although_wakes_cannot_be_looked_after(fake: FakeMod
     fake.heal()
     await platform.containers()
     assert minimum(fake) == 0
+
+
+async def test_a_router_on_modal_speaks_with_its_token(
+    fake: FakeModal, client: modal.Client, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container the SDK leaves tokens aside; what a container may ask about other Apps is not documented."""
+    monkeypatch.setenv(ON_MODAL, "1")
+    monkeypatch.setenv("MODAL_SERVER_URL", fake.url)
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-router")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-router")
+    fake.boot(APP, "ta-1", 1.0)
+    platform = ModalPlatform(WATCHED, SETTINGS, clock)
+    assert [info.state for info in (await platform.containers())[POOL]] == ["booting"]
+    await platform.wake(POOL)
+    assert minimum(fake) == 1
+    assert fake.token_ids == {"ak-fake", "ak-router"}
 
 
 async def test_waking_a_pool_that_is_not_deployed_says_so(fake: FakeModal, platform: ModalPlatform) -> None:

@@ -53,10 +53,15 @@ class FakeModal:
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         self.apps: dict[str, FakeApp] = {}
         self.secrets = set(secrets)
+        self.secret_keys: dict[str, set[str]] = {}  # of Secrets by name, where it matters what they hold
+        self.required_keys: dict[str, tuple[str, ...]] = {}  # by Secret's id, as a deployment asked for them
         self.env_secrets: dict[str, dict[str, str]] = {}
         self.named_secrets: dict[str, str] = {}
         self.volumes: dict[str, str] = {}
+        self.mounts: dict[str, tuple[str, ...]] = {}  # places in a container, by mount's id
         self.calls: Counter[str] = Counter()
+        self.token_ids: set[str] = set()  # who asked
+        self.url = ""  # while it listens
         self.requests: list[tuple[str, Any]] = []
         self.late_s: dict[str, float] = {}
         self._faults: dict[str, _Fault] = {}
@@ -104,6 +109,7 @@ class FakeModal:
         async def method(_: Any, stream: Any) -> None:
             request = await stream.recv_message()
             self.calls[name] += 1
+            self.token_ids.add(stream.metadata.get("x-modal-token-id", ""))
             self.requests.append((name, request))
             if name in self.late_s:
                 await asyncio.sleep(self.late_s[name])
@@ -203,14 +209,20 @@ class FakeModal:
     def _SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
         if request.deployment_name and request.deployment_name not in self.secrets:
             raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"no Secret '{request.deployment_name}'")
+        held = self.secret_keys.get(request.deployment_name)
+        if missing := sorted(set(request.required_keys) - (set(request.required_keys) if held is None else held)):
+            raise grpclib.GRPCError(grpclib.Status.NOT_FOUND, f"Secret is missing key(s) {', '.join(missing)}")
         secret = self._id("st")
+        self.required_keys[secret] = tuple(request.required_keys)
         self.env_secrets[secret] = dict(request.env_dict)
         if request.deployment_name:
             self.named_secrets[secret] = request.deployment_name
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret)
 
-    def _MountGetOrCreate(self, _: Any) -> Any:  # noqa: N802
-        return api_pb2.MountGetOrCreateResponse(mount_id=self._id("mo"))
+    def _MountGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+        mount = self._id("mo")
+        self.mounts[mount] = tuple(file.filename for file in request.files)
+        return api_pb2.MountGetOrCreateResponse(mount_id=mount)
 
     def _MountBatchedCheckExistence(self, _: Any) -> Any:  # noqa: N802
         return api_pb2.MountBatchedCheckExistenceResponse()
@@ -325,8 +337,9 @@ def control_plane(fake: FakeModal) -> Iterator[modal.Client]:
     thread = threading.Thread(target=loop.run_forever, name="fake Modal", daemon=True)
     thread.start()
     server, port = asyncio.run_coroutine_threadsafe(_listen(fake), loop).result(10)
+    fake.url = f"http://127.0.0.1:{port}"
     try:
-        with modal.Client(f"http://127.0.0.1:{port}", api_pb2.CLIENT_TYPE_CLIENT, ("ak-fake", "as-fake")) as client:
+        with modal.Client(fake.url, api_pb2.CLIENT_TYPE_CLIENT, ("ak-fake", "as-fake")) as client:
             yield client
     finally:
         asyncio.run_coroutine_threadsafe(_close(server), loop).result(10)

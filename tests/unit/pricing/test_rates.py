@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pricing.book import shipped_books
 from pricing.errors import UnknownPrice
-from pricing.rates import container_rate
+from pricing.rates import container_rate, plain_container_rate
 
 MODAL = shipped_books()["modal-2026-10"]
 REGIONS = [None, *MODAL.region_thousandths]
@@ -75,6 +75,15 @@ def test_a_multiplier_that_is_not_stated_is_an_error() -> None:
     """No book's silence on nonpreemptible containers is read as a factor of one."""
     with pytest.raises(UnknownPrice, match="states no nonpreemptible_multiplier"):
         container_rate(shipped_books()["runpod-flex"], "L4", 1, 0, 0, nonpreemptible=True)
+
+
+def test_a_container_without_a_gpu_costs_its_cores_and_memory() -> None:
+    """Two cores and 4 GiB at Modal's list, half as dear again in the US, and nothing for a GPU."""
+    rate = plain_container_rate(MODAL, 2, 4)
+    assert (rate.nusd_per_h, rate.gpu_nusd_per_h) == (2 * 47_300_000 + 4 * 8_000_000, 0)
+    assert plain_container_rate(MODAL, 2, 4, "us").nusd_per_h == rate.nusd_per_h * 3 // 2
+    with pytest.raises(ValueError, match="no container"):
+        plain_container_rate(MODAL, -1, 4)
 
 
 @pytest.mark.parametrize(("count", "cores", "memory"), [(0, 1, 1), (1, -1, 1), (1, 1, -1)])
