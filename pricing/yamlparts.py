@@ -34,6 +34,7 @@ from ruamel.yaml.resolver import VersionedResolver
 Steps = tuple[str | int, ...]
 
 LONG: Final = 50  # entries; shorter sections are read with the rest of their file
+STRETCH: Final = 1 << 16  # characters, a millisecond's search
 _SECTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[ \t]*(#.*)?")
 _OF_THE_WHOLE: Final = re.compile(r"^%|^ *\t|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", re.MULTILINE)
 _WHOLE_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]*")
@@ -64,7 +65,7 @@ class LongSection:
 
 def long_sections(text: str) -> tuple[str, list[LongSection]]:
     """The text with empty lines in place of long sections' entries, and those sections."""
-    if _OF_THE_WHOLE.search(text):
+    if any(_OF_THE_WHOLE.search(text, begin, end) for begin, end in _stretches(text)):
         return text, []
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines) if line[:1] not in ("", " ", "#")]
@@ -76,6 +77,15 @@ def long_sections(text: str) -> tuple[str, list[LongSection]]:
             found.append(LongSection(lines[begin].partition(":")[0], begin, entries))
             lines[begin + 1 : end] = [""] * (end - begin - 1)
     return "\n".join(lines), found
+
+
+def _stretches(text: str) -> Iterator[tuple[int, int]]:
+    """Whole lines, a few at a time: one search of a text of megabytes would keep every other thread waiting."""
+    begin = 0
+    while begin < len(text):
+        end = text.find("\n", begin + STRETCH) + 1 or len(text)
+        yield begin, end
+        begin = end
 
 
 def _entries(lines: Sequence[str], begin: int, end: int) -> list[tuple[int, str]]:

@@ -12,7 +12,6 @@ from policies.facts import NOBODY, CachedPrefix, Facts, PastAttempt
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.live import LivePools
-from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import BudgetStore, Room
 from pricing.clock import Clock
 from router.callers import Caller
@@ -72,7 +71,6 @@ class Gatherer:
         )
 
     def _pool_rooms(self, policy: Policy) -> dict[str, Room]:
-        capped = {cap.scope.value for cap in policy.caps.caps if cap.scope.kind is ScopeKind.POOL}
-        if not capped:
+        if not policy.caps.pools:
             return _NO_ROOMS
-        return {pool: self.store.room((Scope(ScopeKind.POOL, pool),)) for pool in capped}
+        return {scope.value: self.store.room((scope,)) for scope in policy.caps.pools}

@@ -112,7 +112,7 @@ class CapView:
     def lowering(self, wall_us: int) -> bool:
         """Whether spent + held has passed the threshold that lowers the tier."""
         self.roll(wall_us)
-        return self._passed(self.cap.lower_tier_permille, self.spent_nusd + self.held_nusd, wall_us)
+        return self.cap.reached(self.cap.lower_tier_permille, self.spent_nusd + self.held_nusd, wall_us)
 
     def warning(self, wall_us: int) -> CapWarning | None:
         """The warning that is due now, at most once per window: for a rolling one, once in its length."""
@@ -148,6 +148,12 @@ class CapView:
             resets_us=self.span.until_us if self.cap.window.rolling_s is None else None,
         )
 
+    def stands(self, wall_us: int) -> tuple[Cap, int, int]:
+        """The cap with what its window has spent and holds."""
+        if self.spent_nusd or self.held_nusd:
+            self.roll(wall_us)
+        return self.cap, self.spent_nusd, self.held_nusd
+
     def roll(self, wall_us: int) -> None:
         """Move the window to this instant."""
         if not self.span.from_us <= wall_us < self.span.until_us:
@@ -167,13 +173,7 @@ class CapView:
 
     def _warned(self, wall_us: int) -> bool:
         self.roll(wall_us)
-        return self._passed(self.cap.warn_permille, self.spent_nusd, wall_us)
-
-    def _passed(self, permille: int | None, used_nusd: int, wall_us: int) -> bool:
-        amount = self.cap.amount_at(wall_us)
-        if permille is None or isinstance(amount, Unlimited):
-            return False
-        return used_nusd > 0 and used_nusd * 1000 >= amount * permille
+        return self.cap.reached(self.cap.warn_permille, self.spent_nusd, wall_us)
 
     def _frees_at_us(self, span: Span, total_nusd: int, amount_nusd: int) -> int | None:
         """When enough buckets have left the window for `total_nusd` to fit; None if that never comes."""

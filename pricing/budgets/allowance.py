@@ -59,23 +59,31 @@ class Allowance:
         self._clock = clock
         self._caps = caps
         self._members = members
-        self._book = self._new_book()
+        self._book, self._judges_by = self._new_book()
         self._used_nusd = 0
         self._unknown: dict[Scope, int] = {}  # granted here, and not yet told to the store
 
-    def _new_book(self) -> BudgetBook:
-        return BudgetBook(self._caps, self._clock.wall_us(), on_warn=lambda _: None)
+    def _new_book(self) -> tuple[BudgetBook, CapTable]:
+        """A book, and the caps it judges by: none yet, since most of what caps become is never needed here."""
+        nothing = CapTable((), self._caps.timezone)
+        return BudgetBook(nothing, self._clock.wall_us(), on_warn=lambda _: None), nothing
+
+    def _judge(self) -> BudgetBook:
+        """The book, with the caps in force."""
+        if self._judges_by is not self._caps:
+            self._book.replace_caps(self._caps, self._clock.wall_us())
+            self._judges_by = self._caps
+        return self._book
 
     def begin(self) -> None:
         """An outage begins. Holds that an earlier one left open count against its allowance too."""
         open_here = self._book.open_holds()
         if not open_here:
-            self._book = self._new_book()
+            self._book, self._judges_by = self._new_book()
         self._used_nusd = sum(held.amount_nusd for held in open_here)
 
     def replace_caps(self, caps: CapTable) -> None:
         self._caps = caps
-        self._book.replace_caps(caps, self._clock.wall_us())
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -113,7 +121,7 @@ class Allowance:
         """Raises BudgetExceeded, RateLimited, and StoreUnavailable where the allowance has no room."""
         self._check(wish.scopes, wish.amount_nusd)
         mono_us = self._clock.mono_us()
-        held = self._book.open(wish, self._clock.wall_us(), mono_us)
+        held = self._judge().open(wish, self._clock.wall_us(), mono_us)
         if wish.meter is not None:
             self._members.enter(wish.meter, wish.hold_id)
         tracked = Tracked(wish, held.anchor_us, 0, here=True)
@@ -185,7 +193,7 @@ class Allowance:
             )
 
     def _extend(self, hold_id: str, amount_nusd: int) -> bool:
-        return self._book.extend(hold_id, amount_nusd, self._clock.wall_us(), self._clock.mono_us()).granted
+        return self._judge().extend(hold_id, amount_nusd, self._clock.wall_us(), self._clock.mono_us()).granted
 
     def _count(self, scopes: Sequence[Scope], change_nusd: int) -> None:
         for scope in scopes:

@@ -10,8 +10,9 @@ both are passed in. A store that could not write a step takes it back with the `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from pricing.budgets.account import Account, CapView, CapWarning
@@ -19,7 +20,7 @@ from pricing.budgets.caps import LONGEST_ROLLING_S, CapTable, RateLimits, Scope
 from pricing.budgets.rates import ScopeRates
 from pricing.budgets.refusal import refuse
 from pricing.budgets.standing import UNLIMITED, standing_of
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Standing
+from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Standing, counted
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded, HoldEnded, Shortfall
@@ -62,7 +63,7 @@ class BudgetBook:
         self._holds: dict[str, Held] = {}
         self._ended: dict[str, None] = {}
         self._expired: dict[str, None] = {}
-        self._views: list[CapView] = []
+        self._caps = CapTable((), caps.timezone)
         self._limited: list[Account] = []
         self._on_warn = on_warn
         self.replace_caps(caps, wall_us)
@@ -70,18 +71,19 @@ class BudgetBook:
     # -- caps ------------------------------------------------------------------------------------------------------
 
     def replace_caps(self, caps: CapTable, wall_us: int) -> None:
-        """Put a table in force. Money stays where it is; a cap that is unchanged keeps silent about old warnings."""
-        quiet = self.quiet_caps()
-        for account in self._accounts.values():
-            account.views = []
-        self._zone = caps.timezone
-        self._views = []
-        for cap in caps.caps:
-            account = self.account(cap.scope)
-            view = CapView(cap, account, caps.timezone, wall_us)
-            account.views.append(view)
-            self._views.append(view)
-        self.keep_quiet(quiet)
+        """Put a table in force. Money stays where it is; a cap that is unchanged keeps silent about old warnings.
+
+        Scopes whose caps are as they were are left alone, which takes next to no time for those of `CapTable.keeping`.
+        """
+        before, self._caps, self._zone = self._caps, caps, caps.timezone
+        for scope in before.by_scope.keys() - caps.by_scope.keys():
+            self.account(scope).views = []
+        for scope, theirs in caps.by_scope.items():
+            account = self.account(scope)
+            if before.timezone != caps.timezone or [view.cap for view in account.views] != list(theirs):
+                quiet = {_warning_key(view): view.quiet_until_us for view in account.views}
+                account.views = [CapView(cap, account, caps.timezone, wall_us) for cap in theirs]
+                _keep_quiet(account.views, quiet)
         self._limit(caps.limits)
 
     def _limit(self, limits: Mapping[Scope, RateLimits]) -> None:
@@ -94,13 +96,9 @@ class BudgetBook:
             account.rates = before.get(account.scope) or ScopeRates(account.scope, limits[account.scope])
             account.rates.limits = limits[account.scope]
 
-    def quiet_caps(self) -> dict[tuple[str, str], int]:
-        """Until when each cap at its present amount has warned: (label, amount) -> microseconds since the epoch."""
-        return {_warning_key(view): view.quiet_until_us for view in self._views if view.quiet_until_us}
-
     def keep_quiet(self, quiet: Mapping[tuple[str, str], int]) -> None:
-        for view in self._views:
-            view.quiet_until_us = quiet.get(_warning_key(view), view.quiet_until_us)
+        """Until when caps at their present amounts have warned: (label, amount) -> microseconds since the epoch."""
+        _keep_quiet(self._views(), quiet)
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
@@ -245,16 +243,33 @@ class BudgetBook:
         """What is left to the scopes of a hold now."""
         return standing_of(held.accounts, wall_us)
 
-    def statuses(self, wall_us: int) -> list[CapStatus]:
-        return [view.status(wall_us) for view in self._views]
+    def statuses(self, wall_us: int, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        """All caps, or those of some scopes."""
+        views = self._views() if scopes is None else (view for each in self._known(scopes) for view in each.views)
+        return [view.status(wall_us) for view in views]
 
-    def rate_statuses(self, wall_us: int) -> list[RateStatus]:
+    def rate_statuses(self, wall_us: int, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        """All rate limits, or those of some scopes."""
         return [
             status
-            for account in self._limited
+            for account in (self._limited if scopes is None else self._known(scopes))
             if account.rates is not None
             for status in account.rates.statuses(account.open_holds, wall_us)
         ]
+
+    def cap_counts(self, wall_us: int, at_once: int) -> Iterator[CapCounts]:
+        """Of so many caps at a time, so that others can have their turn in between."""
+        views = self._views()
+        while some := tuple(islice(views, at_once)):
+            yield counted((view.stands(wall_us) for view in some), wall_us)
+
+    def _views(self) -> Iterator[CapView]:
+        """Of all caps, in the table's order; those of a reload meanwhile are left out."""
+        for cap in self._caps.caps:
+            yield from (view for view in self.account(cap.scope).views if view.cap.name == cap.name)
+
+    def _known(self, scopes: Sequence[Scope]) -> Iterator[Account]:
+        return (account for scope in dict.fromkeys(scopes) if (account := self._accounts.get(scope)) is not None)
 
     def account(self, scope: Scope) -> Account:
         """The scope's account, made when first asked for."""
@@ -329,6 +344,12 @@ def _first_shortfall(accounts: Sequence[Account], more_nusd: int, bucket: int, w
             if shortfall is not None:
                 return shortfall
     return None
+
+
+def _keep_quiet(views: Iterable[CapView], quiet: Mapping[tuple[str, str], int]) -> None:
+    if quiet:
+        for view in views:
+            view.quiet_until_us = quiet.get(_warning_key(view), view.quiet_until_us)
 
 
 def _warning_key(view: CapView) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class Cap:
     warn_permille: int | None = 800
     lower_tier_permille: int | None = None
     raises: tuple[TemporaryRaise, ...] = ()
-    place: str = ""
+    place: str = field(default="", compare=False)  # a cap that has moved in its file is the same cap
 
     @property
     def label(self) -> str:
@@ -90,6 +90,13 @@ class Cap:
         if not self.raises or isinstance(self.amount_nusd, Unlimited):
             return self.amount_nusd
         return max(self.amount_nusd, *(r.amount_nusd if wall_us < r.until_us else 0 for r in self.raises))
+
+    def reached(self, permille: int | None, used_nusd: int, wall_us: int) -> bool:
+        """Whether so much is at a threshold of the amount in force, or past it. Nothing used reaches none."""
+        amount = self.amount_at(wall_us)
+        if permille is None or isinstance(amount, Unlimited):
+            return False
+        return used_nusd > 0 and used_nusd * 1000 >= amount * permille
 
 
 class Dimension(StrEnum):
@@ -111,11 +118,45 @@ class RateLimits:
 
 @dataclass(frozen=True, slots=True)
 class CapTable:
-    """All caps and rate limits in force, and the time zone of calendar windows."""
+    """All caps and rate limits in force, and the time zone of calendar windows.
+
+    `by_scope` and `pools`, the pools that are capped, follow from `caps`; they are made with the table, since a request
+    has no time to look through tens of thousands of caps.
+    """
 
     caps: tuple[Cap, ...]
     timezone: ZoneInfo
     limits: Mapping[Scope, RateLimits] = field(default_factory=dict)
+    by_scope: Mapping[Scope, tuple[Cap, ...]] = field(init=False, repr=False, compare=False)
+    pools: tuple[Scope, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_scope: dict[Scope, tuple[Cap, ...]] = {}
+        for cap in self.caps:
+            by_scope[cap.scope] = (*by_scope.get(cap.scope, ()), cap)
+        pools = tuple(scope for scope in by_scope if scope.kind is ScopeKind.POOL)
+        object.__setattr__(self, "by_scope", by_scope)
+        object.__setattr__(self, "pools", pools)
+
+    def keeping(self, before: CapTable) -> CapTable:
+        """This table with the very caps of an earlier one where a scope's are equal: whoever keeps something for each
+        cap then sees at a glance which have changed.
+        """
+        kept: dict[int, Cap] = {}
+        for scope, caps in self.by_scope.items():
+            known = before.by_scope.get(scope)
+            if known == caps:
+                kept.update(zip(map(id, caps), known, strict=True))
+        return CapTable(tuple(kept.get(id(cap), cap) for cap in self.caps), self.timezone, self.limits)
+
+    def find(self, label: str) -> Cap | None:
+        """The cap that people call so."""
+        whose, _, name = label.rpartition("/")
+        try:
+            scope = parse_scope(whose if ":" in whose else f"{ScopeKind.TENANT}:{whose}")
+        except ValueError:
+            return None
+        return next((cap for cap in self.by_scope.get(scope, ()) if cap.name == name), None)
 
 
 def parse_window(text: str) -> Window:

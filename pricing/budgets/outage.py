@@ -23,7 +23,17 @@ from pricing.budgets.allowance import Allowance, Tracked
 from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.kept import Kept
 from pricing.budgets.settlement import check_settlement
-from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.store import (
+    BudgetStore,
+    CapCounts,
+    CapStatus,
+    Extended,
+    Hold,
+    OpenHold,
+    RateStatus,
+    Room,
+    Settlement,
+)
 from pricing.budgets.times import StepTimes
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
@@ -128,11 +138,14 @@ class OutageStore:
             except StoreUnavailable as trouble:
                 self.fell(trouble)
 
-    async def statuses(self) -> list[CapStatus]:
-        return await self._store.statuses()
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        return await self._store.statuses(scopes)
 
-    async def rate_statuses(self) -> list[RateStatus]:
-        return await self._store.rate_statuses()
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        return await self._store.rate_statuses(scopes)
+
+    async def cap_counts(self) -> CapCounts:
+        return await self._store.cap_counts()
 
     # -- holds -----------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,17 @@ from pricing.budgets.lockfile import FileLock
 from pricing.budgets.recovery import house_rows_posted, recover
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, expiry_row, late_row
 from pricing.budgets.steps import StepLog, Undo
-from pricing.budgets.store import CapStatus, Extended, Hold, MeterEntry, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.store import (
+    CapCounts,
+    CapStatus,
+    Extended,
+    Hold,
+    MeterEntry,
+    OpenHold,
+    RateStatus,
+    Room,
+    Settlement,
+)
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
@@ -39,6 +49,7 @@ from pricing.meters_local import LocalMeters
 
 _PRUNE_EVERY_US: Final = 3_600 * US_PER_S
 _POSTED_REMEMBERED: Final = 16_384
+_COUNTED_AT_ONCE: Final = 1_000  # caps: about a millisecond
 _CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
 
 
@@ -107,11 +118,18 @@ class SqliteStore:
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         """The book is in this process: nothing is ever out of date."""
 
-    async def statuses(self) -> list[CapStatus]:
-        return self._book.statuses(self._clock.wall_us())
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        return self._book.statuses(self._clock.wall_us(), scopes)
 
-    async def rate_statuses(self) -> list[RateStatus]:
-        return self._book.rate_statuses(self._clock.wall_us())
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        return self._book.rate_statuses(self._clock.wall_us(), scopes)
+
+    async def cap_counts(self) -> CapCounts:
+        counts = CapCounts()
+        for some in self._book.cap_counts(self._clock.wall_us(), _COUNTED_AT_ONCE):
+            counts += some
+            await asyncio.sleep(0)
+        return counts
 
     # -- holds -----------------------------------------------------------------------------------------------------
 

@@ -9,13 +9,13 @@ Spend is kept in 15-minute buckets per scope and caps only read it, so editing a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
-from pricing.budgets.caps import CapTable, Dimension, Scope
+from pricing.budgets.caps import Cap, CapTable, Dimension, Scope, Unlimited
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 
@@ -146,6 +146,31 @@ class RateStatus:
     resets_s: float | None
 
 
+class CapCounts(msgspec.Struct, frozen=True):
+    """How many caps have passed each of their thresholds, and how many have nothing left."""
+
+    warned: int = 0
+    lowering: int = 0
+    exhausted: int = 0
+
+    def __add__(self, other: CapCounts) -> CapCounts:
+        return CapCounts(self.warned + other.warned, self.lowering + other.lowering, self.exhausted + other.exhausted)
+
+
+def counted(stands: Iterable[tuple[Cap, int, int]], wall_us: int) -> CapCounts:
+    """Caps, each with what its window has spent and holds. One without use costs next to nothing."""
+    warned = lowering = exhausted = 0
+    for cap, spent_nusd, held_nusd in stands:
+        used_nusd = spent_nusd + held_nusd
+        if not used_nusd and cap.amount_nusd:
+            continue
+        amount = cap.amount_at(wall_us)
+        warned += cap.reached(cap.warn_permille, spent_nusd, wall_us)
+        lowering += cap.reached(cap.lower_tier_permille, used_nusd, wall_us)
+        exhausted += not isinstance(amount, Unlimited) and used_nusd >= amount
+    return CapCounts(warned, lowering, exhausted)
+
+
 class Room(msgspec.Struct, frozen=True):
     """How much a request with given scopes may still hold: the tightest cap. None means unlimited.
 
@@ -216,12 +241,18 @@ class BudgetStore(Protocol):
         """End the holds whose lease has run out, settled at their amount and marked estimated; returns their ids."""
         ...
 
-    async def statuses(self) -> list[CapStatus]:
-        """Every cap in force."""
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        """Every cap in force, in the order of the table; or those of some scopes, scope by scope. Raises
+        StoreUnavailable.
+        """
         ...
 
-    async def rate_statuses(self) -> list[RateStatus]:
-        """Every rate limit in force, in the order of the table."""
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        """Every rate limit in force, in the order of the table, or those of some scopes. Raises StoreUnavailable."""
+        ...
+
+    async def cap_counts(self) -> CapCounts:
+        """Over all caps in force, in steps that let requests pass. Raises StoreUnavailable."""
         ...
 
     async def check(self) -> None:

@@ -7,7 +7,7 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -37,6 +37,7 @@ class CapPacker:
         self._table = caps
         self._views = views
         self._known: dict[tuple[Scope, ...], PackedCaps] = {}
+        self._whole: list[PackedCaps] | None = None
         self.months_around(at_us)
 
     def replace(self, caps: CapTable) -> None:
@@ -54,6 +55,7 @@ class CapPacker:
             [number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds
         ]
         self._known.clear()
+        self._whole = None
         self._epoch = object()
 
     def pack(self, scopes: Sequence[Scope]) -> PackedCaps:
@@ -71,6 +73,18 @@ class CapPacker:
         once = tuple(dict.fromkeys(scopes))
         seen = tuple(cap for scope in once for cap in self._views.of(scope))
         return PackedCaps(once, seen, self.encode(once, seen), self._epoch)
+
+    def pack_all(self, at_once: int) -> Iterator[PackedCaps]:
+        """Every scope that has caps, so many at a time; each batch is encoded when it is asked for, and kept."""
+        if self._whole is not None:
+            yield from self._whole
+            return
+        scopes, epoch, made = self._views.scopes(), self._epoch, list[PackedCaps]()
+        for begin in range(0, len(scopes), at_once):
+            made.append(self.pack_anew(scopes[begin : begin + at_once]))
+            yield made[-1]
+        if epoch is self._epoch:
+            self._whole = made
 
     def current(self, packed: PackedCaps) -> PackedCaps:
         """The same scopes under the caps in force now."""

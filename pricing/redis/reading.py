@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from pricing.budgets.caps import CapTable, Dimension, RateLimits, Scope
-from pricing.budgets.store import CapStatus, RateStatus
+from pricing.budgets.store import CapCounts, CapStatus, RateStatus, counted
 from pricing.clock import US_PER_S
 from pricing.redis.answers import Answers
 from pricing.redis.packing import CapPacker, PackedCaps, key_part
@@ -40,16 +40,27 @@ class Reader:
         for batch in _batches([scope for scope in scopes if self._views.of(scope)]):
             await self._sums(self._packer.pack_anew(batch), spent)
 
-    async def statuses(self) -> list[CapStatus]:
-        """Every cap in force, in the table's order."""
-        await self.refresh_all(self._views.scopes())
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        """Every cap in force, in the table's order; or those of some scopes."""
+        asked = self._views.scopes() if scopes is None else tuple(dict.fromkeys(scopes))
+        await self.refresh_all(asked)
         now_us = self._steps.now_us()
-        return [seen.status(now_us, self._views.zone) for seen in self._views.all]
+        shown = self._views.all() if scopes is None else [seen for scope in asked for seen in self._views.of(scope)]
+        return [seen.status(now_us, self._views.zone) for seen in shown]
 
-    async def rate_statuses(self, caps: CapTable) -> list[RateStatus]:
-        """Every rate limit in force, in the table's order."""
+    async def cap_counts(self) -> CapCounts:
+        """Over all caps in force."""
+        counts = CapCounts()
+        for packed in self._packer.pack_all(BATCH):
+            await self._sums(packed)
+            counts += counted((seen.stands() for seen in packed.seen), self._steps.now_us())
+        return counts
+
+    async def rate_statuses(self, caps: CapTable, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        """Every rate limit in force, in the table's order; or those of some scopes."""
         found: list[RateStatus] = []
-        for batch in _batches(list(caps.limits)):
+        asked = caps.limits if scopes is None else (scope for scope in dict.fromkeys(scopes) if scope in caps.limits)
+        for batch in _batches(list(asked)):
             _, *numbers = await self._steps.run("limits", *(key_part(str(scope)) for scope in batch))
             for index, scope in enumerate(batch):
                 found += _rates_of(scope, caps.limits[scope], *numbers[4 * index : 4 * index + 4])

@@ -25,7 +25,7 @@ import msgspec
 from pricing.budgets.account import CapWarning
 from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, late_row
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
@@ -158,11 +158,14 @@ class RedisStore:
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         await self._reader.refresh(scopes)
 
-    async def statuses(self) -> list[CapStatus]:
-        return await self._reader.statuses()
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        return await self._reader.statuses(scopes)
 
-    async def rate_statuses(self) -> list[RateStatus]:
-        return await self._reader.rate_statuses(self._caps)
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        return await self._reader.rate_statuses(self._caps, scopes)
+
+    async def cap_counts(self) -> CapCounts:
+        return await self._reader.cap_counts()
 
     # -- holds -----------------------------------------------------------------------------------------------------
 

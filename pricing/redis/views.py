@@ -45,7 +45,7 @@ class CapSeen:
 
     def lowering(self, now_us: int) -> bool:
         """Whether spent + held has passed the threshold that lowers the tier."""
-        return self._passed(self.cap.lower_tier_permille, self.spent_nusd + self.held_nusd, now_us)
+        return self.cap.reached(self.cap.lower_tier_permille, self.spent_nusd + self.held_nusd, now_us)
 
     def lacks(self, amount_nusd: int, now_us: int) -> int | None:
         """The cap's amount, where so much more has no room in it."""
@@ -100,6 +100,10 @@ class CapSeen:
             quiet_until_us=quiet_until_us,
         )
 
+    def stands(self) -> tuple[Cap, int, int]:
+        """The cap with what its window has spent and holds."""
+        return self.cap, self.spent_nusd, self.held_nusd
+
     def status(self, now_us: int, zone: ZoneInfo) -> CapStatus:
         amount = self.cap.amount_at(now_us)
         return CapStatus(
@@ -110,7 +114,7 @@ class CapSeen:
             spent_nusd=self.spent_nusd,
             held_nusd=self.held_nusd,
             left_nusd=self.left_nusd(now_us),
-            warned=self._passed(self.cap.warn_permille, self.spent_nusd, now_us),
+            warned=self.cap.reached(self.cap.warn_permille, self.spent_nusd, now_us),
             lowering=self.lowering(now_us),
             resets_us=month_around(now_us, zone)[1] if self.cap.window.rolling_s is None else None,
         )
@@ -124,33 +128,27 @@ class CapSeen:
             return self.frees[1]
         return leaves_us(self.cap.window, bucket_of(now_us), zone) if needed_nusd <= amount_nusd else None
 
-    def _passed(self, permille: int | None, used_nusd: int, now_us: int) -> bool:
-        amount = self.cap.amount_at(now_us)
-        if permille is None or isinstance(amount, Unlimited):
-            return False
-        return used_nusd > 0 and used_nusd * 1000 >= amount * permille
-
 
 class Views:
     """All caps of a table, by scope, and the scopes that were asked about since somebody last looked."""
 
     def __init__(self, caps: CapTable) -> None:
-        self.all: tuple[CapSeen, ...] = ()
         self._by_scope: dict[Scope, tuple[CapSeen, ...]] = {}
         self._asked: set[Scope] = set()
         self.replace(caps)
 
     def replace(self, caps: CapTable) -> None:
-        """Put a table in force. What was heard of a scope's window stays known."""
-        before = {(seen.cap.scope, seen.cap.window.rolling_s): seen for seen in self.all}
-        self.zone = caps.timezone
-        self.all = tuple(CapSeen(cap) for cap in caps.caps)
-        by_scope: dict[Scope, list[CapSeen]] = {}
-        for seen in self.all:
-            by_scope.setdefault(seen.cap.scope, []).append(seen)
-            if (known := before.get((seen.cap.scope, seen.cap.window.rolling_s))) is not None:
-                seen.spent_nusd, seen.held_nusd = known.spent_nusd, known.held_nusd
-        self._by_scope = {scope: tuple(list_) for scope, list_ in by_scope.items()}
+        """Put a table in force. What was heard of a scope's window stays known.
+
+        Scopes whose caps are as they were are left alone, which takes next to no time for those of `CapTable.keeping`.
+        """
+        self._caps, self.zone = caps, caps.timezone
+        before = self._by_scope
+        self._by_scope = {scope: _seen(theirs, before.get(scope, ())) for scope, theirs in caps.by_scope.items()}
+
+    def all(self) -> Iterable[CapSeen]:
+        """Every cap, in the table's order."""
+        return (seen for cap in self._caps.caps for seen in self._by_scope[cap.scope] if seen.cap.name == cap.name)
 
     def of(self, scope: Scope) -> tuple[CapSeen, ...]:
         return self._by_scope.get(scope, ())
@@ -188,3 +186,15 @@ class Views:
     def _seen(self, scopes: Sequence[Scope]) -> Iterable[CapSeen]:
         self._asked.update(scopes)
         return (seen for scope in scopes for seen in self.of(scope))
+
+
+def _seen(caps: tuple[Cap, ...], before: tuple[CapSeen, ...]) -> tuple[CapSeen, ...]:
+    """One scope's caps, with what was heard of their windows."""
+    if [seen.cap for seen in before] == list(caps):
+        return before
+    heard = {seen.cap.window.rolling_s: seen for seen in before}
+    found = tuple(CapSeen(cap) for cap in caps)
+    for seen in found:
+        if (known := heard.get(seen.cap.window.rolling_s)) is not None:
+            seen.spent_nusd, seen.held_nusd = known.spent_nusd, known.held_nusd
+    return found

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pricing.budgets.caps import CapTable, Dimension, RateLimits, Scope, parse_scope
-from pricing.budgets.store import RateStanding, Settlement, Standing
+from pricing.budgets.caps import CapTable, Dimension, RateLimits, Scope, Unlimited, parse_scope
+from pricing.budgets.store import CapCounts, RateStanding, Settlement, Standing
 from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import House, RowKind
 from support.money import ACME, GLOBEX, POOL, US, cap, caps, house_row, paid, request, row, wish
@@ -354,3 +354,40 @@ async def test_rows_come_back_as_they_were_written(setup: StoreSetup) -> None:
     await setup.store.open(wish("r:1", 60))
     await setup.store.settle(Settlement("r:1", 55, (written,)))
     assert setup.rows()["r:1:attempt"] == written
+
+
+async def test_caps_and_limits_of_some_scopes_are_shown_alone(setup: StoreSetup) -> None:
+    """Scope by scope, each once; a scope without caps has none. Without scopes all are shown, in the table's order."""
+    setup.use(limited((ACME, RateLimits(3)), (KEY, RateLimits(2))))
+    await setup.store.open(wish("r:1", 40))
+    some = await setup.store.statuses([ACME, GLOBEX, ACME])
+    assert [(status.cap, status.held_nusd) for status in some] == [("acme/day", 40), ("acme/week", 40)]
+    assert [status.cap for status in await setup.store.statuses()] == ["acme/day", "pool:l4/day", "acme/week"]
+    assert [status.scope for status in await setup.store.rate_statuses([KEY, GLOBEX])] == [KEY]
+
+
+async def test_caps_past_their_thresholds_are_counted(setup: StoreSetup) -> None:
+    """Each cap counts for every threshold it has passed; 0 is exhausted from the start, unlimited never is."""
+    lowers = cap(200, name="lowers", lower_tier_permille=500)
+    nothing, endless = cap(0, scope="tenant:globex"), cap(Unlimited.UNLIMITED, name="endless")
+    setup.use(caps(cap(100), lowers, nothing, endless))
+    assert await setup.store.cap_counts() == CapCounts(warned=0, lowering=0, exhausted=1)
+    await setup.store.open(wish("r:1", 90))
+    await setup.store.settle(paid("r:1", 80))
+    await setup.store.open(wish("s:1", 20))
+    assert await setup.store.cap_counts() == CapCounts(warned=1, lowering=1, exhausted=2)
+    setup.clock.advance(86_400 + 900)
+    assert await setup.store.cap_counts() == CapCounts(warned=0, lowering=0, exhausted=1)
+
+
+async def test_a_table_of_the_same_caps_changes_nothing(setup: StoreSetup) -> None:
+    """Caps that are equal stay as they were, sums and sent warnings included; one that is edited is judged anew."""
+    await setup.store.open(wish("r:1", 90))
+    await setup.store.settle(paid("r:1", 85))
+    assert [warning.cap for warning in setup.warnings] == ["acme/day"]
+    for table in (caps(*(changed(each, place="moved:1") for each in TABLE.caps)), caps(cap(90), *TABLE.caps[1:])):
+        setup.use(table.keeping(TABLE))
+        await setup.store.open(wish(f"{table.caps[0].amount_nusd}:1", 5))
+        await setup.store.release(f"{table.caps[0].amount_nusd}:1")
+    assert await setup.left(ACME) == 5
+    assert await setup.spent() == {"acme/day": 85, "pool:l4/day": 85, "acme/week": 85}

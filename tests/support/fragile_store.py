@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import BudgetStore, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.store import (
+    BudgetStore,
+    CapCounts,
+    CapStatus,
+    Extended,
+    Hold,
+    OpenHold,
+    RateStatus,
+    Room,
+    Settlement,
+)
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow
 
@@ -90,11 +100,14 @@ class FragileStore:
         self._before("expire")
         return await self.store.expire()
 
-    async def statuses(self) -> list[CapStatus]:
-        return await self.store.statuses()
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
+        return await self.store.statuses(scopes)
 
-    async def rate_statuses(self) -> list[RateStatus]:
-        return await self.store.rate_statuses()
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
+        return await self.store.rate_statuses(scopes)
+
+    async def cap_counts(self) -> CapCounts:
+        return await self.store.cap_counts()
 
     async def check(self) -> None:
         self._before("check")

@@ -8,6 +8,7 @@ local caps = cmsgpack.unpack(ARGV[2])
 if not month_at(caps[1], now) then
   return { MONTH_UNKNOWN, now }
 end
+load_accounts(K, caps[3], now)
 local reply = add_sums({ 'sums', now, ARGV[3] == '1' and warnings(K, caps, now) or {} }, K, caps, now)
 save_accounts(K, now)
 return reply

@@ -11,7 +11,7 @@ from pricing.budgets.caps import (
     parse_scope,
     parse_window,
 )
-from support.money import cap
+from support.money import cap, caps
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,20 @@ def test_labels_are_what_people_type() -> None:
     """A tenant's cap goes by tenant and name; other scopes say their kind."""
     assert cap(1).label == "acme/day"
     assert cap(1, scope="pool:l4", name="month").label == "pool:l4/month"
+
+
+def test_a_table_knows_its_caps_by_scope_and_by_name() -> None:
+    """What requests and pages look up is made with the table; a name that no cap has finds none."""
+    table = caps(cap(1), cap(2, scope="pool:l4"), cap(3, name="week"), cap(4, scope="endpoint:/v1/chat/completions"))
+    assert [[each.amount_nusd for each in some] for some in table.by_scope.values()] == [[1, 3], [2], [4]]
+    assert table.pools == (parse_scope("pool:l4"),)
+    assert [table.find(each.label) for each in table.caps] == list(table.caps)
+    assert [table.find(text) for text in ("acme/month", "nobody/day", "day", "person:acme/day", "")] == [None] * 5
+
+
+def test_a_table_keeps_the_caps_of_the_one_before_that_are_equal() -> None:
+    """Where they stand in their file does not count; a scope with any other change has new ones."""
+    before = caps(cap(1), cap(2, scope="pool:l4"), cap(3, name="week"))
+    after = caps(cap(1, place="a:9"), cap(2, scope="pool:l4", place="a:10"), cap(4, name="week")).keeping(before)
+    assert [new is old for new, old in zip(after.caps, before.caps, strict=True)] == [False, True, False]
+    assert [each.amount_nusd for each in after.caps] == [1, 2, 4]
