@@ -26,6 +26,11 @@ KEPT_S: Final = 300.0
 """OpenAI says of its own cache that prefixes last 5 to 10 minutes without use: the shorter of the two."""
 
 
+def freshness(ask: Ask, cached: CachedPrefix) -> float:
+    """What is left of a cache's worth since the last turn, by time alone: 1 at once, 0 or less after `KEPT_S`."""
+    return 1.0 - max(0, ask.now_us - cached.used_us) / (KEPT_S * US_PER_S)
+
+
 def cache_saves_s(ask: Ask, cached: CachedPrefix, rung: Rung, state: PoolState) -> float:
     """Expected seconds of prefill saved on the pool that `cached` names; 0 where its cache must be gone.
 
@@ -35,7 +40,7 @@ def cache_saves_s(ask: Ask, cached: CachedPrefix, rung: Rung, state: PoolState) 
     if state.ready == 0 or (since_us is not None and since_us > cached.used_us):
         return 0.0
     held = kv_tokens_held(rung, state)
-    fresh = 1.0 - max(0, ask.now_us - cached.used_us) / (KEPT_S * US_PER_S)
+    fresh = freshness(ask, cached)
     if fresh <= 0.0 or held <= 0:
         return 0.0
     left = max(0, kv_tokens_free(rung, state)) / held

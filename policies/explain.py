@@ -48,6 +48,12 @@ def _breaker(n: Numbers) -> str:
     return f"breaker is open ({n['cause']}), tried again in {n['retry_s']:g} s"
 
 
+def _tokenizer(n: Numbers) -> str:
+    if "needed_tokenizer" not in n:
+        return "would answer the text of an answer that broke, not go on with it"
+    return f"cannot go on with tokens of {n['needed_tokenizer']}; its own are {n['tokenizer']}"
+
+
 _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.CLASS: lambda n: f"is not on the ladder of class {n['class']}",
     Reason.TIER: lambda n: f"is listed under {n['pool_tier']}; {n['needed_tier']} is needed",
@@ -79,7 +85,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
         f"{_usd(n['left_nusd'])} left of the request's limit"
     ),
     Reason.ALREADY_FAILED: _already_failed,
-    Reason.TOKENIZER: lambda n: f"cannot go on with tokens of {n['needed_tokenizer']}; its own are {n['tokenizer']}",
+    Reason.TOKENIZER: _tokenizer,
 }
 
 
@@ -129,6 +135,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
         "quantization": one.pool.quantization,
         "gpu": one.pool.gpu.id,
         "gpu_count": one.pool.gpu_count,
+        "billed_by": "seconds" if one.pool.terms is None else "tokens",
         "tier": one.tier.value,
         "expected_bill_usd": usd_number(one.expected_bill_nusd),
         "expected_charge_usd": usd_number(one.expected_charge_nusd),

@@ -48,6 +48,8 @@ def _size(decision: Json) -> str:
 def _outcome(decision: Json) -> Text:
     chosen, warm = decision["chosen"], decision["warm"]
     if chosen:
+        if chosen.get("billed_by") == "tokens":  # decisions of earlier releases do not say
+            return Text(f"→ {chosen['pool']} (billed by the token)", style="bold green")
         state = f"cold, ready in {chosen['wait_s']:.0f} s" if chosen["cold"] else "warm"
         return Text(f"→ {chosen['pool']} on {_gpu(chosen)} ({state})", style="bold green")
     if warm:

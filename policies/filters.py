@@ -137,7 +137,7 @@ class ContextTooShort:
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         longest = rung.pool.max_model_len
-        if ask.context_tokens <= longest or not holds_kv(rung):
+        if ask.context_tokens <= longest or not longest:
             return None
         return {"needed_tokens": ask.context_tokens, "max_model_len": longest}
 
@@ -348,7 +348,8 @@ class TooLate:
 
 
 class OtherTokenizer:
-    """A stream broke that can go on by token ids only, and the pool's model has other tokens.
+    """A stream broke that can go on by token ids only, and the pool's model has other tokens; or from its text, which
+    an API that is billed by the token would answer instead of going on with.
 
     Example: `model: chat`, a body with `continue_final_message`, a stream that broke on a Qwen3 pool, and a Qwen2.5
     pool.
@@ -357,14 +358,14 @@ class OtherTokenizer:
     reason = Reason.TOKENIZER
 
     def applies(self, ask: Ask) -> bool:
-        continues = ask.requirements.continues
-        return continues is not None and not continues.by_text
+        return ask.requirements.continues is not None
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        continues = ask.requirements.continues
-        if continues is None or shares_tokens(continues, rung.pool):
+        continues, pool = ask.requirements.continues, rung.pool
+        if continues is None or shares_tokens(continues, pool) or (continues.by_text and pool.terms is None):
             return None
-        return {"tokenizer": rung.pool.model.tokenizer, "needed_tokenizer": str(continues.tokenizer)}
+        numbers: Numbers = {"tokenizer": pool.model.tokenizer}
+        return numbers if continues.by_text else {**numbers, "needed_tokenizer": str(continues.tokenizer)}
 
 
 POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (

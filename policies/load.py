@@ -21,7 +21,7 @@ from policies.compile_endpoints import (
     compile_platform,
     compile_webhooks,
 )
-from policies.compile_pools import Books, choose_books, compile_pools, rate_changes
+from policies.compile_pools import Books, choose_books, compile_pools, own_books, rate_changes
 from policies.compile_predict import compile_prediction
 from policies.compile_store import compile_store
 from policies.fallback import default_payers
@@ -60,8 +60,9 @@ def load_policy(
     books = choose_books(files, now_us, problems)
     places = listed_pools(classes, catalog.pools, problems)
     specs = _configured(files, catalog, places)
-    parts = compile_pools(specs, catalog.gpus, books.current, places, problems) if books else {}
-    changes = rate_changes(specs, books, problems) if books else ()
+    own = own_books(files, specs, now_us, problems)
+    parts = compile_pools(specs, catalog.gpus, books, places, problems, own) if books else {}
+    changes = rate_changes(specs, books, problems, own) if books else ()
     limits, reload_poll_s = defaults_of(files)
     problems += contradictions(classes, limits)
     aliases = compile_aliases(files, classes, places, problems)
@@ -77,9 +78,9 @@ def load_policy(
     prediction = compile_prediction(files, problems)
     if problems or books is None:
         raise FileProblem(list(dict.fromkeys(problems)))
-    used = _files(files, books)
+    used = _files(files, [books, *own.values()])
     return Policy(
-        version=_version(used, books.current.id),
+        version=_version(used, [books, *own.values()]),
         price_book=books.current.id,
         classes=compile_classes(classes, limits, parts),
         aliases=aliases,
@@ -143,19 +144,20 @@ def _payers(files: FileSet) -> dict[str, Payer]:
     return {**default_payers(), **chosen}
 
 
-def _files(files: FileSet, books: Books) -> list[Path]:
+def _files(files: FileSet, books: Iterable[Books]) -> list[Path]:
     """The files that this policy was made from, catalogue excluded."""
     model = model_path(files)
     own = [document.path for document, _ in files.files]
-    return [*own, *(book.path for book in (books.current, *books.later)), *([] if model is None else [model])]
+    priced = dict.fromkeys(book.path for each in books for book in (each.current, *each.later))
+    return [*own, *priced, *([] if model is None else [model])]
 
 
-def _version(files: Iterable[Path], book_in_force: str) -> str:
-    """A short hash over the content of every file, the shipped catalogue included, and the book in force.
+def _version(files: Iterable[Path], books: Iterable[Books]) -> str:
+    """A short hash over the content of every file, the shipped catalogue included, and the books in force.
 
     Paths are left out, so that replicas which mount the same files elsewhere agree.
     """
-    digest = hashlib.sha256(book_in_force.encode())
+    digest = hashlib.sha256(" ".join(each.current.id for each in books).encode())
     shipped = resources.files("pools") / "catalog"
     for content in (*(path.read_bytes() for path in files), *((shipped / n).read_bytes() for n in CATALOGUE_FILES)):
         digest.update(hashlib.sha256(content).digest())

@@ -15,7 +15,7 @@ from policies.requirements import Tier
 from pools.memory import MemoryFit
 from pools.modal.settings import ModalSettings
 from pools.spec import ModelSpec, PoolSpec
-from pools.timing import TimingModel
+from pools.timing import Timing
 from pricing.budgets.caps import CapTable
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd
@@ -105,7 +105,7 @@ class Rung:
     rate: ContainerRate
     fit: MemoryFit
     boot_s: float
-    timing: TimingModel
+    timing: Timing
     sequence_tokens: int = 0
 
 

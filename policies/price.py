@@ -10,6 +10,7 @@ from policies.ask import Ask
 from policies.decision import Candidate
 from policies.objectives import Score, listed
 from policies.policy import Rung
+from policies.price_tokens import price_by_tokens
 from pools.state import PoolState
 from pricing import quote
 
@@ -23,6 +24,8 @@ def price(
 
     A pool without a ready container is waited for: until its booting container serves, or for a whole boot.
     """
+    if rung.rate.tokens is not None:
+        return price_by_tokens(ask, rung, rung.rate.tokens, score, preference)
     pool, needs = rung.pool, ask.requirements
     ready, in_flight, alive = state.ready, state.in_flight, state.ready + state.booting
     beside = in_flight // (ready or 1)  # the platform hands a request to the least busy container

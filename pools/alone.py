@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pools.spec import PoolSpec
-from pools.timing import TimingModel
+from pools.timing import Timing
 from pricing.clock import US_PER_S
 
 
@@ -43,7 +43,7 @@ class ContainerTime:
         return self.boot_us + self.busy_us + self.idle_us
 
 
-def serve_alone(pool: PoolSpec, timing: TimingModel, boot_s: float, arrivals: Iterable[Arrival]) -> ContainerTime:
+def serve_alone(pool: PoolSpec, timing: Timing, boot_s: float, arrivals: Iterable[Arrival]) -> ContainerTime:
     """Container time of a pool that serves these requests and nothing else, until its last container stops."""
     platform = _Platform(pool, timing, round(boot_s * US_PER_S))
     for arrival in arrivals:
@@ -62,7 +62,7 @@ class _Container:
 class _Platform:
     """One pool's containers and the queue of what is to happen to them, on simulated time."""
 
-    def __init__(self, pool: PoolSpec, timing: TimingModel, boot_us: int) -> None:
+    def __init__(self, pool: PoolSpec, timing: Timing, boot_us: int) -> None:
         self._pool = pool
         self._timing = timing
         self._boot_us = boot_us

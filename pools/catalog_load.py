@@ -14,10 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from pools.catalog_schema import CaseRow, CatalogFile, GpuRow, ModelRow, PoolRow
+from pools.catalog_schema import CaseRow, CatalogFile, GpuRow, ModelRow, PoolRow, TokenPoolRow
 from pools.engine_args import argument_problems
 from pools.memory import fit
 from pools.spec import ONE_PICTURE, CaseSpec, Catalog, Feature, GpuSpec, MediaSize, ModelKind, ModelSpec, PoolSpec
+from pools.token_pools import token_pool, token_pool_problems
 from pricing.errors import FileProblem
 from pricing.gpus import ALIASES, canonical_gpu
 from pricing.yamlfile import Document, nearest, parse_yaml, read_yaml, validate
@@ -170,7 +171,10 @@ def _extended(name: str, row: _Row, pool_rows: _Rows) -> dict[str, Any]:
 def _pool(
     name: str, row: _Row, pool_rows: _Rows, gpus: Mapping[str, GpuSpec], models: Mapping[str, ModelSpec]
 ) -> PoolSpec:
-    shape = validate(row.document, PoolRow, row.where, _extended(name, row, pool_rows))
+    keys = _extended(name, row, pool_rows)
+    if keys.get("billed_by") == "tokens":
+        return _by_tokens(name, row, keys, models)
+    shape = validate(row.document, PoolRow, row.where, keys)
     if shape.gpu not in gpus:
         raise FileProblem([row.problem("gpu", f"GPU '{shape.gpu}' has no row; add it to pools/catalog/gpus.yaml")])
     if shape.model not in models:
@@ -184,6 +188,18 @@ def _pool(
     if spec.engine_args and (problems := [row.problem("engine_args", text) for text in argument_problems(spec)]):
         raise FileProblem(problems)
     return _with_concurrency(spec, shape, gpus)
+
+
+def _by_tokens(name: str, row: _Row, keys: Mapping[str, Any], models: Mapping[str, ModelSpec]) -> PoolSpec:
+    shape = validate(row.document, TokenPoolRow, row.where, keys)
+    if shape.model is not None and shape.model not in models:
+        text = f"no model '{shape.model}'{nearest(shape.model, models)}; leave it out where the catalogue has none"
+        raise FileProblem([row.problem("model", text)])
+    model = None if shape.model is None else models[shape.model]
+    problems = [row.problem(key, text) for key, text in token_pool_problems(shape, model)]
+    if problems:
+        raise FileProblem(problems)
+    return token_pool(name, shape, model, row.place)
 
 
 def _mismatches(shape: PoolRow, row: _Row, model: ModelSpec) -> Iterable[str]:
@@ -217,7 +233,7 @@ def _timed(pool: PoolSpec, row: _Row) -> PoolSpec:
 def _spec(name: str, row: _Row, shape: PoolRow, model: ModelSpec, gpu: GpuSpec) -> PoolSpec:
     """The frozen row, with one request at a time until its memory fit is known."""
     derived = {"model", "gpu", "features", "tensor_parallel", "served_model_name"}
-    derived |= {"target_concurrency", "max_concurrency"}
+    derived |= {"target_concurrency", "max_concurrency", "billed_by"}
     features = _FEATURES.get(model.kind, frozenset()) if shape.features is None else frozenset(shape.features)
     return PoolSpec(
         name=name,

@@ -134,7 +134,8 @@ class PoolRow(Shape):
     quantization: str
     gpu: GpuId
     gpu_count: Count = 1
-    engine: Literal["vllm", "vllm-omni", "diffusers", "tgi"] = "vllm"
+    engine: Literal["vllm", "llama.cpp", "vllm-omni", "diffusers", "tgi"] = "vllm"
+    billed_by: Literal["seconds"] = "seconds"
     engine_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
     max_model_len: CountOrNone = 0
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.92
@@ -156,6 +157,23 @@ class PoolRow(Shape):
     kv_tokens: Count | None = None
     engine_args: dict[str, bool | int | float | str] = {}
     time_factor: Annotated[float, Field(ge=0.05, le=20)] = 1.0
+    source: str = ""
+
+
+class TokenPoolRow(Shape):
+    """A pool that is billed by the token, after `extends` was followed. See docs/platforms.md."""
+
+    billed_by: Literal["tokens"]
+    served_model_name: Annotated[str, Field(min_length=1)]
+    model: str | None = None
+    priced_as: Annotated[str, Field(min_length=1)] | None = None
+    price_book: str | Annotated[list[str], Field(min_length=1)] | None = None
+    max_model_len: Count
+    features: list[Feature] = [Feature.TOOLS, Feature.JSON_SCHEMA]
+    image_tokens_max: Count | None = None
+    max_concurrency: Count = 64
+    first_token_s: Positive = 1.0
+    tokens_per_s: Positive = 50.0
     source: str = ""
 
 

@@ -3,7 +3,8 @@
 Three doors: `from_response` for an answer that is not 2xx, `from_error_frame` for an error object inside a 200 (a
 stream's frame or a whole body), `from_exception` for a driver's error. The first two read one table, `RULES`, from top
 to bottom; the first row that holds decides. A row says `recorded` where a live vLLM 0.28.0 or 0.32.0 was seen to do it
-(`tests/data/vllm_responses`), `from source` where only its code or a platform's documentation says so.
+(`tests/data/vllm_responses`), `from source` where only its code or a platform's documentation says so: vLLM's, or where
+it is named llama.cpp's server (`tools/server`, 2024 to 2026), which was not run here.
 
 What reaches `AttemptFailed.detail` is written here: an engine's own message may repeat the prompt.
 """
@@ -68,7 +69,10 @@ _CONTEXT: Final = re.compile(
     r"|You passed \d+ input tokens and requested \d+ output tokens"  # from source: between 0.15 and 0.26
     r"|'max_tokens' or 'max_completion_tokens' is too large"  # from source: 0.9, 0.10
     r"|The (?:encoder|decoder) prompt \(length \d+\) is longer than the maximum model length"  # from source: V1 engine
+    r"|[Tt]he request exceeds the available context size"  # from source: llama.cpp of 2025
+    r"|request \(\d+ tokens\) exceeds the available context size"  # from source: llama.cpp since then
 )
+_CONTEXT_TYPE: Final = "exceed_context_size_error"  # from source: llama.cpp, beside `n_prompt_tokens` and `n_ctx`
 _CONTEXT_PARAMS: Final = frozenset({"input_tokens", "input_text"})  # `max_tokens` alone may also mean a value below 1
 _OUT_OF_MEMORY: Final = re.compile(
     r"(?:CUDA|HIP) out of memory"  # from source: torch, in a step or in the sampler's warm-up
@@ -76,6 +80,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"|No available memory for the cache blocks"  # from source: weights fill the budget
     r"|CUBLAS_STATUS_ALLOC_FAILED"  # from source: cuBLAS found no workspace
     r"|DefaultCPUAllocator: can't allocate memory"  # from source: torch on CPU
+    r"|Context size has been exceeded"  # from source: llama.cpp, when what runs together has filled its one cache
 )
 _ENGINE_DEAD: Final = re.compile(
     r"EngineCore encountered an issue"  # recorded: engine or worker killed
@@ -85,6 +90,9 @@ _NO_TOOL_PARSER: Final = re.compile(
     r'"auto" tool choice requires --enable-auto-tool-choice'  # recorded
     r'|tool_choice="required" requires --tool-call-parser'  # recorded
 )
+# From source: llama.cpp, which says both with 500 or 400, by release. Matched whole: no word of the client's is in it.
+_NO_JINJA: Final = re.compile(r"tools param requires --jinja flag\Z")
+_NO_PROJECTOR: Final = re.compile(r"image input is not supported(?: - hint: .*)?\Z")
 _NOT_MULTIMODAL: Final = re.compile(
     r"\S+ is not a multimodal model\Z"  # recorded
     r"|At most 0 image\(s\) may be provided"  # from source: --limit-mm-per-prompt
@@ -104,6 +112,11 @@ def _in_400(pattern: re.Pattern[str]) -> Callable[[Evidence], bool]:
     )
 
 
+def _in_words(pattern: re.Pattern[str]) -> Callable[[Evidence], bool]:
+    """The whole message, of whichever error status."""
+    return lambda seen: seen.status >= 400 and pattern.match(seen.text) is not None
+
+
 def _status(*codes: int) -> Callable[[Evidence], bool]:
     return lambda seen: seen.status in codes
 
@@ -112,11 +125,18 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("out of GPU memory", _in_5xx(_OUT_OF_MEMORY), FailureClass.OUT_OF_MEMORY),
     Rule("the engine died", _in_5xx(_ENGINE_DEAD), FailureClass.UNAVAILABLE, engine_died=True),
     Rule("no tool parser", _in_400(_NO_TOOL_PARSER), FailureClass.MISCONFIGURED, feature=Feature.TOOLS),
+    Rule("no tool parser", _in_words(_NO_JINJA), FailureClass.MISCONFIGURED, feature=Feature.TOOLS),
     Rule("takes no images", _in_400(_NOT_MULTIMODAL), FailureClass.MISCONFIGURED, feature=Feature.VISION),
+    Rule("takes no images", _in_words(_NO_PROJECTOR), FailureClass.MISCONFIGURED, feature=Feature.VISION),
     Rule("longer than the pool's context", _in_400(_CONTEXT), FailureClass.CONTEXT_OVERFLOW),
     Rule(
         "longer than the pool's context",
         lambda seen: seen.status == 400 and seen.error.param in _CONTEXT_PARAMS,  # recorded
+        FailureClass.CONTEXT_OVERFLOW,
+    ),
+    Rule(
+        "longer than the pool's context",
+        lambda seen: seen.status == 400 and seen.error.type == _CONTEXT_TYPE,  # from source: llama.cpp
         FailureClass.CONTEXT_OVERFLOW,
     ),
     # 401, 403: vLLM's key check (from source) and Modal's proxy tokens (its documentation). 402: a provider wants
@@ -127,7 +147,17 @@ RULES: Final[tuple[Rule, ...]] = (
     # is disabled` (its documentation) mean a wrong URL or a stopped deployment. Waiting would not help.
     Rule("nothing serves this URL", _status(404, 405), FailureClass.MISCONFIGURED),
     Rule("redirects elsewhere", lambda seen: 300 <= seen.status < 400, FailureClass.MISCONFIGURED),
+    Rule(
+        "its provider wants money from us",  # from source: OpenAI's error codes; waiting would not help
+        lambda seen: seen.status == 429 and seen.error.type == "insufficient_quota",
+        FailureClass.MISCONFIGURED,
+    ),
     Rule("too many requests", _status(429), FailureClass.OVERLOADED),
+    Rule(
+        "still loads its model",  # from source: llama.cpp's port is open before it can serve
+        lambda seen: seen.status == 503 and seen.error.type == "unavailable_error" and seen.believed_asleep,
+        FailureClass.COLD,
+    ),
     # From 0.29 with --max-num-queued-reqs or -tokens; a streamed request gets it inside a 200 (both recorded).
     Rule("the engine's queue is full", lambda seen: seen.status == 503 and seen.by_engine, FailureClass.OVERLOADED),
     Rule(

@@ -63,6 +63,13 @@ class AttemptFailed(SluiceError):
         self.engine_died = engine_died
 
     @property
+    def never_ran(self) -> bool:
+        """An error status came instead of an answer, or no connection: whoever bills by what was done bills nothing."""
+        if self.status is not None:
+            return self.status >= 400
+        return self.failure in (FailureClass.UNAVAILABLE, FailureClass.MISCONFIGURED) and not self.engine_died
+
+    @property
     def pool_at_fault(self) -> bool:
         """Nothing that a request asks for makes a pool fail so: its engine died, or there was no answer at all. An
         error status and a timeout may be of the request's own making.

@@ -109,15 +109,39 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """How a pool is sold that is billed by the token, and how fast it is said to be.
+
+    `priced_as` is the model's name in price books; `price_books` those that follow one another in time for this pool,
+    none for the policy's own. `first_token_s` and `tokens_per_s` are of one answer, whatever else runs there.
+    """
+
+    priced_as: str
+    price_books: tuple[str, ...]
+    first_token_s: float
+    tokens_per_s: float
+
+
+NO_GPU: Final = GpuSpec("api", (), 0, 0.0, 0.0, 0.0, None, True, "", "no GPU of ours: billed by the token")
+"""Of pools that are billed by the token. Rows of the ledger and reports call it `api`."""
+
+API_ENGINE: Final = "api"
+"""What serves pools that are billed by the token: any server that speaks the OpenAI protocol, and no more than that."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """One deployment: model × quantization × GPU type × count × engine × context × scaling settings."""
+    """One deployment: model × quantization × GPU type × count × engine × context × scaling settings.
+
+    Or, with `terms`, an API that is billed by the token; what is about containers is then nothing, and not looked at.
+    """
 
     name: str
     model: ModelSpec
     quantization: str
     gpu: GpuSpec
     gpu_count: int
-    engine: str  # "vllm", "vllm-omni", "diffusers", "tgi"
+    engine: str  # "vllm", "llama.cpp", "vllm-omni", "diffusers", "tgi"; "api" by the token
     engine_version: str
     max_model_len: int  # tokens, prompt + output; 0 for media models
     gpu_memory_utilization: float
@@ -141,6 +165,7 @@ class PoolSpec:
     kv_tokens: int | None = None  # of one container, as its engine logs it at start; None: the memory fit's arithmetic
     engine_args: Mapping[str, ArgValue] = field(default_factory=dict)  # beyond those that the row's other keys give
     time_factor: float = 1.0  # measured service time over the modelled one; `sluice measure` finds it
+    terms: TokenTerms | None = None  # billed by the token
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,8 @@ class FramePeek(msgspec.Struct, frozen=True, gc=False):
 
     `seen` are the indexes of its choices, `finish_reasons` the reasons by index of those that end with it.
     `has_content` is True for text, reasoning or a tool call that is not empty; the first chunk brings the role alone.
-    Token counts are those of `usage`, None where the chunk has none that can be true.
+    Token counts are those of `usage`, None where the chunk has none that can be true; `cached_tokens` are those of the
+    prompt that a cache had, 0 where it does not say.
     """
 
     error: EngineError | None = None
@@ -132,6 +133,7 @@ class FramePeek(msgspec.Struct, frozen=True, gc=False):
     choices_empty: bool = True
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0
 
     @property
     def finished(self) -> bool:
@@ -161,9 +163,19 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
+class _PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+
+    @property
+    def cached(self) -> int:
+        details = self.prompt_tokens_details
+        return 0 if details is None else _count(details.cached_tokens) or 0
 
 
 class _Chunk(msgspec.Struct):
@@ -209,6 +221,7 @@ def peek(data: bytes) -> FramePeek:
         choices_empty=not seen,
         prompt_tokens=_count(usage.prompt_tokens) if usage else None,
         completion_tokens=_count(usage.completion_tokens) if usage else None,
+        cached_tokens=usage.cached if usage else 0,
     )
 
 

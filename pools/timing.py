@@ -153,6 +153,37 @@ class TimingModel:
         return max(prefill_s, self.prefill_floor_s) - max(prefill_s - cached_s, self.prefill_floor_s)
 
 
+@dataclass(frozen=True, slots=True)
+class StatedTiming:
+    """What a row states of a service whose machines are not known: no request of ours makes it slower."""
+
+    first_token_s: float
+    tokens_per_s: float
+
+    def estimate(self, prompt_tokens: int, output_tokens: int, running: int, items: int = 1) -> ServiceTime:
+        """As `TimingModel.estimate`; `running` and `items` change nothing."""
+        total_s = self.first_token_s + output_tokens / self.tokens_per_s
+        return ServiceTime(self.first_token_s, total_s, self.first_token_s * TTFT_P95_FACTOR)
+
+    def estimate_media(self, asked: MediaAsked, running: int) -> ServiceTime:
+        """Pictures and clips are not sold by the token; a class that makes them lists no such pool."""
+        return self.estimate(0, 0, running)
+
+    def cache_saves_s(self, prompt_tokens: int, cached_tokens: int) -> float:
+        """Nothing that is known of; what a provider's cache saves is money (`policies.price_tokens`)."""
+        return 0.0
+
+
+Timing = TimingModel | StatedTiming
+
+
+def timing_of(pool: PoolSpec) -> Timing:
+    """How long requests take on a pool: by the roofline of its GPUs, or as its row states."""
+    if pool.terms is not None:
+        return StatedTiming(pool.terms.first_token_s, pool.terms.tokens_per_s)
+    return timing_model(pool)
+
+
 def timing_model(pool: PoolSpec) -> TimingModel:
     """The coefficients of one pool. Raises KeyError for a media model without `seconds_per_item` on the pool's GPU."""
     model, gpu, count = pool.model, pool.gpu, pool.gpu_count
@@ -247,6 +278,9 @@ def boot_seconds(pool: PoolSpec) -> float:
     if pool.boot_s is not None:
         return pool.boot_s
     compile_s = 0.0 if pool.engine_args.get(EAGER) is True else VLLM_COMPILE_S
-    software_s = VLLM_IMPORTS_S + compile_s if pool.engine == "vllm" else DIFFUSERS_IMPORTS_S
+    if pool.engine == "llama.cpp":
+        software_s = 0.0  # one binary, which compiles nothing
+    else:
+        software_s = VLLM_IMPORTS_S + compile_s if pool.engine == "vllm" else DIFFUSERS_IMPORTS_S
     weights_gb = pool.model.weights_gib[pool.quantization] * GIB / 1e9
     return CONTAINER_START_S + software_s + weights_gb / WEIGHTS_GB_PER_S

@@ -7,16 +7,26 @@ are integer nano-dollars per hour, whatever unit the source states; multipliers 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from pricing.book_schema import BookShape, GpuShape, ResourceBilling, ResourceShape
+from pricing.book_schema import (
+    AnyBookShape,
+    BookShape,
+    GpuShape,
+    ResourceBilling,
+    ResourceShape,
+    TokenBookShape,
+    TokenShape,
+)
 from pricing.errors import FileProblem, UnknownGpu, UnknownPrice
 from pricing.gpus import canonical_gpu
 from pricing.money import parse_usd
+from pricing.token_price import TokenPrice
 from pricing.yamlfile import Document, nearest, read_yaml, validate
 
 SHIPPED_FOLDER = Path(__file__).parent / "books"
@@ -79,6 +89,7 @@ class PriceBook:
     notes: tuple[str, ...]
     gpus: Mapping[str, GpuPrice]
     path: Path
+    tokens: Mapping[str, TokenPrice] = field(default_factory=dict)  # by model, as the provider calls it
 
     def gpu_price(self, gpu: str) -> GpuPrice:
         """The price of a GPU, by canonical id or alias. Raises UnknownPrice."""
@@ -91,6 +102,17 @@ class PriceBook:
             raise UnknownPrice(
                 f"no price for GPU '{gpu}' in book '{self.id}'{dated}; add it to {self.path}, or name another book"
             ) from None
+
+    def token_price(self, model: str) -> TokenPrice:
+        """The price of a model's tokens, by the provider's name for it. Raises UnknownPrice."""
+        if model not in self.tokens:
+            dated = f" (as of {self.as_of})" if self.as_of else ""
+            hint = nearest(model, self.tokens)
+            raise UnknownPrice(
+                f"no price for tokens of '{model}' in book '{self.id}'{dated}{hint}; add it to per_million_tokens in"
+                f" {self.path}, or name another book"
+            )
+        return self.tokens[model]
 
     def region_multiplier_thousandths(self, region: str | None) -> int:
         """What a pinned region multiplies every rate by; None, no pin, is 1000. Raises UnknownPrice."""
@@ -106,29 +128,25 @@ class PriceBook:
 
 
 def is_book(data: object) -> bool:
-    """Whether a file's data is meant as a price book: it has no `version`, and a provider or a list of GPUs."""
+    """Whether a file's data is meant as a price book: it has no `version`, and a provider or a list of prices."""
     if not isinstance(data, Mapping) or "version" in data:
         return False
-    return "provider" in data or isinstance(data.get("gpus"), list)
+    return "provider" in data or isinstance(data.get("gpus"), list) or "per_million_tokens" in data
 
 
 def load_book(path: Path) -> PriceBook:
     """Read one book. Raises FileProblem with file:line for everything that is wrong with it."""
     document = read_yaml(path)
+    data = document.data
+    if isinstance(data, Mapping) and "per_million_tokens" in data and "gpus" not in data:
+        return _token_book(document, validate(document, TokenBookShape))
     shape = validate(document, BookShape)
-    repeated = _repeated_gpus(document, shape)
+    models = shape.per_million_tokens
+    repeated = [*_repeated_gpus(document, shape), *_repeated_models(document, models)]
     if repeated:
         raise FileProblem(repeated)
     return PriceBook(
-        id=shape.id,
-        title=shape.title,
-        provider=shape.provider,
-        product=shape.product,
-        source=shape.source,
-        as_of=shape.as_of,
-        effective_from=shape.effective_from,
-        series=shape.series or shape.id,
-        currency=shape.currency,
+        **_stated(document, shape, models),
         bills_image_pull=shape.bills_image_pull,
         bills_model_init=shape.bills_model_init,
         bills_idle_tail=shape.bills_idle_tail,
@@ -138,9 +156,52 @@ def load_book(path: Path) -> PriceBook:
         memory=_resource(shape.memory, 1),
         region_thousandths={name: int(value * THOUSANDTHS) for name, value in shape.region_multipliers.items()},
         nonpreemptible_thousandths=_thousandths(shape.nonpreemptible_multiplier),
-        notes=tuple(shape.notes),
         gpus={entry.gpu: _gpu(document, index, entry) for index, entry in enumerate(shape.gpus)},
-        path=path,
+    )
+
+
+def _token_book(document: Document, shape: TokenBookShape) -> PriceBook:
+    """A book without containers: whoever asks it for a GPU is told that it has none."""
+    repeated = _repeated_models(document, shape.per_million_tokens)
+    if repeated:
+        raise FileProblem(repeated)
+    models, nothing = shape.per_million_tokens, ResourcePrice(ResourceBilling.INCLUDED, 0)
+    return PriceBook(
+        **_stated(document, shape, models),
+        bills_image_pull=False,
+        bills_model_init=False,
+        bills_idle_tail=False,
+        min_increment_s=None,
+        idle_default_s=None,
+        cpu=nothing,
+        memory=nothing,
+        region_thousandths={},
+        nonpreemptible_thousandths=None,
+        gpus={},
+    )
+
+
+def _stated(document: Document, shape: AnyBookShape, models: list[TokenShape]) -> dict[str, Any]:
+    """What every book states, as arguments of `PriceBook`."""
+    return {
+        **shape.model_dump(include={"id", "title", "provider", "product", "source", "as_of", "effective_from"}),
+        "series": shape.series or shape.id,
+        "currency": shape.currency,
+        "notes": tuple(shape.notes),
+        "path": document.path,
+        "tokens": {entry.model: _token_price(document, index, entry) for index, entry in enumerate(models)},
+    }
+
+
+def _token_price(document: Document, index: int, entry: TokenShape) -> TokenPrice:
+    cached = entry.input_usd if entry.cached_input_usd is None else entry.cached_input_usd
+    return TokenPrice(
+        model=entry.model,
+        input_nusd=parse_usd(entry.input_usd),
+        output_nusd=parse_usd(entry.output_usd),
+        cached_input_nusd=parse_usd(cached),
+        place=document.place(("per_million_tokens", index)),
+        note=entry.note,
     )
 
 
@@ -218,8 +279,22 @@ def _repeated_gpus(document: Document, shape: BookShape) -> list[str]:
     return problems
 
 
+def _repeated_models(document: Document, entries: list[TokenShape]) -> list[str]:
+    first: dict[str, int] = {}
+    problems = []
+    for index, entry in enumerate(entries):
+        if entry.model in first:
+            line = document.place(("per_million_tokens", first[entry.model])).rpartition(":")[2]
+            text = (
+                f"'{entry.model}' has a price already, on line {line}; keep one, or put a later price in a later book"
+            )
+            problems.append(document.problem(("per_million_tokens", index, "model"), text))
+        first.setdefault(entry.model, index)
+    return problems
+
+
 def _clashes(books: list[PriceBook]) -> list[str]:
-    """Two books under one id, and two prices for one GPU from one day in one series."""
+    """Two books under one id, and two prices for one GPU or model from one day in one series."""
     problems = []
     for index, book in enumerate(books):
         for other in books[:index]:
@@ -227,12 +302,17 @@ def _clashes(books: list[PriceBook]) -> list[str]:
                 problems.append(f"{book.path}:1: book id '{book.id}' is taken by {other.path}; give it another")
             elif (book.series, book.effective_from) == (other.series, other.effective_from):
                 problems += [
-                    f"{book.gpus[gpu].place}: {gpu} has two prices from {book.effective_from or 'the beginning'} in"
-                    f" series '{book.series}', the other is {other.gpus[gpu].place}; change effective_from of one"
-                    for gpu in book.gpus
-                    if gpu in other.gpus
+                    f"{place}: {name} has two prices from {book.effective_from or 'the beginning'} in"
+                    f" series '{book.series}', the other is {elsewhere}; change effective_from of one"
+                    for name, place, elsewhere in _priced_twice(book, other)
                 ]
     return problems
+
+
+def _priced_twice(book: PriceBook, other: PriceBook) -> Iterable[tuple[str, str, str]]:
+    """(GPU or model, its place in the one, in the other)."""
+    for mine, theirs in ((book.gpus, other.gpus), (book.tokens, other.tokens)):
+        yield from ((name, mine[name].place, theirs[name].place) for name in mine if name in theirs)
 
 
 def _gpu(document: Document, index: int, entry: GpuShape) -> GpuPrice:

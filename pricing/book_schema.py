@@ -131,8 +131,26 @@ class CpuShape(ResourceShape):
     per: Literal["core", "vcpu"] = "core"
 
 
-class BookShape(Shape):
-    """A whole file."""
+class TokenShape(Shape):
+    """One model's price by the million tokens. `model` is what the provider calls it in requests."""
+
+    model: Annotated[str, Field(min_length=1)]
+    input_usd: Usd
+    output_usd: Usd
+    cached_input_usd: Usd | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _whole_nusd(self) -> TokenShape:
+        for usd in (self.input_usd, self.output_usd, self.cached_input_usd or self.input_usd):
+            parse_usd(usd)  # a price that is no whole number of nano-dollars is refused here
+        if self.cached_input_usd is not None and self.cached_input_usd > self.input_usd:
+            raise ValueError("cached_input_usd is above input_usd; a cache makes tokens cheaper, swap the two")
+        return self
+
+
+class AnyBookShape(Shape):
+    """What every book states."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
@@ -143,6 +161,19 @@ class BookShape(Shape):
     effective_from: date | None
     series: str | None = None
     currency: Literal["USD"]
+    notes: list[str] = []
+
+
+class TokenBookShape(AnyBookShape):
+    """A whole file of a provider that sells tokens only: nothing of containers applies to it."""
+
+    product: str = "tokens"
+    per_million_tokens: Annotated[list[TokenShape], Field(min_length=1)]
+
+
+class BookShape(AnyBookShape):
+    """A whole file of a provider that sells container time, and perhaps tokens too."""
+
     bills_image_pull: StrictBool | None
     bills_model_init: StrictBool | None
     bills_idle_tail: StrictBool | None
@@ -152,5 +183,5 @@ class BookShape(Shape):
     memory: ResourceShape
     region_multipliers: dict[str, Multiplier] = {}
     nonpreemptible_multiplier: Multiplier | None = None
-    notes: list[str] = []
     gpus: Annotated[list[GpuShape], Field(min_length=1)]
+    per_million_tokens: list[TokenShape] = []

@@ -1,4 +1,6 @@
-"""What one container costs per hour, put together from a price book's GPU, CPU and memory rates."""
+"""What one container of a pool costs per hour, put together from a price book's GPU, CPU and memory rates; or what its
+tokens cost, where a provider bills those.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from pricing.book import THOUSANDTHS, PriceBook, ResourcePrice
 from pricing.book_schema import ResourceBilling
 from pricing.errors import UnknownPrice
 from pricing.money import half_even_nusd
+from pricing.token_price import TokenPrice
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerRate:
     """Rate of one container of a pool, nano-dollars per hour, multipliers already applied to each part.
 
-    `nusd_per_h` is the sum of the three parts. `notes` says what the book does not state (and is counted 0).
+    `nusd_per_h` is the sum of the three parts. `notes` says what the book does not state (and is counted 0). `tokens`
+    is set for pools that are billed by the token; their time costs nothing, so that all parts are 0.
     """
 
     nusd_per_h: int
@@ -24,6 +28,12 @@ class ContainerRate:
     memory_nusd_per_h: int
     book: str
     notes: tuple[str, ...] = ()
+    tokens: TokenPrice | None = None
+
+
+def token_rate(book: PriceBook, model: str) -> ContainerRate:
+    """The rate of a pool that is billed by the token. Raises UnknownPrice for a model that the book does not list."""
+    return ContainerRate(0, 0, 0, 0, book.id, tokens=book.token_price(model))
 
 
 def container_rate(

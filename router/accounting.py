@@ -2,7 +2,8 @@
 
 An attempt opens a hold and with it enters its pool's meter, is extended with all others once per tick, and leaves the
 meter when it ends; the charge that the meter says is then settled against the hold. Where the meter cannot be asked in
-the end, the charge is estimated from its last reading, and marked so.
+the end, the charge is estimated from its last reading, and marked so. An attempt on a pool that is billed by the token
+has no meter, and is charged its usage instead (`router.charging`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from policies.requirements import Tier
 from pools.spec import PoolSpec
 from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.standing import UNLIMITED
-from pricing.budgets.store import BudgetStore, MeterEntry, OpenHold, Room, Settlement, Standing
+from pricing.budgets.store import BudgetStore, OpenHold, Room, Settlement, Standing
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.money import US_PER_HOUR, ceil_nusd
 from pricing.rates import ContainerRate
+from router.charging import BySeconds, ByTokens, Charging
 from router.interrupts import Cause, Interrupts
 from router.meters import MeteredPools
 
@@ -66,6 +68,13 @@ class Attempt:
     ttft_us: int | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0  # of the prompt's, in the provider's own cache
+    expected_prompt_tokens: int = 0
+    output_bound: int = 0
+    streamed: bool = False
+    produced_tokens: int = 0  # of a stream that is billed by the token, as far as can be told from what it said
+    refused: bool = False  # it was answered with an error, or never reached its pool
+    most_nusd: int | None = None  # what it can come to, where its tokens are bounded and billed
     accrued_nusd: int = 0  # as last read, ...
     read_us: int = 0  # ... then; monotonic
     charge_nusd: int = 0  # as metered
@@ -90,7 +99,8 @@ class Accounting:
     def __init__(self, store: BudgetStore, pools: MeteredPools, clock: Clock) -> None:
         self._store = store
         self._pools = pools
-        self._meters = pools.meters
+        self._by_seconds = BySeconds(pools.meters)
+        self._by_tokens = ByTokens(clock)
         self._clock = clock
         self._running: dict[str, Attempt] = {}
 
@@ -134,7 +144,7 @@ class Accounting:
     def _first_hold(self, attempt: Attempt) -> OpenHold:
         tick_us = round(attempt.limits.hold_tick_s * US_PER_S)
         two_ticks = ceil_nusd(attempt.share_nusd_per_h * TICKS_AHEAD * tick_us, US_PER_HOUR)
-        amount = max(attempt.expected_charge_nusd, two_ticks)
+        amount = max(attempt.expected_charge_nusd, _at_most(attempt, two_ticks))
         return OpenHold(
             hold_id=attempt.hold_id,
             request_id=attempt.request_id,
@@ -145,8 +155,11 @@ class Accounting:
             on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
             tokens=attempt.tokens,
             without_store=attempt.limits.on_store_down is OnStoreDown.ALLOW,
-            meter=MeterEntry(attempt.pool.name, attempt.weight, attempt.kv_tokens),
+            meter=self._charging(attempt).entry(attempt),
         )
+
+    def _charging(self, attempt: Attempt) -> Charging:
+        return self._by_seconds if attempt.rate.tokens is None else self._by_tokens
 
     def dispatch(self, attempt: Attempt) -> None:
         """The request goes up now; with its hold it has entered its meter."""
@@ -158,7 +171,7 @@ class Accounting:
         """The work is done: fix what the attempt costs. May be called again, also after a call that was cancelled."""
         if attempt.metered:
             try:
-                attempt.charge_nusd = await self._meters.leave(attempt.pool.name, attempt.hold_id)
+                attempt.charge_nusd = await self._charging(attempt).leave(attempt)
             except (StoreUnavailable, HoldEnded):
                 self._estimate(attempt)
             attempt.metered = False
@@ -269,7 +282,11 @@ class Accounting:
         """Note what every attempt has accrued and what its share is; one of which nothing is heard keeps its last
         reading.
         """
-        readings = await self._meters.read([(attempt.pool.name, attempt.hold_id) for attempt in attempts])
+        timed = [attempt for attempt in attempts if attempt.rate.tokens is None]
+        readings = await self._by_seconds.read(timed)
+        if len(timed) < len(attempts):
+            others = [attempt for attempt in attempts if attempt.rate.tokens is not None]
+            readings = {**readings, **await self._by_tokens.read(others)}
         now_us = self._clock.mono_us()
         for attempt in attempts:
             reading = readings.get(attempt.hold_id)
@@ -302,7 +319,13 @@ class Accounting:
 def _wish(attempt: Attempt) -> int:
     ahead_us = TICKS_AHEAD * round(attempt.limits.hold_tick_s * US_PER_S)
     ahead = ceil_nusd(SHARE_MARGIN * attempt.share_nusd_per_h * ahead_us, US_PER_HOUR)
-    return max(attempt.hold_nusd, attempt.accrued_nusd + ahead)
+    return max(attempt.hold_nusd, _at_most(attempt, attempt.accrued_nusd + ahead))
+
+
+def _at_most(attempt: Attempt, wish_nusd: int) -> int:
+    """No more than the attempt can come to, as long as it keeps to its bound."""
+    most = attempt.most_nusd
+    return wish_nusd if most is None or attempt.accrued_nusd > most else min(wish_nusd, most)
 
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:

@@ -15,6 +15,7 @@ from policies.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
+from policies.requirements import Requirements
 from pools.backend import Backend, UpstreamRequest
 from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools
@@ -25,6 +26,7 @@ from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import SchemaResult
 from pricing.money import parse_usd
+from pricing.token_price import TokenPrice
 from router.accounting import Accounting, Attempt, Spender
 from router.budget_refusals import BudgetRefusals
 from router.chain import AttemptReport, Chain
@@ -214,11 +216,12 @@ class Attempts:
         scopes = chain.scopes(candidate.pool.name)
         tokens = needs.prompt_tokens + needs.expected_output_tokens
         by_tokens = chain.limits.meter_weight == "tokens"
+        rate = self.meters.rate(candidate.pool.name)
         return Attempt(
             request_id=chain.request_id,
             number=chain.attempts + 1,
             pool=candidate.pool,
-            rate=self.meters.rate(candidate.pool.name),
+            rate=rate,
             request_class=needs.request_class,
             tier=chain.decisions[-1].tier,
             spender=Spender(chain.caller.tenant, chain.caller.key_id, chain.caller.tags, scopes),
@@ -230,6 +233,10 @@ class Attempts:
             expected_charge_nusd=candidate.expected_charge_nusd,
             kv_tokens=needs.kv_tokens(candidate.pool.kv_cache),
             tokens=tokens,
+            expected_prompt_tokens=needs.prompt_tokens,
+            output_bound=needs.output_bound,
+            streamed=chain.streams_up,
+            most_nusd=None if rate.tokens is None else _most_nusd(rate.tokens, needs),
             anchor_us=chain.anchor_us,
         )
 
@@ -258,6 +265,7 @@ class Attempts:
         payer = chain.policy.failed_attempts[paid_as]
         if failure.failure is FailureClass.BAD_OUTPUT and chain.parsed.json_schema is not None:
             attempt.schema_result = SchemaResult.BROKEN
+        attempt.refused = failure.never_ran
         settlement = await self.accounting.close(attempt, str(failure.failure), payer)
         self._close(chain, attempt, settlement, str(failure.failure), failure.detail)
         self.live.leave(name, attempt.hold_id)
@@ -323,6 +331,11 @@ def _worth_waiting(chain: Chain, one: Rejection, left_s: float) -> bool:
 def _draws(chain: Chain, candidate: Candidate) -> bool:
     """Whether a try counts as a retry: the first move to another pool does not."""
     return chain.attempts >= 2 or candidate.pool.name == chain.pool
+
+
+def _most_nusd(price: TokenPrice, needs: Requirements) -> int | None:
+    """What an attempt can come to that is billed by the token; None where the client bounded nothing."""
+    return price.expected_nusd(needs.prompt_tokens, needs.output_bound) if needs.bounded else None
 
 
 def _payer(chain: Chain, cause: Cause) -> Payer:

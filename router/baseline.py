@@ -17,10 +17,12 @@ def baseline_nusd(chain: Chain) -> int | None:
         return None
     name = chain.request_class.premium_pool
     rung = next(rung for rung in chain.request_class.ladder if rung.pool.name == name)
+    prompt_tokens = chain.prompt_tokens or chain.requirements.prompt_tokens
+    if rung.rate.tokens is not None:
+        return rung.rate.tokens.cost_nusd(prompt_tokens, chain.completion_tokens or 0)
     target = rung.pool.target_concurrency
     running = chain.neighbours + 1
     containers = -(-running // target)
-    prompt_tokens = chain.prompt_tokens or chain.requirements.prompt_tokens
     beside = -(-running // containers) - 1
     if chain.requirements.media is not None:
         service = rung.timing.estimate_media(chain.requirements.media, beside)

@@ -322,6 +322,7 @@ class Controller:
         """The tokens of a whole answer, as far as they can be true. Raises AttemptFailed."""
         seen = peek(body)
         attempt.prompt_tokens, attempt.completion_tokens = seen.prompt_tokens, seen.completion_tokens
+        attempt.cached_tokens = seen.cached_tokens
         chain.note_usage(attempt)
 
     def _learn(self, chain: Chain) -> None:

@@ -12,7 +12,7 @@ from policies.policy import Policy, RateChange
 from pools.spec import PoolSpec
 from pricing.clock import Clock
 from pricing.ledger.rows import House, LedgerRow, RowKind
-from pricing.meters import Meters
+from pricing.meters import Meters, Phase
 from pricing.rates import ContainerRate
 
 
@@ -24,6 +24,8 @@ class MeteredPools:
         self._clock = clock
         self._rates: dict[str, ContainerRate] = {}
         self._specs: dict[str, PoolSpec] = {}
+        self._told: dict[str, tuple[int, int]] = {}
+        self._metered: set[str] = set()
         self._due: list[RateChange] = []
         self._version = ""
 
@@ -46,12 +48,36 @@ class MeteredPools:
 
     def _set_rates(self, rates: Mapping[str, ContainerRate], at_us: int) -> None:
         for pool, rate in rates.items():
-            self.meters.set_rate(pool, at_us, rate.nusd_per_h, self._specs[pool].target_concurrency)
+            before = self._rates.get(pool)
             self._rates[pool] = rate
+            if rate.tokens is None:
+                self.meters.set_rate(pool, at_us, rate.nusd_per_h, self._specs[pool].target_concurrency)
+                self._metered.add(pool)
+                if before is not None and before.tokens is not None:
+                    self.meters.set_containers(pool, at_us, *self._told.get(pool, (0, 0)))
+            elif pool in self._metered:
+                self.meters.set_containers(pool, at_us, 0, 0)
+
+    # -- containers ------------------------------------------------------------------------------------------------
+
+    def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
+        """The containers from an instant on. A pool that is billed by the token has none that anybody pays for."""
+        self._told[pool] = (ready, booting)
+        if not self._by_tokens(pool):
+            self.meters.set_containers(pool, at_us, ready, booting, listed)
+
+    def missed(self, pool: str, phase: Phase, duration_us: int) -> None:
+        """Container time that was learnt of only now."""
+        if not self._by_tokens(pool):
+            self.meters.missed(pool, phase, duration_us)
+
+    def _by_tokens(self, pool: str) -> bool:
+        rate = self._rates.get(pool)
+        return rate is not None and rate.tokens is not None
 
     async def post_house(self) -> None:
         """Write what boots and idle containers have cost. Raises StoreUnavailable; nothing is lost then."""
-        await self.meters.post_house({pool: self._label(pool, rate) for pool, rate in self._rates.items()})
+        await self.meters.post_house({pool: self._label(pool, self._rates[pool]) for pool in sorted(self._metered)})
 
     def _label(self, pool: str, rate: ContainerRate) -> LedgerRow:
         spec = self._specs[pool]

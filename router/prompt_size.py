@@ -44,6 +44,8 @@ class PromptSizes:
         bound = needs.output_bound // needs.sequences
         found = {model.id: self._ratios.estimate(model, parsed.prompt) for model in request_class.models}
         for rung in request_class.ladder:
+            if rung.pool.terms is not None:
+                continue  # an API that is billed by the token has no such page
             if _straddles(rung, found[rung.pool.model.id], bound) and not self._live.state(rung.pool.name).cold:
                 # An engine counts for no model but its own, and answers 404 to a class's name.
                 own = replace_fields(parsed.body, {"model": msgspec.json.encode(rung.pool.served_model_name)})

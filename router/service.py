@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from policies.errors import UnknownModel
 from policies.names import resolve
-from policies.policy import Policy
+from policies.policy import Policy, PoolEndpoint
 from policies.reload import Reloader
 from pools.backend_http import HttpBackend, make_session
 from pools.live import LivePools, LiveSettings
 from pools.platform import PlatformUnavailable, PoolPlatform
+from pools.spec import PoolSpec
 from pools.warmup import WarmUps
 from pricing.budgets.account import CapWarning
 from pricing.budgets.outage import StoreState
@@ -81,8 +82,8 @@ class Service:
         signals = None if shared is None else shared.signals
         self.live = LivePools(
             clock,
-            on_change=self.parts.meters.set_containers,
-            on_missed=self.parts.meters.missed,
+            on_change=self.meters.set_containers,
+            on_missed=self.meters.missed,
             elsewhere=self.parts.meters.elsewhere,
             shapes=signals,
         )
@@ -307,9 +308,16 @@ def _live_settings(policy: Policy, name: str) -> LiveSettings:
     endpoint = policy.endpoints.get(name)
     return LiveSettings(
         boot_s=policy.boots_s[name],
+def _always_on(spec: PoolSpec, endpoint: PoolEndpoint | None) -> int:
+    """An API that is billed by the token is simply there."""
+    if endpoint is None:
+        return 0
+    return endpoint.always_on if spec.terms is None else 1
+
+
         scaledown_window_s=spec.scaledown_window_s,
         min_containers=spec.min_containers,
-        always_on=endpoint.always_on if endpoint else 0,
+        always_on=_always_on(spec, endpoint),
         deployed=endpoint is not None,
         drained=name in policy.drained,
         kv_cache=spec.kv_cache,

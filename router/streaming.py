@@ -18,12 +18,14 @@ from pools.splice import without_fields
 from pools.sse import FramePeek, peek
 from router.accounting import Attempt
 from router.answers import with_cost
+from router.charging import tokens_said
 from router.inbound import Parsed
 from router.output_check import EMPTY, StreamedText, is_cut
 from router.transcript import Transcript
 
 # What routing asks of the engine beyond what the client did.
 STREAM_OPTIONS: Final = b'{"include_usage":true,"continuous_usage_stats":true}'
+API_STREAM_OPTIONS: Final = b'{"include_usage":true}'  # what every OpenAI-compatible API knows; others refuse more
 DONE: Final = b"data: [DONE]\n\n"
 
 LeaveMeter = Callable[[], Awaitable[int]]
@@ -136,6 +138,7 @@ class AsItCame:
         self._attempt = attempt
         self._transcript = transcript
         self._text = None if parsed.json_schema is None else StreamedText(parsed, parsed.json_schema)
+        self._by_tokens = attempt.rate.tokens is not None
 
     def may_end_empty(self, finish_reason: str) -> bool:
         """As of a whole answer (`output_check.checked`); another choice of several may still speak."""
@@ -150,8 +153,14 @@ class AsItCame:
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
+            self._attempt.cached_tokens = seen.cached_tokens
         if seen.choices_empty and seen.has_usage:
             return Priced(partial(self._usage, frame.data))
+        if self._by_tokens:
+            if seen.has_content:
+                self._attempt.produced_tokens += tokens_said(chunk_of(frame.data).text)
+            if seen.has_usage and seen.finished and self._parsed.wants_usage:
+                return Priced(partial(self._usage, frame.data))  # some APIs put it into the last chunk of the answer
         unasked = seen.has_usage and not self._parsed.wants_continuous_usage
         data = frame.data
         if self._transcript is not None:

@@ -14,7 +14,7 @@ from pricing.clock import US_PER_S, Clock
 from router.chain import Chain
 from router.media import media_body
 from router.sessions import SESSION_HEADER
-from router.streaming import STREAM_OPTIONS
+from router.streaming import API_STREAM_OPTIONS, STREAM_OPTIONS
 
 P95_TIMES: Final = 5  # first token: five times the predicted 95th percentile ...
 FIRST_TOKEN_AT_LEAST_S: Final = 10.0  # ... and never below ten seconds
@@ -86,7 +86,7 @@ def _body(chain: Chain, candidate: Candidate) -> bytes:
         # An engine refuses options of a stream that is none.
         return without_fields(replace_fields(chain.parsed.body, {**fields, "stream": b"false"}), ("stream_options",))
     if chain.parsed.stream:
-        fields["stream_options"] = STREAM_OPTIONS
+        fields["stream_options"] = STREAM_OPTIONS if candidate.pool.terms is None else API_STREAM_OPTIONS
         if chain.parsed.one_text and candidate.pool.engine == TAKES_TOKEN_IDS and not chain.parsed.prompt.images:
             fields["return_token_ids"] = b"true"  # with them another pool can go on if this stream breaks
     return replace_fields(chain.parsed.body, fields)
