@@ -56,6 +56,7 @@ examples: $(READY) ## write anew what the commands in the docs print
 lock: $(READY) ## compile requirements/*.in to hashed requirements/*.txt; ARGS=--upgrade takes new versions
 	@cd requirements && ../$(LOCK) $(ARGS) --output-file runtime.txt runtime.in
 	@cd requirements && ../$(LOCK) $(ARGS) --constraint runtime.txt --output-file dev.txt dev.in
+	@cd requirements && ../$(LOCK) $(ARGS) --constraint dev.txt --output-file build.txt build.in
 	@cd requirements && ../$(LOCK) $(ARGS) --excludes vllm.without --output-file vllm.txt vllm.in
 
 clean: ## remove what these words made

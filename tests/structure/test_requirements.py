@@ -9,8 +9,8 @@ import pytest
 
 from support.repository import ROOT
 
-RUNTIME, DEV, VLLM = (ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "vllm"))
-COMPILED = [RUNTIME, DEV, VLLM]
+RUNTIME, DEV, BUILD, VLLM = (ROOT / "requirements" / f"{name}.txt" for name in ("runtime", "dev", "build", "vllm"))
+COMPILED = [RUNTIME, DEV, BUILD, VLLM]
 
 
 def canonical(name: str) -> str:
@@ -52,6 +52,6 @@ def test_compiled_files_have_what_their_sources_ask_for(path: Path) -> None:
 
 
 def test_development_runs_on_the_versions_that_are_shipped() -> None:
-    """Each package of runtime.txt has the same versions in dev.txt, so that what is tested is what runs."""
-    runtime, dev = pinned(RUNTIME), pinned(DEV)
-    assert {name: versions for name, versions in runtime.items() if dev.get(name) != versions} == {}
+    """Each package of runtime.txt and build.txt has the same versions in dev.txt: what is tested is what runs."""
+    shipped, dev = {**pinned(RUNTIME), **pinned(BUILD)}, pinned(DEV)
+    assert {name: versions for name, versions in shipped.items() if dev.get(name) != versions} == {}
