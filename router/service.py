@@ -303,11 +303,6 @@ class Service:
         return {"pool": pool, "status": status, "expected_ready_in_s": round(expected_s, 1)}
 
 
-def _live_settings(policy: Policy, name: str) -> LiveSettings:
-    spec = policy.pools[name]
-    endpoint = policy.endpoints.get(name)
-    return LiveSettings(
-        boot_s=policy.boots_s[name],
 def _always_on(spec: PoolSpec, endpoint: PoolEndpoint | None) -> int:
     """An API that is billed by the token is simply there."""
     if endpoint is None:
@@ -315,6 +310,11 @@ def _always_on(spec: PoolSpec, endpoint: PoolEndpoint | None) -> int:
     return endpoint.always_on if spec.terms is None else 1
 
 
+def _live_settings(policy: Policy, name: str) -> LiveSettings:
+    spec = policy.pools[name]
+    endpoint = policy.endpoints.get(name)
+    return LiveSettings(
+        boot_s=policy.boots_s[name],
         scaledown_window_s=spec.scaledown_window_s,
         min_containers=spec.min_containers,
         always_on=_always_on(spec, endpoint),
