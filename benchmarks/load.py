@@ -1,6 +1,7 @@
 """Load on one HTTP server on this machine, from raw sockets: what it costs to ask should not drown what is asked.
 
-`clients` connections each send the same request, wait for the whole answer, and send again until the time is up.
+`clients` connections each send the same request, wait for the whole answer, and send again until the time is up: at
+once, or at a pace, by which a request that had to wait for the one before it counts from when it was due.
 Nothing is sent to another machine, and every run ends: after `seconds` plus at most `GRACE_S`.
 """
 
@@ -70,13 +71,15 @@ class Target:
 class _Client(asyncio.Protocol):
     """One connection that repeats one request until `until_ns`; `done` is set when it has closed."""
 
-    def __init__(self, request: bytes, tally: Tally, until_ns: int, streamed: bool) -> None:
+    def __init__(self, request: bytes, tally: Tally, until_ns: int, streamed: bool, pace_s: float) -> None:
         self._request = request
+        self._pace_ns = round(pace_s * 1e9)
         self._tally = tally
         self._until_ns = until_ns
         self._streamed = streamed
         self._parser = httptools.HttpResponseParser(self)
         self._sent_ns = 0
+        self._due_ns = 0
         self._first_ns = 0
         self._tail = b""
         self._transport: asyncio.Transport
@@ -84,7 +87,7 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._send()
+        self._send(time.perf_counter_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sent_ns:
@@ -95,10 +98,10 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
-    def _send(self) -> None:
+    def _send(self, due_ns: int) -> None:
         self._first_ns = 0
         self._tail = b""
-        self._sent_ns = time.perf_counter_ns()
+        self._due_ns = self._sent_ns = due_ns
         self._transport.write(self._request)
 
     def on_body(self, body: bytes) -> None:
@@ -118,21 +121,29 @@ class _Client(asyncio.Protocol):
             self._tally.latencies_us.append((now_ns - self._sent_ns) / _NS_PER_US)
             self._tally.first_byte_us.append((self._first_ns - self._sent_ns) / _NS_PER_US)
         self._sent_ns = 0
-        if now_ns < self._until_ns and not self._tally.wrong:
-            self._send()
-        else:
+        due_ns = self._due_ns + self._pace_ns if self._pace_ns else now_ns
+        if max(now_ns, due_ns) >= self._until_ns or self._tally.wrong:
             self._transport.close()
+        elif due_ns <= now_ns:
+            self._send(due_ns)
+        else:
+            asyncio.get_running_loop().call_later((due_ns - now_ns) / 1e9, self._send, due_ns)
 
 
-async def run(target: Target, *, clients: int, seconds: float, streamed: bool = False) -> Tally:
-    """Load a server. Raises LoadError at the first wrong answer, OSError when it does not accept connections."""
-    tally = await tallied(target, clients=clients, seconds=seconds, streamed=streamed)
+async def run(target: Target, *, clients: int, seconds: float, streamed: bool = False, pace_s: float = 0.0) -> Tally:
+    """Load a server. Raises LoadError at the first wrong answer, OSError when it does not accept connections.
+
+    `pace_s` is the time between two requests of one client; 0: each follows the answer to the one before.
+    """
+    tally = await tallied(target, clients=clients, seconds=seconds, streamed=streamed, pace_s=pace_s)
     if tally.wrong:
         raise LoadError(f"{len(tally.wrong)} wrong answers, the first: {tally.wrong[0]}")
     return tally
 
 
-async def tallied(target: Target, *, clients: int, seconds: float, streamed: bool = False) -> Tally:
+async def tallied(
+    target: Target, *, clients: int, seconds: float, streamed: bool = False, pace_s: float = 0.0
+) -> Tally:
     """Load a server and count wrong answers, too; after the first, nothing more is asked. Raises OSError."""
     tally = Tally()
     loop = asyncio.get_running_loop()
@@ -142,11 +153,11 @@ async def tallied(target: Target, *, clients: int, seconds: float, streamed: boo
     connected: list[_Client] = []
     for _ in range(clients):
         _, client = await loop.create_connection(
-            lambda: _Client(request, tally, until_ns, streamed), "127.0.0.1", target.port
+            lambda: _Client(request, tally, until_ns, streamed, pace_s), "127.0.0.1", target.port
         )
         connected.append(client)
-        if streamed:  # streams that begin together would send every chunk of all of them in the same instant
-            await asyncio.sleep(0.5 / clients)
+        if streamed or pace_s:  # streams that begin together would send every chunk of all of them in the same instant
+            await asyncio.sleep((pace_s or 0.5) / clients)
     await asyncio.wait([client.done for client in connected], timeout=seconds + GRACE_S)
     tally.seconds = (time.perf_counter_ns() - begun_ns) / 1e9
     tally.unfinished += sum(not client.done.done() for client in connected)

@@ -30,6 +30,7 @@ QUICK: Final = {
     "failover": "--requests 20 --streams 50 --seconds 3",
     "ledger_drain": "--entries 2000 --month-sums 20000",
     "redis": "--requests 400",
+    "reload": "--tenants 1000 --rounds 1 --seconds 2",
     "store": "--requests 400",
 }
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -65,6 +65,11 @@ class Examined:
     policy: Policy | None = None
     problem: FileProblem | None = None
     texts: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether files were read to find it, and not only compared."""
+        return self.policy is not None or self.problem is not None
 
 
 class Reloader:
@@ -125,7 +130,8 @@ class Reloader:
         before = self._fingerprint(outside)
         policy, problem, texts = None, None, {}
         try:
-            policy = self._load()
+            loaded = self._load()
+            policy = replace(loaded, caps=loaded.caps.keeping(self._policy.caps))
             texts = _texts(policy)
         except FileProblem as error:
             problem = error

@@ -67,9 +67,16 @@ class StreamContinued(msgspec.Struct, frozen=True):
 
 
 class PolicyReloaded(msgspec.Struct, frozen=True):
-    """A changed set of files was taken (`problems` empty) or refused."""
+    """A changed set of files was taken: `version` is in force, where `before` was."""
 
     version: str
+    before: str
+
+
+class PolicyRefused(msgspec.Struct, frozen=True):
+    """A changed set of files was refused for its `problems`: `in_force` stays."""
+
+    in_force: str
     problems: tuple[str, ...]
 
 
@@ -130,6 +137,7 @@ Event = (
     | RequestEnded
     | StreamContinued
     | PolicyReloaded
+    | PolicyRefused
     | PoolMisconfigured
     | StoreTrouble
     | StoreBack

@@ -13,7 +13,16 @@ from typing import Final, TextIO
 import msgspec
 
 from router.errors import ERRORS
-from router.events import AttemptEnded, CapExhausted, Event, RateLimitHit, RequestEnded, StoreBack, StoreTrouble
+from router.events import (
+    AttemptEnded,
+    CapExhausted,
+    Event,
+    PolicyReloaded,
+    RateLimitHit,
+    RequestEnded,
+    StoreBack,
+    StoreTrouble,
+)
 
 LOGGER = logging.getLogger("sluice")
 
@@ -98,6 +107,8 @@ def _level(event: Event) -> int:
         return entry.log_level if entry else logging.INFO
     if isinstance(event, AttemptEnded):
         return logging.DEBUG if event.outcome == "answered" else logging.INFO
+    if isinstance(event, PolicyReloaded):
+        return logging.INFO
     if isinstance(event, CapExhausted | RateLimitHit):
         return logging.DEBUG  # the request that was refused has a line of its own
     return logging.WARNING

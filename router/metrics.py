@@ -24,6 +24,7 @@ from router.events import (
     CapExhausted,
     CapWarned,
     Event,
+    PolicyRefused,
     PolicyReloaded,
     PoolMisconfigured,
     RateLimitHit,
@@ -121,10 +122,11 @@ class MetricsSink:
                 self._request(event)
             case StreamContinued(how=how):
                 self._continued.labels(how).inc()
-            case PolicyReloaded(version=version, problems=problems):
-                self._reloads.labels("refused" if problems else "taken").inc()
-                if not problems:
-                    self.policy_in_force(version)
+            case PolicyReloaded(version=version):
+                self._reloads.labels("taken").inc()
+                self.policy_in_force(version)
+            case PolicyRefused():
+                self._reloads.labels("refused").inc()
             case PoolMisconfigured(pool=pool):
                 self._misconfigured.labels(pool).inc()
             case StoreTrouble(decision=decision):

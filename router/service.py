@@ -28,10 +28,11 @@ from router.accounting import Accounting
 from router.attempts import Attempts
 from router.bodies import RouteBody
 from router.callers import Caller
+from router.considerate import considerate, settled
 from router.continuing import Continuing
 from router.controller import Controller
 from router.errors import ApiError
-from router.events import CapWarned, Fanout, PolicyReloaded, StoreBack, StoreTrouble
+from router.events import CapWarned, Fanout, PolicyRefused, PolicyReloaded, StoreBack, StoreTrouble
 from router.expectation import OutputExpectation
 from router.feed import Feed
 from router.gather import Gatherer
@@ -228,13 +229,17 @@ class Service:
 
     def _swapped(self, old: Policy, new: Policy) -> None:
         self._apply(new)
-        self.events.emit(PolicyReloaded(new.version, ()))
+        self.events.emit(PolicyReloaded(new.version, old.version))
 
     def _refused(self, problem: FileProblem) -> None:
-        self.events.emit(PolicyReloaded(self.policy.version, tuple(problem.problems)))
+        self.events.emit(PolicyRefused(self.policy.version, tuple(problem.problems)))
 
     async def _check_files(self) -> None:
-        self.reloader.adopt(await asyncio.to_thread(self.reloader.examine))
+        with considerate():
+            found = await asyncio.to_thread(self.reloader.examine)
+            self.reloader.adopt(found)
+            if found.loaded:
+                settled()
 
     # -- pools -------------------------------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ async def test_each_receiver_hears_what_it_asked_for() -> None:
     async with scripted(take) as caps, scripted(take) as stores:
         receivers = (to(caps, WebhookEvent.CAP_WARNED, WebhookEvent.CAP_EXHAUSTED), to(stores, WebhookEvent.STORE_DOWN))
         async with sink(*receivers) as (webhooks, told):
-            for event in (WARNED, EXHAUSTED, StoreTrouble("reject", "disk full"), PolicyReloaded("v2", ())):
+            for event in (WARNED, EXHAUSTED, StoreTrouble("reject", "disk full"), PolicyReloaded("v2", "v1")):
                 webhooks.emit(event)
             await told.until(3)
     assert [json.loads(one.body)["type"] for one in caps.received] == ["cap_warned", "cap_exhausted"]

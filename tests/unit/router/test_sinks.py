@@ -19,6 +19,7 @@ from router.events import (
     CapWarned,
     Event,
     Fanout,
+    PolicyRefused,
     PolicyReloaded,
     PoolMisconfigured,
     RateLimitHit,
@@ -58,8 +59,8 @@ def ended(**more: Any) -> RequestEnded:
 EVENTS: list[Event] = [
     ATTEMPT,
     ended(lowered_by="acme/day"),
-    PolicyReloaded("v2", ()),
-    PolicyReloaded("v2", ("policy.yaml:3: no",)),
+    PolicyReloaded("v2", "v1"),
+    PolicyRefused("v2", ("policy.yaml:3: no",)),
     PoolMisconfigured("l4", "refuses our credentials"),
     StoreTrouble("reject", "full"),
     CapWarned("acme/day", "tenant:acme", "24h", 8, 10),
@@ -100,7 +101,10 @@ async def test_each_event_is_one_line_with_its_fields() -> None:
     assert [line["event"] for line in lines] == [type(event).__name__ for event in EVENTS[1:]]
     assert lines[0]["level"] == "info"
     assert (lines[0]["duration_us"], lines[0]["tenant"]) == (2_000_000, "acme")
-    assert {line["level"] for line in lines[1:]} == {"warning"}
+    assert lines[1]["level"] == "info"
+    assert (lines[1]["version"], lines[1]["before"]) == ("v2", "v1")
+    assert (lines[2]["in_force"], lines[2]["problems"]) == ("v2", ["policy.yaml:3: no"])
+    assert {line["level"] for line in lines[2:]} == {"warning"}
 
 
 async def test_an_outage_is_said_once_and_counted_at_its_end() -> None:
