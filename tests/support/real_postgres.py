@@ -102,6 +102,13 @@ class PostgresServer:
         self._process.wait()
         self._process = None
 
+    def freeze(self) -> None:
+        """SIGSTOP for every process of it: connections stay open and nothing answers, nor accepts new ones."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
     def stop(self) -> None:
         """An orderly end that does not wait for clients."""
         if self._process is not None:
@@ -130,6 +137,14 @@ class PostgresServer:
             words = psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE {}")
             connection.execute(words.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
         return self.url(name)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """The first process first, so that it starts no others meanwhile."""
+        if self._process is None:
+            return
+        for pid in (self._process.pid, *_children(self._process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _launch(self) -> None:
         words = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]

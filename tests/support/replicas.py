@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,16 @@ class Replicas:
         child = await Child.start("serve", words, folder, {**self.environ, "SLUICE_REPLICA": called or name})
         self.running[name] = child
         return child
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: its connections stay open and it does nothing."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+
+    def _signal(self, name: str, number: signal.Signals) -> None:
+        self.running[name]._process.send_signal(number)
 
     def log(self, name: str) -> str:
         """All that a replica has said."""

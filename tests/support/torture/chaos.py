@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from router.demo.processes import Child
 from support.real_redis import RedisServer
@@ -46,6 +48,10 @@ class Replica:
             self.child = None
 
 
+READ_WITHIN_S: Final = 1.0  # a client may read what was said before the death a little after it
+BACK_WITHIN_S: Final = 10.0  # a replica asks a store that is down again after 2 s at most, and may be slow to
+
+
 @dataclass
 class Chaos:
     """`urls` is what clients may ask; `until` waits for a share of the run, from 0 to 1, to be over."""
@@ -57,6 +63,8 @@ class Chaos:
     urls: dict[int, str]
     until: Callable[[float], Awaitable[None]]
     done: Counter[str] = field(default_factory=Counter)
+    deaths: list[tuple[int, float]] = field(default_factory=list)  # replica, when it was killed
+    troubles: list[tuple[float, float]] = field(default_factory=list)  # when Redis, or a wire to it, was away
     _one_outage: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
@@ -77,6 +85,7 @@ class Chaos:
         victim = draw.choice(up)
         del self.urls[victim.number]
         self.done["kill"] += 1
+        self.deaths.append((victim.number, time.monotonic()))
         await victim.kill()
         await asyncio.sleep(draw.uniform(0, 1))
         self.urls[victim.number] = await victim.start()
@@ -85,15 +94,30 @@ class Chaos:
         """Redis dies, and comes back with what its file holds."""
         async with self._one_outage:
             self.done["outage"] += 1
+            began_s = time.monotonic()
             await asyncio.to_thread(self.server.kill)
             await asyncio.sleep(draw.uniform(0, 1.5))
             await asyncio.to_thread(self.server.start)
+            self.troubles.append((began_s, time.monotonic()))
 
     async def cut(self, draw: random.Random) -> None:
         """A replica loses its connection in the midst of what it carries, or hears nothing for a while."""
         wire = draw.choice(self.replicas).wire
         self.done["cut"] += 1
+        began_s = time.monotonic()
         if draw.random() < 0.5:
             wire.cut()
         else:
             await wire.silence(draw.uniform(0.05, 1.2))
+        self.troubles.append((began_s, time.monotonic()))
+
+    def may_have_lost(self, replica: int, at_s: float) -> bool:
+        """Whether what a replica has told at that instant was kept in its memory only when it was killed: an answer may
+        end while its store is down, and is written when that is back.
+        """
+        return any(
+            began_s <= at_s <= died_s + READ_WITHIN_S and died_s <= over_s + BACK_WITHIN_S
+            for victim, died_s in self.deaths
+            for began_s, over_s in self.troubles
+            if victim == replica
+        )

@@ -9,15 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import aiohttp
 
 from support.torture.scene import Size, Tenant
 
 STORE_DOWN_PAUSE_S = 0.5
+
+
+class Told(NamedTuple):
+    """What a client was told that its answer costs, by which replica, and when on the machine's monotonic clock."""
+
+    tenant: str
+    nusd: int
+    replica: int
+    at_s: float
 
 
 @dataclass
@@ -28,7 +39,7 @@ class Load:
     cast: Sequence[Tenant]
     seed: int
     urls: dict[int, str]
-    told_nusd: dict[str, tuple[str, int]] = field(default_factory=dict)  # request id -> tenant, charge
+    told: dict[str, Told] = field(default_factory=dict)  # by request id
     outcomes: Counter[str] = field(default_factory=Counter)
     ended: int = 0
     _moments: list[tuple[int, asyncio.Event]] = field(default_factory=list)
@@ -56,7 +67,7 @@ class Load:
             [tenant] = draw.choices(self.cast, shares)
             replica = draw.choice(sorted(self.urls))
             try:
-                outcome = await self._ask(session, draw, tenant, self.urls[replica])
+                outcome = await self._ask(session, draw, tenant, replica)
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 outcome = f"lost: {type(error).__name__}"
             self.outcomes[outcome] += 1
@@ -72,7 +83,7 @@ class Load:
             if count <= self.ended:
                 event.set()
 
-    async def _ask(self, session: aiohttp.ClientSession, draw: random.Random, tenant: Tenant, url: str) -> str:
+    async def _ask(self, session: aiohttp.ClientSession, draw: random.Random, tenant: Tenant, replica: int) -> str:
         """One request; what became of it, in a word or two."""
         tokens = draw.randint(2, 40)
         stream = draw.random() < 0.5
@@ -84,7 +95,7 @@ class Load:
             **({"stream": True, "stream_options": {"include_usage": True}} if stream else {}),
         }
         headers = {"Authorization": f"Bearer {tenant.key}"}
-        async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as reply:
+        async with session.post(f"{self.urls[replica]}/v1/chat/completions", json=body, headers=headers) as reply:
             if reply.status == 200 and draw.random() < 0.05:
                 return "left"  # in the middle of the answer
             text = await reply.read()
@@ -93,5 +104,6 @@ class Load:
         if stream and not text.endswith(b"data: [DONE]\n\n"):
             return str(json.loads(text.split(b"data: ")[-1])["error"]["code"])
         usage = json.loads(text.split(b"data: ")[-2] if stream else text)["usage"]
-        self.told_nusd[reply.headers["x-sluice-request-id"]] = (tenant.name, round(usage["cost"] * 10**9))
+        told = Told(tenant.name, round(usage["cost"] * 10**9), replica, time.monotonic())
+        self.told[reply.headers["x-sluice-request-id"]] = told
         return "answered"
