@@ -17,7 +17,9 @@ HOUSE_ACCOUNTS: Final = frozenset(House)
 
 def check_settlement(settlement: Settlement) -> None:
     """The rows that tenants pay must be what the hold's scopes are said to have spent. Raises ValueError."""
-    paid_nusd = sum(row.amount_nusd for row in settlement.rows if row.account not in HOUSE_ACCOUNTS)
+    paid_nusd = 0
+    for row in settlement.rows:  # a loop: a generator takes twice as long for the one row that most have
+        paid_nusd += 0 if row.account in HOUSE_ACCOUNTS else row.amount_nusd
     if paid_nusd != settlement.amount_nusd:
         raise ValueError(
             f"hold {settlement.hold_id}: its rows charge tenants {paid_nusd} nano-dollars, but "

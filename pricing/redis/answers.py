@@ -75,9 +75,9 @@ class Answers:
 def check_settled(reply: Reply, settlement: Settlement) -> None:
     """Raises what kept a hold from being settled."""
     hold_id, amount_nusd = settlement.hold_id, settlement.amount_nusd
+    if reply[0] in _SETTLED:
+        return
     match reply:
-        case [how, *_] if how in _SETTLED:
-            return
         case [b"ended", how]:
             raise HoldEnded(f"hold {hold_id} was {how.decode()} before; settle each hold once")
         case [b"foreign", owner]:

@@ -8,12 +8,14 @@ there is none. Waits are for real sockets, so they are in real time whatever clo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
+
+import hiredis
 
 from pricing.errors import StoreUnavailable
 from pricing.redis.address import SETTING, RedisAddress
-from pricing.redis.connection import Connection, Word
+from pricing.redis.connection import Connection, Word, bulk
 from pricing.redis.replies import RedisReplyError, unavailable
 from pricing.redis.scripts import Script
 
@@ -74,33 +76,36 @@ class RedisClient:
 
         When it raises StoreUnavailable because the connection broke, the command may have been run all the same.
         """
+        return await self._packed(hiredis.pack_command(words))  # type: ignore[arg-type] # its stub knows one word only
+
+    async def _packed(self, command: bytes) -> Any:
         for _ in range(REDIRECTS_AT_MOST):
             connection = self._connection
             if connection is None:
                 raise StoreUnavailable(self._problem)
             try:
-                return await connection.send(*words)
+                return await connection.send_packed(command)
             except RedisReplyError as error:
                 await self._answer(error, connection)
         raise StoreUnavailable(f"the nodes of the cluster at {self.address} do not agree on who owns our slot")
 
     async def evalsha(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
         """Run a script; where the server does not know it (a restart, SCRIPT FLUSH) it is loaded first."""
-        words = (b"EVALSHA", script.sha, len(keys), *keys, *args)
+        return await self.run(script, (evalsha_head(script, keys, len(args)), *map(bulk, args)))
+
+    async def run(self, script: Script, parts: Iterable[bytes]) -> Any:
+        """Like `evalsha`, with the command in parts: its `evalsha_head`, and each argument as `bulk` packs it."""
+        command = b"".join(parts)
         connection = self._connection
         if connection is None:
             raise StoreUnavailable(self._problem)
         try:
-            return await connection.send(*words)  # as `command` does, without a frame more in every step
+            return await connection.send_packed(command)  # as `command` does, without a frame more in every step
         except RedisReplyError as error:
             if error.code != "NOSCRIPT":
                 await self._answer(error, connection)
-        return await self._evalsha_again(script, words)
-
-    async def _evalsha_again(self, script: Script, words: Sequence[Word]) -> Any:
-        """On the connection that we have now, with the script loaded."""
         await self._load(script)
-        return await self.command(*words)
+        return await self._packed(command)
 
     async def aclose(self) -> None:
         """End the connection; commands without a reply raise StoreUnavailable."""
@@ -234,6 +239,12 @@ class RedisClient:
         if self._following is None or self._following.done():
             self._following = asyncio.create_task(self._open(node))
         await asyncio.shield(self._following)
+
+
+def evalsha_head(script: Script, keys: Sequence[Word], args: int) -> bytes:
+    """An EVALSHA of a script on these keys up to its arguments, of which there will be so many."""
+    words = (b"EVALSHA", script.sha, len(keys), *keys)
+    return b"*%d\r\n%b" % (len(words) + args, b"".join(map(bulk, words)))
 
 
 def _must_succeed(step: str, reply: object, node: RedisAddress) -> None:

@@ -25,8 +25,14 @@ SECOND_LOOK_S: Final = 0.05
 _NOT_YET: Final = object()
 
 
-# A command without its reply: who waits for it, until when (the loop's time), and its bytes. A plain tuple, since a
-# named one costs another 0.15 µs.
+def bulk(word: Word) -> bytes:
+    """A word as the protocol has it: its length, and itself."""
+    data = word if isinstance(word, bytes) else str(word).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+# A command without its reply: who waits for it, until when (the loop's time, that of the first in its write), and its
+# bytes. A plain tuple, since a named one costs another 0.15 µs.
 _Waiting: TypeAlias = tuple[asyncio.Future[Any], float, int]
 
 
@@ -51,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
+        self._until = 0.0  # when replies to what is not written yet are overdue
         self._watch: asyncio.TimerHandle | None = None
         self._suspect: _Waiting | None = None
 
@@ -66,22 +73,23 @@ class Connection(asyncio.Protocol):
 
         Raises StoreUnavailable at once, with nothing sent, when not connected or too much is unanswered.
         """
+        return self.send_packed(hiredis.pack_command(words))  # type: ignore[arg-type] # its stub knows one word only
+
+    def send_packed(self, command: bytes) -> asyncio.Future[Any]:
+        """Like `send`, for a command as the protocol has it."""
         if self._transport is None:
             raise StoreUnavailable(f"the connection to Redis at {self.node} has ended")
-        data = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub has one word for any number of them
-        if self._bytes + len(data) > self._bytes_at_most:
+        size = len(command)
+        if self._bytes + size > self._bytes_at_most:
             raise StoreUnavailable(
                 f"Redis at {self.node} is behind: more than {self._bytes_at_most:,} bytes wait for its answers"
             )
         if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._bytes += len(data)
-        until = self._loop.time() + self._timeout_s
+            self._begin_write()
+        self._out.append(command)
+        self._bytes += size
         future = self._loop.create_future()
-        self._waiting.append((future, until, len(data)))
-        if self._watch is None:
-            self._watch = self._loop.call_at(until, self._look)
+        self._waiting.append((future, self._until, size))
         return future
 
     def close(self, reason: str = "it was closed") -> None:
@@ -137,6 +145,13 @@ class Connection(asyncio.Protocol):
         error = RedisReplyError(line)
         self._error = self._error or error
         return error
+
+    def _begin_write(self) -> None:
+        """All that is sent until the loop turns leaves together, and is to be answered within one time."""
+        self._loop.call_soon(self._flush)
+        self._until = self._loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._until, self._look)
 
     def _flush(self) -> None:
         out, self._out = self._out, []

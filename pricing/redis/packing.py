@@ -14,6 +14,7 @@ import msgspec
 
 from pricing.budgets.caps import Cap, CapTable, Scope, Unlimited
 from pricing.budgets.windows import bucket_of, month_around
+from pricing.redis.connection import bulk
 from pricing.redis.views import CapSeen, Views
 
 REMEMBERED: Final = 16_384  # sets of scopes whose caps are kept encoded
@@ -22,11 +23,11 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class PackedCaps(msgspec.Struct, frozen=True, eq=False):
-    """The caps of some scopes: encoded, and how they were last heard to stand, in the order of the encoding."""
+    """The caps of some scopes: encoded, as a word of a command; and as last heard, in that order."""
 
     scopes: tuple[Scope, ...]
     seen: tuple[CapSeen, ...]
-    packed: bytes
+    word: bytes
     epoch: object
 
 
@@ -91,7 +92,7 @@ class CapPacker:
         return packed if packed.epoch is self._epoch else self.pack(packed.scopes)
 
     def encode(self, scopes: Iterable[Scope], seen: Iterable[CapSeen]) -> bytes:
-        """Caps, which come scope by scope, as scripts take them."""
+        """Caps, which come scope by scope, as scripts take them: a word of a command."""
         caps: dict[Scope, list[list[object]]] = {scope: [] for scope in scopes}
         for one in seen:
             caps[one.cap.scope].append(_cap(one.cap, one.warned_as))
@@ -101,7 +102,7 @@ class CapPacker:
             for name, (scope, of) in zip(names, caps.items(), strict=True)
             if of or scope in self._table.limits
         ]
-        return _encode([self._months, ruled, names])
+        return bulk(_encode([self._months, ruled, names]))
 
     def _rates(self, scope: Scope) -> list[int | float]:
         limits = self._table.limits.get(scope)

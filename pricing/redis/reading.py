@@ -10,6 +10,7 @@ from pricing.budgets.caps import CapTable, Dimension, RateLimits, Scope
 from pricing.budgets.store import CapCounts, CapStatus, RateStatus, counted
 from pricing.clock import US_PER_S
 from pricing.redis.answers import Answers
+from pricing.redis.connection import bulk
 from pricing.redis.packing import CapPacker, PackedCaps, key_part
 from pricing.redis.steps import Steps
 from pricing.redis.views import Views
@@ -73,7 +74,7 @@ class Reader:
             await self._ask_when(packed)
 
     async def _sums(self, packed: PackedCaps, spent: bool = False) -> None:
-        reply = await self._steps.step("sums", self._packer, (packed,), packed.packed, int(spent))
+        reply = await self._steps.step("sums", self._packer, (packed,), 2, (packed.word, bulk(int(spent))))
         self._steps.heard(reply[1])
         self._answers.note_sums(reply, 3, packed)
         self._answers.warn(reply[2], packed, reply[1])
@@ -84,8 +85,8 @@ class Reader:
         asked = [seen.unanswered_nusd(now_us) for seen in packed.seen]
         if not any(amount is not None for amount in asked):
             return
-        amounts = (-1 if amount is None else amount for amount in asked)
-        reply = await self._steps.step("frees", self._packer, (packed,), packed.packed, *amounts)
+        words = (packed.word, *(bulk(-1 if amount is None else amount) for amount in asked))
+        reply = await self._steps.step("frees", self._packer, (packed,), len(words), words)
         for seen, amount, at_us in zip(packed.seen, asked, reply[2:], strict=True):
             if amount is not None and at_us:
                 seen.answered(amount, None if at_us < 0 else at_us)

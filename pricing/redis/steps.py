@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
 
 from pricing.clock import Clock
-from pricing.redis.client import RedisClient
-from pricing.redis.connection import Word
+from pricing.redis.client import RedisClient, evalsha_head
+from pricing.redis.connection import Word, bulk
 from pricing.redis.keys import prefix_of
 from pricing.redis.packing import CapPacker, PackedCaps
-from pricing.redis.scripts import script
+from pricing.redis.scripts import Script, script
 
 Reply: TypeAlias = list[Any]
+_SERVERS_TIME: Final = bulk(b"")
 
 
 class Steps:
@@ -22,6 +23,7 @@ class Steps:
         self.client = client
         self.prefix = prefix_of(namespace)
         self._keys = (self.prefix,)
+        self._begun: dict[tuple[str, int], tuple[Script, bytes]] = {}
         self._clock = clock
         self._now = now
         self._heard: tuple[int, int] | None = None  # the server's time, and the monotonic time at which it was told
@@ -35,27 +37,39 @@ class Steps:
 
     async def run(self, name: str, *args: Word) -> Any:
         """A script that takes the time and no caps."""
-        return await self.client.evalsha(script(name), self._keys, (self._given(), *args))
+        return await self.client.evalsha(script(name), self._keys, (self._time(), *args))
 
     async def bare(self, name: str, *args: Word) -> Any:
         """A script that does not ask for the time."""
         return await self.client.evalsha(script(name), self._keys, args)
 
-    async def step(self, name: str, packer: CapPacker, caps: Sequence[PackedCaps], *args: Word) -> Reply:
-        """A script that takes the time and, somewhere in `args`, these caps. It is run again where its clock has left
-        the months that came with them.
+    async def step(
+        self, name: str, packer: CapPacker, caps: Sequence[PackedCaps], words: int, parts: Iterable[bytes]
+    ) -> Reply:
+        """A script that takes the time and so many words more, given in parts as the protocol has them; the words of
+        these caps are parts. It is run again where its clock has left the months that came with the caps.
         """
-        reply: Reply = await self.client.evalsha(script(name), self._keys, (self._given(), *args))
+        which, head = self._begun.get((name, words)) or self._begin(name, words)
+        reply: Reply = await self.client.run(which, (head, self._time_word(), *parts))
         while reply[0] == b"month":
             packer.months_around(reply[1])
-            renewed: dict[Word, Word] = {each.packed: packer.encode(each.scopes, each.seen) for each in caps}
-            args = tuple(renewed.get(arg, arg) for arg in args)
-            reply = await self.run(name, *args)
+            renewed = {each.word: packer.encode(each.scopes, each.seen) for each in caps}
+            parts = [renewed.get(part, part) for part in parts]
+            reply = await self.client.run(which, (head, self._time_word(), *parts))
         return reply
 
-    def heard(self, server_us: int) -> None:
-        """A reply told the server's time."""
-        self._heard = (server_us, self._clock.mono_us())
+    def heard(self, server_us: int, mono_us: int | None = None) -> None:
+        """A reply told the server's time; it came at `mono_us`, None: just now."""
+        self._heard = (server_us, self._clock.mono_us() if mono_us is None else mono_us)
 
-    def _given(self) -> Word:
+    def _begin(self, name: str, words: int) -> tuple[Script, bytes]:
+        """A script, and what comes before its arguments, of which time is the first."""
+        which = script(name)
+        begun = self._begun[name, words] = (which, evalsha_head(which, self._keys, 1 + words))
+        return begun
+
+    def _time(self) -> Word:
         return b"" if self._now is None else self._now()
+
+    def _time_word(self) -> bytes:
+        return _SERVERS_TIME if self._now is None else bulk(self._now())

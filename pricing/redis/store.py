@@ -34,16 +34,16 @@ from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from pricing.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
-from pricing.redis.connection import Word
+from pricing.redis.connection import Word, bulk
 from pricing.redis.installation import must_be_whole
 from pricing.redis.keys import LAYOUT
-from pricing.redis.packing import CapPacker, PackedCaps, number
+from pricing.redis.packing import CapPacker, PackedCaps
 from pricing.redis.reading import Reader
 from pricing.redis.scripts import script
 from pricing.redis.steps import Reply, Steps
 from pricing.redis.unheard import Unheard
 from pricing.redis.views import Views
-from pricing.redis.wishes import settlement_words, wish_words
+from pricing.redis.wishes import SETTLEMENT_WORDS, WISH_WORDS, settlement_words, wish_words
 
 BACKLOG_BYTES: Final = 512 * 2**20
 CLOCKS_AGREE_US: Final = 60_000_000  # a replica vouches for a clock of Redis that is no further from its own
@@ -105,7 +105,6 @@ class RedisStore:
         self._replica = replica
         self._on_load = on_load
         self._backlog_bytes = backlog_bytes
-        self._backlog_number = number(backlog_bytes)
         self._caps = caps
         self._steps = Steps(client, namespace, clock, now)
         self._views = Views(caps)
@@ -171,11 +170,11 @@ class RedisStore:
 
     async def open(self, wish: OpenHold) -> Hold:
         packed = self._packer.pack(wish.scopes)
-        args = wish_words(wish, packed, self._replica, self._backlog_number, self.installation)
+        parts = wish_words(wish, packed, self._replica, self._backlog_bytes, self.installation)
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
-            reply = await self._steps.step("open", self._packer, (packed,), *args)
+            reply = await self._steps.step("open", self._packer, (packed,), WISH_WORDS, parts)
         except (StoreUnavailable, asyncio.CancelledError):
             self._forgo(wish.hold_id)
             raise
@@ -195,14 +194,17 @@ class RedisStore:
         check_settlement(settlement)
         last, packed = self._caps_of(settlement.hold_id), self._packer.pack(wish.scopes)
         token = self._unheard.token(settlement.hold_id)
-        args = (
-            *settlement_words(settlement, last, self._replica, token, "settled"),
-            *wish_words(wish, packed, self._replica, self._backlog_number, self.installation),
+        words, parts = (
+            SETTLEMENT_WORDS + WISH_WORDS,
+            (
+                *settlement_words(settlement, last, self._replica, token, "settled"),
+                *wish_words(wish, packed, self._replica, self._backlog_bytes, self.installation),
+            ),
         )
         sent_us = self._clock.mono_us()
         self._unheard.wanted(wish.hold_id)
         try:
-            reply = await self._steps.step("settle_open", self._packer, (last, packed), *args)
+            reply = await self._steps.step("settle_open", self._packer, (last, packed), words, parts)
             if reply[0] == b"late":
                 await self._write_late(settlement, reply[1])
         except (StoreUnavailable, asyncio.CancelledError) as error:
@@ -269,8 +271,9 @@ class RedisStore:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _opened(self, reply: Reply, wish: OpenHold, packed: PackedCaps, sent_us: int) -> Hold:
-        hold = self._answers.opened(reply, wish, packed, self._clock.mono_us() - sent_us)
-        self._steps.heard(reply[1])
+        heard_us = self._clock.mono_us()
+        hold = self._answers.opened(reply, wish, packed, heard_us - sent_us)
+        self._steps.heard(reply[1], heard_us)
         self._holds[wish.hold_id] = packed
         running, kv_tokens = reply[-2:]
         if wish.meter is not None and running >= 0:
@@ -301,8 +304,9 @@ class RedisStore:
             packed = self._caps_of(hold_id)
             args += (hold_id, amount_nusd, tables.setdefault(packed, len(tables) + 1))
         sent_us = self._clock.mono_us()
-        packs = [packed.packed for packed in tables]
-        reply = await self._steps.step("extend", self._packer, tuple(tables), self._replica, len(packs), *packs, *args)
+        begin = (bulk(self._replica), bulk(len(tables)))
+        words = (*begin, *(packed.word for packed in tables), *map(bulk, args))
+        reply = await self._steps.step("extend", self._packer, tuple(tables), len(words), words)
         now_us, taken_us = reply[1], self._clock.mono_us() - sent_us
         self._steps.heard(now_us)
         for packed, sums in zip(tables, reply[3:], strict=True):
@@ -327,9 +331,9 @@ class RedisStore:
     async def _end(self, settlement: Settlement, how: str) -> None:
         packed = self._caps_of(settlement.hold_id)
         token = self._unheard.token(settlement.hold_id)
-        args = settlement_words(settlement, packed, self._replica, token, how)
+        parts = settlement_words(settlement, packed, self._replica, token, how)
         try:
-            reply = await self._steps.step("settle", self._packer, (packed,), *args)
+            reply = await self._steps.step("settle", self._packer, (packed,), SETTLEMENT_WORDS, parts)
             if reply[0] == b"unknown" and self._unheard.forgotten_by_now(settlement.hold_id, self._clock.mono_us()):
                 reply = [b"again", self._steps.now_us(), []]  # it was ended by our call that got no answer
             if reply[0] == b"late":
@@ -390,7 +394,7 @@ class RedisStore:
                 await self._end(settlement, "settled")
 
     async def _post(self, packed: PackedCaps, args: Sequence[Word]) -> None:
-        reply = await self._steps.step("post", self._packer, (packed,), packed.packed, *args)
+        reply = await self._steps.step("post", self._packer, (packed,), 1 + len(args), (packed.word, *map(bulk, args)))
         if reply[0] == b"too_large":
             raise too_large("rows of the house", 0, reply[1])
         self._steps.heard(reply[1])

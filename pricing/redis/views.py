@@ -25,7 +25,7 @@ class CapSeen:
     said for it.
     """
 
-    __slots__ = ("asked_nusd", "cap", "frees", "held_nusd", "spent_nusd", "warned_as")
+    __slots__ = ("_fixed_nusd", "asked_nusd", "cap", "frees", "held_nusd", "spent_nusd", "warned_as")
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
@@ -34,10 +34,12 @@ class CapSeen:
         self.held_nusd = 0
         self.asked_nusd: int | None = None
         self.frees: tuple[int, int | None] | None = None
+        # Its amount at any time, asked with every step; None where that depends on the time, or is unlimited.
+        self._fixed_nusd = None if cap.raises or isinstance(cap.amount_nusd, Unlimited) else cap.amount_nusd
 
     def left_nusd(self, now_us: int) -> int | None:
         """Room for more, 0 or above; None when the cap is unlimited."""
-        amount = self.cap.amount_at(now_us)
+        amount = self.cap.amount_at(now_us) if self._fixed_nusd is None else self._fixed_nusd
         if isinstance(amount, Unlimited):
             return None
         left = amount - self.spent_nusd - self.held_nusd

@@ -1,7 +1,8 @@
 """What a replica asks of a hold, as the words that `lua/wishes.lua` reads; no amount that a script must not see.
 
 Few words, since each costs the client as much as all numbers of one msgpack array; the rows, which scripts pass on
-unread, are words of their own.
+unread, are words of their own. Words come in parts, as the protocol has them, so that they are copied once, into their
+command. Amounts go as doubles, which is what they are in scripts.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from pricing.budgets.store import OpenHold, Settlement
 from pricing.clock import US_PER_S
 from pricing.ledger.entries import rows_json, value_json
 from pricing.redis.answers import check_amount
-from pricing.redis.connection import Word
-from pricing.redis.packing import PackedCaps, number
+from pricing.redis.packing import PackedCaps
 
+WISH_WORDS: Final = 3
+SETTLEMENT_WORDS: Final = 4
+_NO_METER: Final = ("", 0, 0)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def wish_words(
-    wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int | float, installation: str | None
-) -> tuple[Word, ...]:
-    """A hold to open, in a Redis of that installation, where it is known. `backlog_bytes` is a `number`.
+    wish: OpenHold, packed: PackedCaps, replica: str, backlog_bytes: int, installation: str | None
+) -> tuple[bytes, ...]:
+    """The parts of `WISH_WORDS` words: a hold to open, in a Redis of that installation, where it is known.
 
     Raises ValueError and StoreUnavailable.
     """
@@ -36,22 +39,26 @@ def wish_words(
     asked = (
         replica,
         hold_id,
-        number(amount_nusd),
-        number(round(wish.lease_s * US_PER_S)),
-        False if wish.anchor_us is None else number(wish.anchor_us),
-        number(wish.tokens),
-        *(("", 0, 0) if meter is None else (meter.pool, number(meter.weight), number(meter.kv_tokens))),
-        backlog_bytes,
+        float(amount_nusd),
+        float(round(wish.lease_s * US_PER_S)),
+        False if wish.anchor_us is None else float(wish.anchor_us),
+        float(wish.tokens),
+        *(_NO_METER if meter is None else (meter.pool, float(meter.weight), float(meter.kv_tokens))),
+        float(backlog_bytes),
         wish.granted,
         installation or "",
     )
-    return packed.packed, _encode(asked), value_json(row)
+    terms, expiry = _encode(asked), value_json(row)
+    return packed.word, b"$%d\r\n" % len(terms), terms, b"\r\n$%d\r\n" % len(expiry), expiry, b"\r\n"
 
 
 def settlement_words(
     settlement: Settlement, packed: PackedCaps, replica: str, token: str, how: str
-) -> tuple[Word, ...]:
-    """A hold to end; `how` is settled or released. Raises ValueError and StoreUnavailable."""
+) -> tuple[bytes, ...]:
+    """The parts of `SETTLEMENT_WORDS` words: a hold to end; `how` is settled or released.
+
+    Raises ValueError and StoreUnavailable.
+    """
     hold_id, amount_nusd = settlement.hold_id, settlement.amount_nusd
     if amount_nusd < 0:
         raise ValueError(f"hold {hold_id}: {amount_nusd} nano-dollars do not fit it; a settlement is 0 or more")
@@ -59,12 +66,14 @@ def settlement_words(
     asked = (
         replica,
         hold_id,
-        number(amount_nusd),
+        float(amount_nusd),
         settlement.may_exceed_hold,
-        number(settlement.more_tokens),
+        float(settlement.more_tokens),
         token,
         how,
     )
     rows = rows_json(settlement.rows) if settlement.rows else b""
     request = b"" if settlement.request is None else value_json(settlement.request)
-    return packed.packed, _encode(asked), rows, request
+    terms = _encode(asked)
+    begin = (packed.word, b"$%d\r\n" % len(terms), terms, b"\r\n$%d\r\n" % len(rows), rows)
+    return *begin, b"\r\n$%d\r\n" % len(request), request, b"\r\n"

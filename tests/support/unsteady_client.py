@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
 from pricing.errors import StoreUnavailable
 from pricing.redis.client import RedisClient
-from pricing.redis.connection import Word
 from pricing.redis.scripts import Script
 
 
@@ -22,10 +21,10 @@ class UnsteadyClient(RedisClient):
 
     cut: Cut | None = None
 
-    async def evalsha(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:
+    async def run(self, script: Script, parts: Iterable[bytes]) -> Any:
         cut, self.cut = self.cut, None
         if cut is not Cut.UNSENT:
-            reply = await super().evalsha(script, keys, args)
+            reply = await super().run(script, parts)
         if cut is not None:
             raise StoreUnavailable("the connection broke")
         return reply
