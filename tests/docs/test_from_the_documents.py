@@ -14,12 +14,17 @@ import pytest
 
 from policies.load import load_policy
 from policies.policy import Policy
+from pools.modal.settings import RouterSettings
+from pools.timing import EAGER, boot_seconds
+from pricing.book import shipped_books
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd, format_usd
+from pricing.rates import plain_container_rate
 from support.docs import blocks
 from support.endpoint import KEYS, Endpoint, before_simulated
 from support.endpoint import policy as small_policy
 from support.repository import ROOT
+from support.values import replace
 
 PAGE = ROOT / "docs" / "from-the-documents.md"
 ENDPOINT = "http://127.0.0.1:8080"
@@ -132,6 +137,36 @@ def test_the_table_of_costs_is_the_catalogue_s(shipped: Policy) -> None:
     section = PAGE.read_text(encoding="utf-8").split("## What settings cost\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     assert rows == [cost_row(shipped, name) for name in POOLS]
+
+
+ROUTER = RouterSettings({})
+SETTINGS = ("qwen3-next-80b-fp8-h200", "qwen3-coder-480b-fp8-4xh200")
+
+
+def settings_row(policy: Policy, name: str) -> str:
+    """The row of a pool in the table of eager mode, windows and a warm container."""
+    rate, pool = policy.rates[name].nusd_per_h, policy.pools[name]
+
+    def cost(seconds: float) -> int:
+        return cost_nusd(rate, round(seconds * US_PER_S))
+
+    boot, window, day = cost(boot_seconds(pool)), cost(600), cost(86_400)
+    eager = cost(boot_seconds(replace(pool, engine_args={**pool.engine_args, EAGER: True})))
+    cells = [format_usd(each) for each in (boot, eager, cost(300), window)]
+    return f"| `{name}` | {' | '.join(cells)} | {format_usd(day, 2)} | {-(-day // (boot + window))} bursts a day |"
+
+
+def test_the_settings_of_the_large_models_cost_what_the_page_says(shipped: Policy) -> None:
+    """Eager mode shortens the modelled boot; a warm container pays once enough bursts each buy boot and window."""
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.endswith("bursts a day |")]
+    assert rows == [settings_row(shipped, name) for name in SETTINGS]
+
+
+def test_the_endpoint_on_modal_costs_what_the_page_says() -> None:
+    """By its own plan, with its defaults."""
+    rate = plain_container_rate(shipped_books()["modal-2026-10"], ROUTER.cpu_cores, ROUTER.memory_gib)
+    day = format_usd(cost_nusd(rate.nusd_per_h * ROUTER.min_containers, DAY_US), 2)
+    assert f"two containers without a GPU cost {day} a day" in PAGE.read_text(encoding="utf-8")
 
 
 def test_every_pool_that_the_page_names_is_shipped(shipped: Policy) -> None:
