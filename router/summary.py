@@ -14,6 +14,7 @@ from router.media import made
 
 def request_row(chain: Chain, outcome: str, status: int, error_code: str | None, duration_us: int) -> RequestRow:
     """The summary for the ledger, with the decision before each attempt."""
+    spec = None if chain.pool is None else chain.policy.pools[chain.pool]
     return RequestRow(
         request_id=chain.request_id,
         at_us=chain.wall_us,
@@ -43,6 +44,8 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
         max_tokens=chain.parsed.max_tokens,
         sequences=chain.requirements.sequences,
         features=tuple(sorted(chain.parsed.features)) if chain.parsed.features else (),
+        model="" if spec is None else spec.model.id,
+        gpu="" if spec is None else spec.gpu.id,
         **({} if chain.made is None else made(chain.requirements.media_items, chain.made)),
     )
 

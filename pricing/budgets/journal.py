@@ -13,16 +13,16 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final
 
 import msgspec
 
 from pricing.budgets.account import CapWarning
 from pricing.budgets.book import Held
-from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_values, row_to_json, row_values
+from pricing.ledger.codec import row_to_json
+from pricing.ledger.insert_file import chunks, insert_ledger, insert_values, teach
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 # A full disk and the like; a number beyond 64 bits; text or a value that cannot be encoded.
@@ -64,6 +64,7 @@ class Journal:
         written: Callable[[Sequence[Change]], None],
         failed: Callable[[int, Exception], None],
     ) -> None:
+        teach(connection)
         self._connection = connection
         self._written = written
         self._failed = failed
@@ -117,10 +118,8 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
     try:
         _write_holds(connection, changes)
         _write_spend(connection, changes)
-        rows = [row_values(row) for change in changes for row in change.rows]
-        _insert(connection, "ledger_rows", ROW_COLUMNS, rows)
-        requests = [request_values(request) for change in changes for request in change.requests]
-        _insert(connection, "requests", REQUEST_COLUMNS, requests)
+        rows = [row for change in changes for row in change.rows]
+        insert_ledger(connection, rows, [request for change in changes for request in change.requests])
         _write_warnings(connection, changes)
         if any(change.probe for change in changes):
             connection.execute("UPDATE alembic_version SET version_num = version_num")
@@ -144,12 +143,12 @@ def _write_holds(connection: sqlite3.Connection, changes: Sequence[Change]) -> N
             extended.pop(held.hold_id, None)
             if opened.pop(held.hold_id, None) is None:
                 ended.append([held.hold_id])
-    _insert(connection, "holds", HOLD_COLUMNS, list(opened.values()))
+    insert_values(connection, "holds", HOLD_COLUMNS, list(opened.values()))
     if extended:
         connection.executemany(
             "UPDATE holds SET amount_nusd = ?, lease_ends_us = ? WHERE hold_id = ?", extended.values()
         )
-    for chunk in _chunks(ended):
+    for chunk in chunks(ended):
         marks = ",".join("?" * len(chunk))
         connection.execute(f"DELETE FROM holds WHERE hold_id IN ({marks})", [hold_id for [hold_id] in chunk])
 
@@ -161,14 +160,14 @@ def _write_spend(connection: sqlite3.Connection, changes: Sequence[Change]) -> N
             sums[scope, bucket] = sums.get((scope, bucket), 0) + nusd
     values = [[scope, bucket, nusd] for (scope, bucket), nusd in sums.items() if nusd]
     add = "ON CONFLICT (scope, bucket) DO UPDATE SET nusd = nusd + excluded.nusd"
-    _insert(connection, "spend", ("scope", "bucket", "nusd"), values, add)
+    insert_values(connection, "spend", ("scope", "bucket", "nusd"), values, add)
 
 
 def _write_warnings(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
     sent = {(warning.cap, str(warning.amount_nusd)): warning for change in changes for warning in change.warnings}
     values = [[cap, amount, warning.quiet_until_us] for (cap, amount), warning in sent.items()]
     renew = "ON CONFLICT (cap, amount) DO UPDATE SET quiet_until_us = excluded.quiet_until_us"
-    _insert(connection, "warnings", ("cap", "amount", "quiet_until_us"), values, renew)
+    insert_values(connection, "warnings", ("cap", "amount", "quiet_until_us"), values, renew)
 
 
 def _hold_values(held: Held, amount_nusd: int, lease_ends_us: int) -> list[Any]:
@@ -184,33 +183,3 @@ def _hold_values(held: Held, amount_nusd: int, lease_ends_us: int) -> list[Any]:
         scopes,
         on_expiry,
     ]
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    table: str,
-    columns: tuple[str, ...],
-    rows: Sequence[list[Any]],
-    on_conflict: str = "ON CONFLICT DO NOTHING",
-) -> None:
-    """Insert rows with as few statements as there are powers of two in their number, so that each is prepared once."""
-    for chunk in _chunks(rows):
-        values = [value for row in chunk for value in row]
-        connection.execute(_insertion(table, columns, len(chunk), on_conflict), values)
-
-
-@cache
-def _insertion(table: str, columns: tuple[str, ...], rows: int, on_conflict: str) -> str:
-    """The statement for so many rows. The same text each time: SQLite's driver finds what it has prepared by it."""
-    marks = "(" + ",".join("?" * len(columns)) + ")"
-    return f"INSERT INTO {table} ({','.join(columns)}) VALUES {','.join([marks] * rows)} {on_conflict}"
-
-
-def _chunks(rows: Sequence[list[Any]]) -> Iterable[Sequence[list[Any]]]:
-    """Pieces of 64, 32, 16, … 1 rows."""
-    start, size = 0, 64
-    while start < len(rows):
-        while size > len(rows) - start:
-            size //= 2
-        yield rows[start : start + size]
-        start += size

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from pricing.ledger.read import Reader
+from pricing.ledger.rollups import ROLLUPS
 from pricing.ledger.rows import House
 from pricing.money import format_usd
 
@@ -71,6 +72,19 @@ def _answers_have_money(ledger: Reader) -> Iterator[str]:
         ) ORDER BY request_id"""
     for (request_id,) in ledger.execute(query):
         yield f"request {request_id} was served, and no row says what it cost"
+
+
+def sums_match_rows(ledger: Reader) -> Iterator[str]:
+    """The sums by hour are those of the rows. A program that is killed cannot part them, a hand that edits rows can."""
+    for rollup in ROLLUPS:
+        kept, true = rollup.of_table(), rollup.by_hour(rollup.of_rows(rollup.source))
+        query = f"""
+            SELECT {ledger.utc_text("at_us", "hour")}, count(*) FROM (
+                SELECT * FROM ({kept} EXCEPT SELECT * FROM ({true}) AS a) AS b
+                UNION ALL SELECT * FROM (SELECT * FROM ({true}) AS c EXCEPT {kept}) AS d
+            ) AS differ GROUP BY 1 ORDER BY 1"""
+        for hour, count in ledger.execute(query):
+            yield f"hour {hour}: {count} sums in {rollup.table} are not those of {rollup.source}"
 
 
 CHECKS: Final[tuple[Check, ...]] = (

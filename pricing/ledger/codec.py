@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pricing.ledger.rows import LedgerRow, RequestRow, RowKind, SchemaResult
+from pricing.ledger.rows import Evidence, LedgerRow, RequestRow, RowKind, SchemaResult
 
 ROW_COLUMNS: Final = LedgerRow.__struct_fields__
 REQUEST_COLUMNS: Final = RequestRow.__struct_fields__
@@ -21,6 +21,7 @@ _KIND: Final = ROW_COLUMNS.index("kind")
 _ESTIMATED: Final = ROW_COLUMNS.index("estimated")
 _ROW_TAGS: Final = ROW_COLUMNS.index("tags")
 _SCHEMA_RESULT: Final = ROW_COLUMNS.index("schema_result")
+_EVIDENCE: Final = ROW_COLUMNS.index("evidence")
 _STREAM: Final = REQUEST_COLUMNS.index("stream")
 _REQUEST_TAGS: Final = REQUEST_COLUMNS.index("tags")
 _SCHEMA_ASKED: Final = REQUEST_COLUMNS.index("schema_asked")
@@ -43,6 +44,7 @@ def row_from(values: Sequence[Any]) -> LedgerRow:
     fields[_ROW_TAGS] = tags_from(fields[_ROW_TAGS])
     if fields[_SCHEMA_RESULT] is not None:
         fields[_SCHEMA_RESULT] = SchemaResult(fields[_SCHEMA_RESULT])
+    fields[_EVIDENCE] = Evidence(fields[_EVIDENCE])
     return LedgerRow(*fields)
 
 

@@ -7,7 +7,7 @@ takes apart: measured, a COPY into a temporary table is as fast, but needs a ses
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ import psycopg
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.entries import Entry
-from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
+from pricing.ledger.rollups import ROLLUPS, ROWS_BY_HOUR, Rollup, outcome_known
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.upgrade import HEAD
 
@@ -23,6 +23,7 @@ from pricing.ledger.upgrade import HEAD
 # each other. `seq` therefore grows in the order of commits.
 _INSERT_LOCK: Final = 0x736C_7569_6366
 _TYPES: Final = {int: "bigint", bool: "boolean"}  # all else is text to begin with
+Sums = Sequence[tuple[Rollup, str]]
 _Value = TypeVar("_Value", bound=LedgerRow | RequestRow)
 
 
@@ -48,7 +49,8 @@ async def insert(connection: psycopg.AsyncConnection[tuple[Any, ...]], batch: Se
     async with connection.transaction():
         locked = await connection.execute(_LOCK_AND_VERSION, [_INSERT_LOCK])
         _check_version(await locked.fetchone())
-        return Inserted(await _insert(connection, _ROWS, rows), await _insert(connection, _REQUESTS, requests))
+        written = await _insert(connection, _REQUESTS, requests)  # where the sums of rows look for the outcome
+        return Inserted(await _insert(connection, _ROWS, rows), written)
 
 
 def _check_version(found: tuple[Any, ...] | None) -> None:
@@ -106,20 +108,23 @@ def from_json(struct: type[LedgerRow | RequestRow]) -> str:
         ) AS given ({columns_of(struct)})"""
 
 
-def _statement(rollup: Rollup, struct: type[LedgerRow | RequestRow], on: str) -> str:
-    """Insert rows, and add the new ones to their sums."""
-    hour = ("at_us", "key", *rollup.dimensions, *rollup.sums)
-    dimensions = ", ".join(rollup.dimensions)
+def _statement(struct: type[LedgerRow | RequestRow], table: str, key: str, sums: Sums) -> str:
+    """Insert rows, and add what `sums` makes of those that are new, called `fresh`."""
+    added = ", ".join(f"summed_{place} AS ({_adding(rollup, rows)})" for place, (rollup, rows) in enumerate(sums))
     return f"""
         WITH fresh AS (
-            INSERT INTO {rollup.source} ({columns_of(struct)}) {from_json(struct)}
-            ON CONFLICT ({on}) DO NOTHING RETURNING *
-        ), summed AS (
-            INSERT INTO {rollup.table} AS known ({", ".join(hour)})
-            SELECT at_us, sha256(convert_to(ROW({dimensions})::text, 'UTF8')), {dimensions}, {", ".join(rollup.sums)}
-            FROM ({rollup.by_hour("fresh")}) AS hours
-            ON CONFLICT (at_us, key) DO UPDATE SET {_added(rollup.sums)}
-        ) SELECT count(*) FROM fresh"""
+            INSERT INTO {table} ({columns_of(struct)}) {from_json(struct)} ON CONFLICT ({key}) DO NOTHING RETURNING *
+        ), {added} SELECT count(*) FROM fresh"""
+
+
+def _adding(rollup: Rollup, rows: str) -> str:
+    """Add what `Rollup.of_rows` gives to the sums."""
+    columns = ", ".join(rollup.columns)
+    key = f"sha256(convert_to(CAST(ROW({', '.join(rollup.dimensions)}) AS text), 'UTF8'))"
+    return (
+        f"INSERT INTO {rollup.table} AS known (key, {columns}) SELECT {key}, {columns} "
+        f"FROM ({rollup.by_hour(rows)}) AS hours ON CONFLICT (at_us, key) DO UPDATE SET {rollup.added}"
+    )
 
 
 def _type(annotation: Any) -> str:
@@ -128,13 +133,22 @@ def _type(annotation: Any) -> str:
     return next((_TYPES[kind] for kind in kinds if kind in _TYPES), "text")
 
 
-def _added(sums: Iterable[str]) -> str:
-    return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in sums)
-
-
 # A writer that is cut off in the midst of its transaction must not keep the lock.
 _LOCK_AND_VERSION: Final = """
     SELECT set_config('idle_in_transaction_session_timeout', '30s', true), pg_advisory_xact_lock(%s),
     (SELECT version_num FROM alembic_version)"""
-_ROWS: Final = _statement(ROWS_BY_HOUR, LedgerRow, "row_id")
-_REQUESTS: Final = _statement(REQUESTS_BY_HOUR, RequestRow, "request_id")
+_REQUESTS: Final = _statement(
+    RequestRow,
+    "requests",
+    "request_id",
+    [
+        *((rollup, rollup.of_rows("fresh")) for rollup in ROLLUPS if rollup.source == "requests"),
+        (ROWS_BY_HOUR, outcome_known("fresh")),
+    ],
+)
+_ROWS: Final = _statement(
+    LedgerRow,
+    "ledger_rows",
+    "row_id",
+    [(rollup, rollup.of_rows("fresh")) for rollup in ROLLUPS if rollup.source == "ledger_rows"],
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from pricing.errors import StoreUnavailable
+from pricing.ledger.insert_file import teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -23,13 +25,18 @@ _UPGRADE_LOCK: Final = 0x736C_7569_6365  # "sluice": one at a time, where severa
 def migrate_file(path: Path) -> None:
     """Raises StoreUnavailable."""
     engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
-    # Python's sqlite3 would commit before each CREATE TABLE.
-    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+    event.listen(engine, "connect", lambda raw, _: _prepare(raw))
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         _migrate(engine, path)
     except DBAPIError as error:
         raise StoreUnavailable(f"ledger {path}: {error.orig}; name another file with SLUICE_LEDGER") from error
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Python's sqlite3 would commit before each CREATE TABLE."""
+    connection.isolation_level = None
+    teach(connection)
 
 
 def migrate_database(url: PostgresUrl) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
+from pricing.ledger.insert_file import teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.upgrade import HEAD, version_of
@@ -38,7 +39,7 @@ class Found(Protocol):
 
 
 class Reader(Protocol):
-    """A ledger at one moment. `has_rollups`: it keeps the sums by hour of `pricing.ledger.rollups`."""
+    """A ledger at one moment, with the sums by hour of `pricing.ledger.rollups`."""
 
     has_rollups: ClassVar[bool]
 
@@ -52,7 +53,7 @@ class Reader(Protocol):
 class FileReader:
     """A SQLite ledger."""
 
-    has_rollups: ClassVar[bool] = False
+    has_rollups: ClassVar[bool] = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute
@@ -94,6 +95,7 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
         try:
+            teach(connection)
             connection.execute("BEGIN")
             check_version(path, version_of(connection))
             yield connection

@@ -1,85 +1,162 @@
-"""Sums by hour that a PostgreSQL ledger keeps beside its rows, so that a month's report reads no single row.
+"""Sums by hour that a ledger keeps beside its rows, so that a month's report reads no single row.
 
 Each is a table whose columns are named like those of the rows it sums, so that one query reads either. `at_us` is the
 first instant of an hour in UTC; a dimension that a row lacks is the empty text. They are written in the transaction
-that inserts the rows (`pricing.ledger.insert`), from the rows that were really inserted, and `sluice ledger verify`
-holds them against the rows. A SQLite ledger has none: its reports read the rows.
+that inserts the rows (`pricing.ledger.insert_file` and `pricing.ledger.insert`), from the rows that were really
+inserted, and `sluice ledger verify` holds them against the rows.
+
+A row of money is often older than the summary of its request, as when its attempt failed: until then `request_outcome`
+is `unfinished`. When the summary comes, what those rows had added moves to the outcome (`outcome_known`), and leaves a
+sum of no rows behind, which `between` leaves out.
+
+The SQL here is understood alike by SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pricing.ledger.rows import SchemaResult
+from pricing.ledger.latencies import BASE, SMALLEST
+from pricing.ledger.rows import RowKind, SchemaResult
 from pricing.money import US_PER_HOUR
+
+INTEGERS: Final = ("bucket",)  # the dimensions that are no text
+UNFINISHED: Final = "unfinished"  # the outcome of a request that has no summary yet
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """Sums of the rows of `source` by hour and `dimensions`; `sums` are column names with SQL over one row.
+    """Sums of the rows of `source` by hour and `dimensions`, both of which are column names with SQL over one row.
 
-    A column `key`, the digest of the dimensions, keeps the primary key short whatever a client calls its model.
+    `counts` says which rows count, `kept` which rows of `table` are of this roll-up, and are there at all.
     """
 
     table: str
     source: str
-    dimensions: tuple[str, ...]
+    dimensions: Mapping[str, str]
     sums: Mapping[str, str]
+    counts: str = ""
+    kept: str = ""
 
     def sum(self, name: str, rolled: bool) -> str:
         """SQL: one of `sums`, over the roll-up or over the rows themselves."""
         return f"sum({name if rolled else self.sums[name]})"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table, without a key that it may have besides."""
+        return ("at_us", *self.dimensions, *self.sums)
+
     def between(self, since_us: int, until_us: int) -> str:
         """SQL: a window in the columns of the roll-up, its whole hours from there and its ends from the rows."""
-        first_us, last_us = -(-since_us // US_PER_HOUR) * US_PER_HOUR, until_us // US_PER_HOUR * US_PER_HOUR
-        if first_us >= last_us:
-            return self.of_rows(self.source, _window(since_us, until_us))
-        columns = ", ".join(("at_us", *self.dimensions, *self.sums))
-        return (
-            f"SELECT {columns} FROM {self.table} {_window(first_us, last_us)} "
-            f"UNION ALL {self.of_rows(self.source, _window(since_us, first_us))} "
-            f"UNION ALL {self.of_rows(self.source, _window(last_us, until_us))}"
-        )
+        return between([self], since_us, until_us)
 
-    def of_rows(self, source: str, where: str = "") -> str:
-        """SQL: rows as they are, in the columns of the roll-up."""
-        dimensions = ", ".join(f"coalesce({name}, '') AS {name}" for name in self.dimensions)
-        sums = ", ".join(f"{expression} AS {name}" for name, expression in self.sums.items())
-        return f"SELECT at_us, {dimensions}, {sums} FROM {source} {where}"
+    def of_table(self, *conditions: str) -> str:
+        """SQL: what is kept."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.table} {_where(self.kept, *conditions)}"
 
-    def by_hour(self, source: str) -> str:
-        """SQL: the sums of rows by hour, without the key."""
+    def of_rows(self, source: str, *conditions: str, sign: int = 1, **dimensions: str) -> str:
+        """SQL: rows as they are, in the columns of the roll-up; or, with `sign` -1, what takes them out of it.
+
+        `dimensions` replace those of the roll-up.
+        """
+        by = ", ".join(f"{sql} AS {name}" for name, sql in {**self.dimensions, **dimensions}.items())
+        sums = ", ".join(f"{sign} * ({sql}) AS {name}" for name, sql in self.sums.items())
+        return f"SELECT at_us, {by}, {sums} FROM {source} AS one {_where(self.counts, *conditions)}"
+
+    def by_hour(self, rows: str) -> str:
+        """SQL: the sums of what `of_rows` gives, by hour."""
         names = ", ".join(self.dimensions)
         sums = ", ".join(f"sum({name}) AS {name}" for name in self.sums)
-        return (
-            f"SELECT at_us / {US_PER_HOUR} * {US_PER_HOUR} AS at_us, {names}, {sums} "
-            f"FROM ({self.of_rows(source)}) AS one GROUP BY 1, {names}"
-        )
+        hour = f"at_us / {US_PER_HOUR} * {US_PER_HOUR}"
+        return f"SELECT {hour} AS at_us, {names}, {sums} FROM ({rows}) AS each GROUP BY 1, {names}"
+
+    @property
+    def added(self) -> str:
+        """SQL: what an upsert into the table, called `known`, sets."""
+        return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in self.sums)
 
 
-def _window(since_us: int, until_us: int) -> str:
-    return f"WHERE at_us >= {since_us} AND at_us < {until_us}"
+def between(rollups: Sequence[Rollup], since_us: int, until_us: int) -> str:
+    """SQL: a window of roll-ups that have the same columns, in these. See `Rollup.between`."""
+    first_us, last_us = -(-since_us // US_PER_HOUR) * US_PER_HOUR, until_us // US_PER_HOUR * US_PER_HOUR
+    if first_us >= last_us:
+        return " UNION ALL ".join(each.of_rows(each.source, *_window(since_us, until_us)) for each in rollups)
+    parts: list[str] = []
+    for each in rollups:
+        parts += [
+            each.of_table(*_window(first_us, last_us)),
+            each.of_rows(each.source, *_window(since_us, first_us)),
+            each.of_rows(each.source, *_window(last_us, until_us)),
+        ]
+    return " UNION ALL ".join(parts)
+
+
+def outcome_known(ended: str) -> str:
+    """SQL: what changes in ROWS_BY_HOUR, as `of_rows` says it, when the summaries `ended` come after rows of theirs."""
+    mine = f"request_id IN (SELECT request_id FROM {ended})"
+    outcome = f"(SELECT outcome FROM {ended} WHERE request_id = one.request_id)"
+    before = ROWS_BY_HOUR.of_rows("ledger_rows", mine, sign=-1, request_outcome=f"'{UNFINISHED}'")
+    return f"{before} UNION ALL {ROWS_BY_HOUR.of_rows('ledger_rows', mine, request_outcome=outcome)}"
+
+
+def _where(*conditions: str) -> str:
+    found = " AND ".join(condition for condition in conditions if condition)
+    return f"WHERE {found}" if found else ""
+
+
+def _window(since_us: int, until_us: int) -> tuple[str, str]:
+    return f"at_us >= {since_us}", f"at_us < {until_us}"
+
+
+def _texts(*names: str) -> dict[str, str]:
+    return {name: f"coalesce({name}, '')" for name in names}
+
+
+def _bucket(value: str) -> str:
+    """`pricing.ledger.latencies.bucket_of` in SQL; no integer of microseconds lies halfway between two buckets."""
+    number = f"CAST({value} AS double precision)"
+    at_least = f"CASE WHEN {number} < {SMALLEST} THEN CAST({SMALLEST} AS double precision) ELSE {number} END"
+    return f"CAST(round(ln({at_least}) / ln(CAST({BASE} AS double precision))) AS bigint)"
+
+
+def _latency(source: str, what: str, value: str, counts: str, **dimensions: str) -> Rollup:
+    by = {**_texts("tenant", "key_id", "request_class", "tier", "pool", "model", "gpu"), **dimensions}
+    return Rollup(
+        table="latency_hours",
+        source=source,
+        dimensions={**by, "what": f"'{what}'", "bucket": _bucket(value)},
+        sums={"count": "1"},
+        counts=counts,
+        kept=f"what = '{what}'",
+    )
 
 
 ROWS_BY_HOUR: Final = Rollup(
     table="ledger_hours",
     source="ledger_rows",
-    dimensions=(
-        "account",
-        "tenant",
-        "key_id",
-        "request_class",
-        "tier",
-        "pool",
-        "gpu",
-        "model",
-        "kind",
-        "outcome",
-        "policy_version",
-    ),
+    dimensions={
+        **_texts(
+            "account",
+            "tenant",
+            "key_id",
+            "request_class",
+            "tier",
+            "pool",
+            "gpu",
+            "model",
+            "kind",
+            "outcome",
+            "policy_version",
+            "price_books",
+            "tags",
+            "evidence",
+        ),
+        "request_outcome": "CASE WHEN request_id IS NULL THEN '' ELSE coalesce("
+        f"(SELECT r.outcome FROM requests r WHERE r.request_id = one.request_id), '{UNFINISHED}') END",
+    },
     sums={
         "row_count": "1",
         "amount_nusd": "amount_nusd",
@@ -88,13 +165,16 @@ ROWS_BY_HOUR: Final = Rollup(
         "prompt_tokens": "coalesce(prompt_tokens, 0)",
         "completion_tokens": "coalesce(completion_tokens, 0)",
         "estimated_rows": "CASE WHEN estimated THEN 1 ELSE 0 END",
+        "estimated_nusd": "CASE WHEN estimated THEN amount_nusd ELSE 0 END",
         **{f"schema_{result}": f"CASE WHEN schema_result = '{result}' THEN 1 ELSE 0 END" for result in SchemaResult},
+        "boots": "boots",
     },
+    kept="row_count <> 0",
 )
 REQUESTS_BY_HOUR: Final = Rollup(
     table="request_hours",
     source="requests",
-    dimensions=(
+    dimensions=_texts(
         "tenant",
         "key_id",
         "endpoint",
@@ -105,6 +185,9 @@ REQUESTS_BY_HOUR: Final = Rollup(
         "pool",
         "outcome",
         "policy_version",
+        "gpu",
+        "model",
+        "tags",
     ),
     sums={
         "request_count": "1",
@@ -113,6 +196,8 @@ REQUESTS_BY_HOUR: Final = Rollup(
         "completion_tokens": "coalesce(completion_tokens, 0)",
         "baseline_nusd": "coalesce(baseline_nusd, 0)",
         "duration_us": "duration_us",
+        "fallbacks": "CASE WHEN attempts > 1 THEN attempts - 1 ELSE 0 END",
+        "fell_back": "CASE WHEN attempts > 1 THEN 1 ELSE 0 END",
         "continued": "continued",
         "images": "images",
         "clips": "clips",
@@ -120,4 +205,25 @@ REQUESTS_BY_HOUR: Final = Rollup(
         "media_pixels": "media_pixels",
     },
 )
-ROLLUPS: Final = (ROWS_BY_HOUR, REQUESTS_BY_HOUR)
+_ANSWERED: Final = f"kind = '{RowKind.ATTEMPT}' AND outcome = 'answered'"
+LATENCIES: Final = (
+    _latency(
+        "requests",
+        "request",
+        "duration_us / 1e3",
+        "outcome = 'served'",
+        tier="coalesce(nullif(tier_served, ''), tier_asked)",
+    ),
+    _latency("ledger_rows", "first_token", "ttft_us / 1e3", f"{_ANSWERED} AND ttft_us IS NOT NULL"),
+    # Of streams, what came after the first token; of other answers, all of it.
+    _latency(
+        "ledger_rows",
+        "tokens_per_s",
+        "1e9 * (completion_tokens - CASE WHEN ttft_us IS NULL THEN 0 ELSE 1 END) / "
+        "(duration_us - coalesce(ttft_us, 0))",
+        f"{_ANSWERED} AND completion_tokens > 1 AND duration_us > coalesce(ttft_us, 0)",
+    ),
+)
+"""How long served requests took from their arrival to their end, how long answers took from dispatch to their first
+token, and how fast they were written, in the buckets of `pricing.ledger.latencies`."""
+ROLLUPS: Final = (ROWS_BY_HOUR, REQUESTS_BY_HOUR, *LATENCIES)

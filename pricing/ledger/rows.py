@@ -25,6 +25,13 @@ class RowKind(StrEnum):
     ADJUSTMENT = "adjustment"  # difference when container counts were learnt late
 
 
+class Evidence(StrEnum):
+    """What the container time that an amount rests on is known by."""
+
+    OBSERVED = "observed"  # the platform listed these containers
+    MODELLED = "modelled"  # nobody lists them, or no list came in time: what answers and the files let us believe
+
+
 class SchemaResult(StrEnum):
     """Whether an answer kept to the JSON schema that was asked for."""
 
@@ -48,7 +55,8 @@ class LedgerRow(msgspec.Struct, frozen=True):
 
     `account` pays `amount_nusd`; `tenant` is who asked (None for boot, idle and pool-wide adjustments). `metered_nusd`
     is what the meter said, before a hold bounded it. `duration_us` is dispatch to end for attempts, container time for
-    boot and idle. `estimated` marks amounts that no meter measured.
+    boot and idle. `estimated` marks amounts that no meter measured. `boots` is how many containers began to boot in
+    the time that a boot row is of.
     """
 
     row_id: str
@@ -76,6 +84,8 @@ class LedgerRow(msgspec.Struct, frozen=True):
     estimated: bool = False
     tags: tuple[str, ...] = ()
     schema_result: SchemaResult | None = None  # None: no schema was asked for, or there was no whole answer to judge
+    evidence: Evidence = Evidence.MODELLED
+    boots: int = 0
 
 
 class RequestRow(msgspec.Struct, frozen=True):
@@ -93,7 +103,7 @@ class RequestRow(msgspec.Struct, frozen=True):
     request_class: str
     tier_asked: str
     tier_served: str | None
-    pool: str | None
+    pool: str | None  # where it was tried last
     outcome: str  # "served", "refused", "broken", "client_gone"
     status: int
     error_code: str | None
@@ -116,3 +126,5 @@ class RequestRow(msgspec.Struct, frozen=True):
     clips: int = 0  # clips that came
     video_us: int = 0  # how long those clips play, together
     media_pixels: int = 0  # of all frames of all pictures and clips that came
+    model: str = ""  # of `pool`
+    gpu: str = ""  # of `pool`

@@ -5,6 +5,7 @@ column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants micro
 
     ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
     requests      one summary per request, no amounts
+    ledger_hours, request_hours, latency_hours   sums by hour, see `pricing.ledger.rollups`
 
 In a SQLite file:
 
@@ -15,15 +16,28 @@ In a SQLite file:
 In PostgreSQL, whose rows come out of Redis and where Redis keeps the budgets:
 
     ledger_rows and requests with the stream id of the entry that they came in: `stream_ms`-`stream_n`
-    installations                 which budgets in Redis are this ledger's, by namespace
-    ledger_hours, request_hours   sums by hour, see `pricing.ledger.rollups`
+    installations which budgets in Redis are this ledger's, by namespace
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, false
+from typing import Any
 
-from pricing.ledger.rollups import ROLLUPS
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    false,
+)
+
+from pricing.ledger.rollups import INTEGERS, ROLLUPS, Rollup
 
 metadata = MetaData()
 shared_metadata = MetaData()
@@ -58,6 +72,8 @@ ledger_rows = Table(
     Column("estimated", Boolean, nullable=False),
     Column("tags", Text, nullable=False),
     Column("schema_result", Text),
+    Column("evidence", Text, nullable=False, server_default="modelled"),
+    Column("boots", Big, nullable=False, server_default="0"),
 )
 Index(
     "ix_ledger_rows_request_id",
@@ -101,6 +117,8 @@ requests = Table(
     Column("clips", Big, nullable=False, server_default="0"),
     Column("video_us", Big, nullable=False, server_default="0"),
     Column("media_pixels", Big, nullable=False, server_default="0"),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("gpu", Text, nullable=False, server_default=""),
 )
 
 holds = Table(
@@ -146,12 +164,26 @@ for table in (ledger_rows, requests):
     shared = table.to_metadata(shared_metadata)
     shared.append_column(Column("stream_ms", BigInteger))
     shared.append_column(Column("stream_n", BigInteger))
-for rollup in ROLLUPS:
+
+
+def _summed(rollup: Rollup) -> list[Column[Any]]:
+    dimensions = [Column(name, Big if name in INTEGERS else Text, nullable=False) for name in rollup.dimensions]
+    return [*dimensions, *(Column(name, Big, nullable=False) for name in rollup.sums)]
+
+
+for name, rollup in {each.table: each for each in ROLLUPS}.items():
     Table(
-        rollup.table,
+        name,
+        metadata,
+        Column("at_us", Big, nullable=False),
+        *_summed(rollup),
+        PrimaryKeyConstraint("at_us", *rollup.dimensions),
+        sqlite_with_rowid=False,
+    )
+    Table(
+        name,
         shared_metadata,
         Column("at_us", BigInteger, primary_key=True, autoincrement=False),
         Column("key", LargeBinary, primary_key=True),
-        *(Column(name, Text, nullable=False) for name in rollup.dimensions),
-        *(Column(name, BigInteger, nullable=False) for name in rollup.sums),
+        *_summed(rollup),
     )

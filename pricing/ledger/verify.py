@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricing.ledger.checks import CHECKS, HOUSE, NAMED_AT_MOST, named, usd
+from pricing.ledger.checks import CHECKS, HOUSE, NAMED_AT_MOST, named, sums_match_rows, usd
 from pricing.ledger.read import Reader, reading
 
 __all__ = ["NAMED_AT_MOST", "Verification", "verify"]
@@ -46,6 +46,7 @@ def verify(path: Path, wall_us: int) -> Verification:
     with reading(path) as ledger:
         problems = [*named(_budgets_match_rows(ledger))]
         problems += [problem for check in CHECKS for problem in named(check(ledger))]
+        problems += named(sums_match_rows(ledger))
         problems += named(_holds_end_once(ledger, wall_us))
         rows, total_nusd = ledger.execute("SELECT count(*), coalesce(sum(amount_nusd), 0) FROM ledger_rows").fetchone()
         [requests] = ledger.execute("SELECT count(*) FROM requests").fetchone()

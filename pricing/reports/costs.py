@@ -90,7 +90,7 @@ def usage(place: LedgerPlace, query: PageQuery, now_us: int) -> dict[str, Any]:
     columns = _columns(query, USAGE_GROUPS)
     sums = ("coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)")
     with reading(place) as ledger:
-        count = REQUESTS_BY_HOUR.sum("request_count", _rolled(ledger, page))
+        count = REQUESTS_BY_HOUR.sum("request_count", _rolled(page))
         found = list(_grouped(ledger, REQUESTS_BY_HOUR, columns, (*sums, count), "1 = 1", query, page))
     return _answer(page, ((bucket, _usage(group, *numbers)) for bucket, group, numbers in found))
 
@@ -133,8 +133,8 @@ def _columns(query: PageQuery, groups: Mapping[str, str]) -> dict[str, str]:
     return {name: groups[name] for name in dict.fromkeys(query.group_by)}
 
 
-def _rolled(ledger: Reader, page: _Page) -> bool:
-    return ledger.has_rollups and page.width_s * US_PER_S % US_PER_HOUR == 0
+def _rolled(page: _Page) -> bool:
+    return page.width_s * US_PER_S % US_PER_HOUR == 0
 
 
 def _grouped(
@@ -148,7 +148,7 @@ def _grouped(
 ) -> Iterable[tuple[int, dict[str, Any], tuple[int, ...]]]:
     """(bucket, group, sums) for every group of every bucket that has any, in order."""
     since_us, until_us = page.start_s * US_PER_S, page.end_s * US_PER_S
-    source = f"({rollup.between(since_us, until_us)}) AS hours" if _rolled(ledger, page) else rollup.source
+    source = f"({rollup.between(since_us, until_us)}) AS hours" if _rolled(page) else rollup.source
     width_us = page.width_s * US_PER_S
     groups = [f"nullif({column}, '')" for column in columns.values()]
     selected = [f"at_us / {width_us} * {page.width_s}", *groups, *sums]

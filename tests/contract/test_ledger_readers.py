@@ -18,7 +18,7 @@ from pricing.ledger.upgrade import ensure_current
 from pricing.reports.costs import COSTS_GROUPS, USAGE_GROUPS, PageQuery, costs, usage
 from pricing.reports.report import DIMENSIONS, report
 from support.ledgers import DAY_1, DAY_2, write_small_ledger
-from support.shared_ledger import empty_database, empty_file, fill, fill_file, rollup_differences
+from support.shared_ledger import empty_database, empty_file, fill, fill_file, sum_problems
 
 HOUR = 3_600_000_000
 HOURS = 80
@@ -172,7 +172,7 @@ def test_any_rows_give_the_same_report_in_any_window(
     rows, requests = everything
     fill_file(path, rows, requests)
     asyncio.run(fill(url, rows, requests))
-    assert rollup_differences(url) == []
+    assert sum_problems(url) == []
     since_us, until_us = sorted(window)
     assert report(url, by, since_us, until_us, tenant) == report(path, by, since_us, until_us, tenant)
     query = PageQuery(start_s=since_us // 10**6, end_s=until_us // 10**6 + 1, bucket_width="1h", limit=HOURS + 1)

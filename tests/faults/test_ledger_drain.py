@@ -17,7 +17,7 @@ from pricing.ledger.upgrade import ensure_current
 from pricing.redis.drainer import Drainer
 from support.money import request, row
 from support.real_postgres import NO_PROGRAM, PostgresServer, find_postgres, running_postgres
-from support.shared_ledger import SharedLedger, rollup_differences, shared_ledger
+from support.shared_ledger import SharedLedger, shared_ledger, sum_problems
 
 HOUR = 3_600_000_000
 SEED = 20261121
@@ -76,7 +76,7 @@ async def test_kill_9_of_draining_processes_loses_and_doubles_nothing(ledger: Sh
     await ledger.drain(ledger.drainer("last", claim_after_s=0))
     assert ledger.rows() == expected_rows(500)
     assert ledger.query("SELECT count(*) FROM requests") == [(500,)]
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
     backlog = await ledger.stream.backlog()
     assert (backlog.entries, backlog.bytes, backlog.poison) == (0, 0, 0)
 
@@ -96,7 +96,7 @@ async def test_kill_9_of_postgresql_in_the_midst_of_draining(ledger: SharedLedge
         await asyncio.to_thread(mortal.start)
     await ledger.drain(drainer)
     assert ledger.rows() == expected_rows(300)
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
     assert (await ledger.stream.backlog()).entries == 0
 
 
@@ -119,7 +119,7 @@ async def test_a_drainer_that_is_cancelled_at_any_instant_leaves_its_work_to_the
         await drainer.aclose()
     await ledger.drain(ledger.drainer("last", claim_after_s=0))
     assert ledger.rows() == expected_rows(120)
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
 
 
 async def test_tables_may_be_upgraded_while_others_drain(ledger: SharedLedger) -> None:

@@ -17,7 +17,7 @@ from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
 from pricing.redis.scripts import Script
 from support.money import request, row
-from support.shared_ledger import SharedLedger, empty_database, rollup_differences, shared_ledger
+from support.shared_ledger import SharedLedger, empty_database, shared_ledger, sum_problems
 
 HOUR = 3_600_000_000
 NAMES = ("a", "b")
@@ -74,7 +74,7 @@ async def live_through(redis_url: str, postgres_url: str, steps: list[tuple[str,
                 client.dies = False
         await ledger.drain(ledger.drainer("last", claim_after_s=0))
         assert ledger.rows() == [(f"r{n}:{attempt}:attempt", n) for n in sorted(settled) for attempt in (1, 2)]
-        assert rollup_differences(ledger.url) == []
+        assert sum_problems(ledger.url) == []
         backlog = await ledger.stream.backlog()
         assert (backlog.entries, backlog.bytes, backlog.poison) == (0, 0, nonsense)
         await plain.aclose()

@@ -11,11 +11,15 @@ import asyncio
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, inspect
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Engine, create_engine, event, inspect
 
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Settlement
 from pricing.clock import ManualClock
+from pricing.ledger import migrations
+from pricing.ledger.insert_file import teach
 from pricing.ledger.rows import House, LedgerRow, RowKind, SchemaResult
 from support.money import GLOBEX, POOL, UTC, cap, caps, house_row, request, row, wish
 from support.values import replace
@@ -40,11 +44,13 @@ async def _write(path: Path) -> None:
     await store.open(wish("c:1", 300))
     await store.settle_and_open(Settlement("c:1", 0, (failed,)), wish("c:2", 4_000))
     summary = request("c", at_us=DAY_1, pool="a10", tier_served="premium", attempts=2, baseline_nusd=6_000)
+    summary = replace(summary, model="qwen3-8b", gpu="A10")
     await store.settle(Settlement("c:2", 4_000, (answered,), summary))
     await _serve(
         store, "g", row("g:1", 500, "globex", at_us=DAY_1, key_id="k9", schema_result=SchemaResult.CUT), tenant="globex"
     )
     refused = request("d", at_us=DAY_1, pool=None, tier_served=None, outcome="refused", status=429, attempts=0)
+    refused = replace(refused, model="", gpu="")
     await store.record(replace(refused, prompt_tokens=None, completion_tokens=None, baseline_nusd=None))
     await store.open(wish("e:1", 900))
     cut = row("e:1", 900, metered_nusd=1_000, outcome="cut", at_us=DAY_2)
@@ -73,6 +79,20 @@ async def _serve(store: SqliteStore, request_id: str, paid: LedgerRow, tenant: s
     await store.open(wish(f"{request_id}:1", paid.amount_nusd, *scopes))
     summary = request(request_id, tenant, at_us=paid.at_us, key_id=paid.key_id)
     await store.settle(Settlement(f"{request_id}:1", paid.amount_nusd, (paid,), summary))
+
+
+def take_back(url: URL, version: str) -> None:
+    """Give a ledger the tables that an older version had."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda raw, _: teach(raw))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, version)
+    engine.dispose()
 
 
 def described(engine: Engine, without: str = "") -> dict[str, Any]:

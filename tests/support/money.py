@@ -97,6 +97,8 @@ def request(request_id: str, tenant: str = "acme", **more: Any) -> RequestRow:
         baseline_nusd=5_000,
         policy_version="p1",
         decisions_json=b'[{"chosen": "l4"}]',
+        model="qwen3-4b",
+        gpu="L4",
     )
     return replace(plain, **more)
 

@@ -7,16 +7,18 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
 from pricing.clock import ManualClock
-from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_values, row_values
+from pricing.ledger.checks import sums_match_rows
 from pricing.ledger.entries import Entry, rows_entry
 from pricing.ledger.insert import Delivered, insert
-from pricing.ledger.place import PostgresUrl
+from pricing.ledger.insert_file import insert_ledger, teach
+from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.postgres import connect, connect_async
+from pricing.ledger.read import reading
 from pricing.ledger.rollups import ROLLUPS
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.upgrade import ensure_current
@@ -25,6 +27,8 @@ from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.keys import prefix_of
 from pricing.redis.stream import LedgerStream, StreamEntry
+
+TABLES: Final = ("ledger_rows", "requests", *dict.fromkeys(rollup.table for rollup in ROLLUPS))
 
 
 class SharedLedger:
@@ -95,16 +99,10 @@ async def shared_ledger(redis_url: str, postgres_url: str) -> AsyncIterator[Shar
         await ledger.aclose()
 
 
-def rollup_differences(url: PostgresUrl) -> list[tuple[Any, ...]]:
-    """What the sums by hour have that the rows have not, and the other way round."""
-    found: list[tuple[Any, ...]] = []
-    with connect(url) as connection:
-        for rollup in ROLLUPS:
-            columns = ", ".join(("at_us", *rollup.dimensions, *rollup.sums))
-            kept, true = f"SELECT {columns} FROM {rollup.table}", rollup.by_hour(rollup.source)
-            query = f"(({kept}) EXCEPT ({true})) UNION ALL (({true}) EXCEPT ({kept}))"
-            found += connection.execute(query.encode()).fetchall()
-    return found
+def sum_problems(place: LedgerPlace) -> list[str]:
+    """Hours whose sums are not those of the rows."""
+    with reading(place) as ledger:
+        return list(sums_match_rows(ledger))
 
 
 async def fill(url: PostgresUrl, rows: Iterable[LedgerRow], requests: Iterable[RequestRow] = ()) -> None:
@@ -121,23 +119,18 @@ def fill_file(path: Path, rows: Iterable[LedgerRow], requests: Iterable[RequestR
     """Write the same into a SQLite ledger, without a store."""
     ensure_current(path)
     with sqlite3.connect(path) as connection:
-        for table, columns, values in (
-            ("ledger_rows", ROW_COLUMNS, [row_values(row) for row in rows]),
-            ("requests", REQUEST_COLUMNS, [request_values(request) for request in requests]),
-        ):
-            marks = ",".join("?" * len(columns))
-            connection.executemany(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({marks})", values)
+        teach(connection)
+        insert_ledger(connection, list(rows), list(requests))
 
 
 def empty_database(url: PostgresUrl) -> None:
     """Take every row out of a database."""
-    tables = ["ledger_rows", "requests", *(rollup.table for rollup in ROLLUPS)]
     with psycopg.connect(url.dsn) as connection:
-        connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
+        connection.execute(f"TRUNCATE {', '.join(TABLES)}".encode())
 
 
 def empty_file(path: Path) -> None:
     """Take every row out of a file."""
     with sqlite3.connect(path) as connection:
-        for table in ("ledger_rows", "requests"):
+        for table in TABLES:
             connection.execute(f"DELETE FROM {table}")

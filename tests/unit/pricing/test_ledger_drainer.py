@@ -17,7 +17,7 @@ from pricing.ledger.rows import House
 from pricing.redis.drainer import Drainer
 from pricing.redis.stream import GROUP
 from support.money import request, row
-from support.shared_ledger import SharedLedger, rollup_differences, shared_ledger
+from support.shared_ledger import SharedLedger, shared_ledger, sum_problems
 from support.values import replace
 
 HOUR = 3_600_000_000
@@ -43,7 +43,7 @@ async def test_what_was_settled_is_in_the_database_and_nowhere_else(ledger: Shar
     assert f"{ms}-{n}".encode() == entry_id
     backlog = await ledger.stream.backlog()
     assert (backlog.entries, backlog.bytes, backlog.oldest_s, backlog.poison) == (0, 0, None, 0)
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
 
 
 async def test_an_expired_hold_is_written_as_its_script_says(ledger: SharedLedger) -> None:
@@ -121,7 +121,7 @@ async def test_two_drainers_share_the_work(ledger: SharedLedger) -> None:
         await ledger.add(row(f"a{number:03}:1", number, at_us=number * HOUR // 7), request=request(f"a{number}"))
     await asyncio.gather(*(ledger.drain(ledger.drainer(name)) for name in "ab"))
     assert ledger.rows() == [(f"a{number:03}:1:attempt", number) for number in range(200)]
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_poison_is_set_aside_with_its_reason(ledger: SharedLedger, words: 
     assert kept.fields[b"why"].decode() == why
     backlog = await ledger.stream.backlog()
     assert (backlog.entries, backlog.bytes, backlog.poison, drainer.drained.poison) == (0, 0, 1, 1)
-    assert rollup_differences(ledger.url) == []
+    assert sum_problems(ledger.url) == []
 
 
 async def test_poison_can_be_put_back(ledger: SharedLedger) -> None:

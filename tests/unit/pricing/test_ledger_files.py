@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import URL, create_engine
 
 from pricing.budgets.journal import HOLD_COLUMNS
 from pricing.errors import StoreUnavailable
@@ -22,7 +22,7 @@ from pricing.ledger.read import find_request, recent_requests, recent_rows
 from pricing.ledger.rows import House, SchemaResult
 from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
-from support.ledgers import described, write_small_ledger
+from support.ledgers import described, take_back, write_small_ledger
 from support.money import request, row
 from support.values import replace
 
@@ -70,12 +70,7 @@ def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     rows, requests = recent_rows(path, 100), recent_requests(path, 100)
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE ledger_rows DROP COLUMN schema_result")
-        asked = ("schema_asked", "continued", "continued_by_text", "max_tokens", "sequences", "features")
-        for column in (*asked, "images", "clips", "video_us", "media_pixels"):
-            connection.execute(f"ALTER TABLE requests DROP COLUMN {column}")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    take_back(URL.create("sqlite", database=str(path)), "0001")
     ensure_current(path)
     assert recent_rows(path, 100) == [replace(each, schema_result=None) for each in rows]
     assert recent_requests(path, 100) == requests

@@ -46,6 +46,12 @@ def test_a_good_ledger_agrees(good: Path) -> None:
         ("UPDATE requests SET attempts = 1 WHERE request_id = 'c'", "request c: 2 attempts are numbered 1 to 2"),
         ("UPDATE requests SET outcome = 'served' WHERE request_id = 'd'", "request d was served, and no row says"),
         (HOLD.format("r:1", NOW - 5_000_000), "hold r:1 over $0.000000005 is open 5 s after its lease"),
+        (
+            "UPDATE ledger_hours SET amount_nusd = 1 WHERE kind = 'idle' AND pool = 'l4'",
+            "hour 2026-01-01T01:00Z: 2 sums in ledger_hours are not those of ledger_rows",
+        ),
+        ("DELETE FROM request_hours", "hour 2026-01-01T01:00Z: 4 sums in request_hours are not those of requests"),
+        ("DELETE FROM latency_hours", "hour 2026-01-01T01:00Z:"),
         (HOLD.format("a:1", NOW + 1).replace("'r'", "'a'"), "hold a:1 is open although row a:1:attempt ended it"),
     ],
 )
@@ -61,7 +67,11 @@ def test_each_disagreement_is_named(good: Path, tmp_path: Path, tampering: str, 
     "change",
     [
         HOLD.format("r:1", NOW + 5_000_000),
-        "UPDATE ledger_rows SET metered_nusd = 7, estimated = 1 WHERE row_id = 'a:1:attempt'",
+        """
+        UPDATE ledger_rows SET metered_nusd = 7, estimated = 1 WHERE row_id = 'a:1:attempt';
+        UPDATE ledger_hours SET metered_nusd = 7, estimated_rows = 1, estimated_nusd = 1000
+        WHERE account = 'acme' AND outcome = 'answered' AND pool = 'l4' AND tags = '[]'
+        """,
     ],
 )
 def test_what_is_no_disagreement(good: Path, tmp_path: Path, change: str) -> None:
@@ -77,9 +87,9 @@ def test_a_flood_of_problems_is_counted_not_printed(good: Path, tmp_path: Path) 
     assert found.problems[-1] == "… and 30 more like these"
 
 
-def tampered(good: Path, folder: Path, statement: str) -> Path:
+def tampered(good: Path, folder: Path, statements: str) -> Path:
     path = folder / "tampered.sqlite"
     shutil.copy(good, path)
     with sqlite3.connect(path) as connection:
-        connection.execute(statement)
+        connection.executescript(statements)
     return path
