@@ -3,11 +3,15 @@
 Caps travel with every step, so that Redis holds money and no rules, and a step needs nothing that could be out of date.
 What is encoded is described in `lua/caps.lua`. Numbers beyond 31 bits go as doubles, which every build of Redis reads
 exactly.
+
+A request's scopes are a tenant, a key, a class, a pool and tags, so thousands of tenants make many more sets than can
+be remembered. A scope's own rules are encoded once for all of its sets, and a new set takes a few microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,6 +35,13 @@ class PackedCaps(msgspec.Struct, frozen=True, eq=False):
     epoch: object
 
 
+class _Rules(msgspec.Struct, frozen=True, eq=False):
+    """What is ruled for one scope: its caps, and the element of `scopes` that says so with its limits."""
+
+    seen: tuple[CapSeen, ...]
+    encoded: msgspec.Raw
+
+
 class CapPacker:
     """Encodes caps for the months around an instant of the server's."""
 
@@ -38,12 +49,14 @@ class CapPacker:
         self._table = caps
         self._views = views
         self._known: dict[tuple[Scope, ...], PackedCaps] = {}
+        self._rules: dict[Scope, _Rules] = {}
         self._whole: list[PackedCaps] | None = None
         self.months_around(at_us)
 
     def replace(self, caps: CapTable) -> None:
         """Put another table in force, which the views already show."""
         self._table = caps
+        self._rules.clear()
         self.months_around(self._at_us)
 
     def months_around(self, at_us: int) -> None:
@@ -52,9 +65,8 @@ class CapPacker:
         zone = self._table.timezone
         from_us, until_us = month_around(at_us, zone)
         bounds = (month_around(from_us - 1, zone), (from_us, until_us), month_around(until_us, zone))
-        self._months = [
-            [number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds
-        ]
+        months = [[number(each) for each in (bucket_of(begin), bucket_of(end), begin, end)] for begin, end in bounds]
+        self._months = msgspec.Raw(_encode(months))
         self._known.clear()
         self._whole = None
         self._epoch = object()
@@ -72,8 +84,9 @@ class CapPacker:
     def pack_anew(self, scopes: Iterable[Scope]) -> PackedCaps:
         """Like `pack`, for scopes that will not come together again."""
         once = tuple(dict.fromkeys(scopes))
-        seen = tuple(cap for scope in once for cap in self._views.of(scope))
-        return PackedCaps(once, seen, self.encode(once, seen), self._epoch)
+        rules = [found for scope in once if (found := self._rules_of(scope)) is not None]
+        seen = tuple(cap for each in rules for cap in each.seen)
+        return PackedCaps(once, seen, self._word(once, rules), self._epoch)
 
     def pack_all(self, at_once: int) -> Iterator[PackedCaps]:
         """Every scope that has caps, so many at a time; each batch is encoded when it is asked for, and kept."""
@@ -93,16 +106,28 @@ class CapPacker:
 
     def encode(self, scopes: Iterable[Scope], seen: Iterable[CapSeen]) -> bytes:
         """Caps, which come scope by scope, as scripts take them: a word of a command."""
-        caps: dict[Scope, list[list[object]]] = {scope: [] for scope in scopes}
+        caps: dict[Scope, list[CapSeen]] = {scope: [] for scope in scopes}
         for one in seen:
-            caps[one.cap.scope].append(_cap(one.cap, one.warned_as))
-        names = [key_part(str(scope)) for scope in caps]
-        ruled = [
-            [name, of, *self._rates(scope)]
-            for name, (scope, of) in zip(names, caps.items(), strict=True)
-            if of or scope in self._table.limits
-        ]
-        return bulk(_encode([self._months, ruled, names]))
+            caps[one.cap.scope].append(one)
+        return self._word(caps, [self._ruled(scope, of) for scope, of in caps.items() if self._is_ruled(scope, of)])
+
+    def _word(self, scopes: Iterable[Scope], rules: Iterable[_Rules]) -> bytes:
+        names = [_name_of(scope) for scope in scopes]
+        return bulk(_encode((self._months, [each.encoded for each in rules], names)))
+
+    def _rules_of(self, scope: Scope) -> _Rules | None:
+        """The rules in force for a scope, encoded once; None where there are none."""
+        known = self._rules.get(scope)
+        if known is None and self._is_ruled(scope, seen := self._views.of(scope)):
+            known = self._rules[scope] = self._ruled(scope, seen)
+        return known
+
+    def _is_ruled(self, scope: Scope, seen: Sequence[CapSeen]) -> bool:
+        return bool(seen) or scope in self._table.limits
+
+    def _ruled(self, scope: Scope, seen: Sequence[CapSeen]) -> _Rules:
+        caps = [_cap(one.cap, one.warned_as) for one in seen]
+        return _Rules(tuple(seen), msgspec.Raw(_encode([_name_of(scope), caps, *self._rates(scope)])))
 
     def _rates(self, scope: Scope) -> list[int | float]:
         limits = self._table.limits.get(scope)
@@ -110,6 +135,11 @@ class CapPacker:
             return [-1, -1, -1, 0]
         rates = (limits.requests_per_minute, limits.tokens_per_minute, limits.in_flight)
         return [*(-1 if limit is None else number(limit) for limit in rates), 1]
+
+
+@lru_cache(REMEMBERED)
+def _name_of(scope: Scope) -> str:
+    return key_part(str(scope))
 
 
 def key_part(text: str) -> str:
