@@ -73,7 +73,7 @@ class Lately(msgspec.Struct, frozen=True):
     def utilisation(self) -> float | None:
         """Busy ÷ alive container time, by cost: the same as by seconds while the price stays. None: none was alive."""
         alive_nusd = self.busy_nusd + self.boot_nusd + self.idle_nusd + self.adjustment_nusd
-        return min(1.0, self.busy_nusd / alive_nusd) if alive_nusd > 0 else None
+        return self.busy_nusd / alive_nusd if alive_nusd > 0 else None
 
 
 def recent(

@@ -18,6 +18,7 @@ from router import health
 from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
+from router.http.dashboard import add_dashboard_routes
 from router.http.decisions import add_decision_routes
 from router.http.money import add_money_routes
 from router.http.policy_view import add_policy_routes
@@ -40,6 +41,7 @@ def build_rest(service: Service) -> FastAPI:
     add_money_routes(app, service)
     add_pool_routes(app, service)
     add_policy_routes(app, service)
+    add_dashboard_routes(app, service.clock)
     return app
 
 

@@ -1,0 +1,185 @@
+"""What the first page shows: asked of the public API at once, and arranged for its template.
+
+A route that does not answer costs its own panel, which says why, and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pricing.clock import US_PER_S
+from router.dashboard.inside import Answer, PublicApi, Visitor
+from router.dashboard.spend import BY, Cap, Chart, Table, caps_of, requests_chart, spend_chart, tables_of
+
+FEED_ROWS: Final = 25
+MOVED_ROWS: Final = 8
+CAPS: Final = 200
+HOURS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The numbers at the top. Nano-dollars; shares of one, None where there is nothing to divide by."""
+
+    hour_nusd: int
+    day_nusd: int
+    month_nusd: int
+    containers_nusd: int  # of the month: boot, idle and adjustments
+    saving_nusd: int | None
+    saving_share: float | None
+    baseline: str
+    requests: int  # of the day, as all below
+    served: int
+    fell_back: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Attempts of the day that failed at one pool in one way, and what they cost whom."""
+
+    pool: str
+    failure: str
+    attempts: int
+    charged_nusd: int
+    house_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """`troubles` says by panel why the API did not answer, where it did not; that panel's values are empty then."""
+
+    at: str
+    day: str
+    month: str
+    key: Mapping[str, Any]
+    health: Mapping[str, Any]
+    admin: bool
+    tiles: Tiles | None = None
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    more_caps: bool = False
+    pools: tuple[Mapping[str, Any], ...] = ()
+    undeployed: int = 0
+    feed: tuple[Mapping[str, Any], ...] = ()
+    failures: tuple[Failure, ...] = ()
+    moved: tuple[Mapping[str, Any], ...] = ()
+    policy: Mapping[str, Any] | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)
+
+
+async def overview(api: PublicApi, visitor: Visitor, key: Mapping[str, Any], now_us: int) -> Overview:
+    """`key` is what `/v1/key` said of the visitor, `now_us` the endpoint's time."""
+    now = datetime.fromtimestamp(now_us // US_PER_S, UTC)
+    day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m-01")
+    admin = "admin" in key["rights"]
+    answers = await _ask(api, visitor, day, month, admin=admin)
+    reports = [answers[name] for name in ("hour", "day", "month")]
+    caps = caps_of(answers["budgets"].json) if answers["budgets"].ok else []
+    known = all(each.ok for each in reports)
+    found = [each.json for each in reports] if known else []
+    pools = answers["pools"].json["data"] if answers["pools"].ok else []
+    drawn = (("costs", spend_chart), ("usage", requests_chart))
+    return Overview(
+        at=now.strftime("%Y-%m-%d %H:%M:%S"),
+        day=day,
+        month=month,
+        key=key,
+        health=answers["health"].json,
+        admin=admin,
+        tiles=_tiles(*found, admin=admin) if known else None,
+        tables=tuple(tables_of(found, caps, everything=admin)) if known else (),
+        charts=tuple(chart(answers[name].json) for name, chart in drawn if answers[name].ok),
+        caps=tuple(caps),
+        more_caps=answers["budgets"].ok and answers["budgets"].json["has_more"],
+        pools=tuple(pool for pool in pools if pool["state"] != "not_deployed"),
+        undeployed=sum(pool["state"] == "not_deployed" for pool in pools),
+        feed=tuple(answers["feed"].json["data"]) if answers["feed"].ok else (),
+        failures=_failures(found[1]) if known else (),
+        moved=tuple(answers["moved"].json["data"]) if answers["moved"].ok else (),
+        policy=answers["policy"].json if admin and answers["policy"].ok else None,
+        troubles=_troubles(answers),
+    )
+
+
+def _troubles(answers: Mapping[str, Answer]) -> dict[str, str]:
+    """By panel; the empty text where all is well."""
+    found = dict.fromkeys(_PANELS.values(), "")
+    return found | {_PANELS[name]: answer.trouble for name, answer in answers.items() if not answer.ok}
+
+
+_PANELS: Final = {
+    "health": "health",
+    "hour": "spend",
+    "day": "spend",
+    "month": "spend",
+    "budgets": "caps",
+    "costs": "charts",
+    "usage": "charts",
+    "pools": "pools",
+    "feed": "feed",
+    "moved": "fallbacks",
+    "policy": "policy",
+}
+
+
+async def _ask(api: PublicApi, visitor: Visitor, day: str, month: str, *, admin: bool) -> dict[str, Answer]:
+    """Every route that the page reads, all at once."""
+    by = ",".join(BY)
+    asked = {
+        "health": api.get(visitor, "/health"),
+        "hour": api.get(visitor, "/v1/reports", by=by, since="1h"),
+        "day": api.get(visitor, "/v1/reports", by=by, since=day, show="money,failures"),
+        "month": api.get(visitor, "/v1/reports", by=by, since=month),
+        "budgets": api.get(visitor, "/budgets", limit=CAPS),
+        "costs": api.get(visitor, "/v1/costs", bucket_width="1h", limit=HOURS, group_by="line_item"),
+        "usage": api.get(visitor, "/v1/usage", bucket_width="1h", limit=HOURS),
+        "pools": api.get(visitor, "/v1/pools"),
+        "feed": api.get(visitor, "/v1/decisions", limit=FEED_ROWS),
+        "moved": api.get(visitor, "/v1/decisions", limit=MOVED_ROWS, moved="true"),
+    }
+    if admin:
+        asked["policy"] = api.get(visitor, "/v1/policy")
+    return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+
+
+def _tiles(hour: Mapping[str, Any], day: Mapping[str, Any], month: Mapping[str, Any], *, admin: bool) -> Tiles:
+    """An admin's spend is the whole ledger, a tenant's what it was charged."""
+
+    def spent_nusd(report: Mapping[str, Any]) -> int:
+        nusd: int = report["ledger_nusd"] if admin else report["total"]["charged_nusd"]
+        return nusd
+
+    total = month["total"]
+    return Tiles(
+        hour_nusd=spent_nusd(hour),
+        day_nusd=spent_nusd(day),
+        month_nusd=spent_nusd(month),
+        containers_nusd=sum(line["amount_nusd"] for line in month["separate"]),
+        saving_nusd=total["saving_nusd"],
+        saving_share=total["saving_share"],
+        baseline=month["baseline"],
+        requests=day["total"]["requests"],
+        served=day["total"]["served"],
+        fell_back=day["total"]["fell_back"],
+        failed=day["total"]["failed"],
+    )
+
+
+def _failures(day: Mapping[str, Any]) -> tuple[Failure, ...]:
+    """By pool and failure class, the most frequent first."""
+    sums: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for one in day["failures"]:
+        attempts, charged, house = sums.get((one["pool"], one["failure"]), (0, 0, 0))
+        sums[one["pool"], one["failure"]] = (
+            attempts + one["attempts"],
+            charged + one["charged_nusd"],
+            house + one["house_nusd"],
+        )
+    found = [Failure(*names, *each) for names, each in sums.items()]
+    return tuple(sorted(found, key=lambda each: (-each.attempts, each.pool, each.failure)))

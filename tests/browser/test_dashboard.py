@@ -1,0 +1,372 @@
+"""The dashboard in a real Chromium: numbers, feed, keys, and what it is to those who cannot see or point."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.dashboard.words import dollars, nusd_of, seconds, share, usd
+from support.chromium import Page
+from support.dashboards import sign_in, with_traffic
+from support.endpoint import KEYS, Endpoint, before_simulated, policy
+
+AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe-4.14.1.min.js"
+WIDE, PHONE = 1280, 390
+CELLS = """(selector) => [...document.querySelectorAll(selector)].map((row) =>
+    [...row.cells].map((cell) => ({
+        text: cell.innerText.replace(/\\s+/g, " ").trim(),
+        value: cell.querySelector("data")?.getAttribute("value") ?? null,
+    })))"""
+
+
+async def rows_of(page: Page, selector: str) -> list[list[dict[str, Any]]]:
+    """Cells of the rows that match, each with what is seen and, where it is a number, its exact value."""
+    found: list[list[dict[str, Any]]] = await page.run(f"({CELLS})({json.dumps(selector)})")
+    return found
+
+
+async def value_of(page: Page, selector: str) -> str:
+    found: str = await page.run(f"document.querySelector('{selector} data, data{selector}').getAttribute('value')")
+    return found
+
+
+async def report(endpoint: Endpoint, key: str, since: str, by: str = "tenant,class,pool") -> Any:
+    return (await endpoint.ask("GET", f"/v1/reports?by={by}&since={since}&show=money,failures", key)).json
+
+
+async def days(page: Page) -> tuple[str, str]:
+    """Today and the first of this month, by the endpoint's clock."""
+    today = (await page.run("document.querySelector('#head time').getAttribute('datetime')"))[:10]
+    return today, f"{today[:7]}-01"
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_admin_s_figures_are_those_of_the_reports(page: Page, tmp_path: Path) -> None:
+    """The key figures are the sum, saving, requests and fallbacks that `/v1/reports` says, to the nano-dollar."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        today, first = await days(page)
+        day, month = await report(endpoint, "ops", today), await report(endpoint, "ops", first)
+        assert int(await value_of(page, "#spend-day")) == day["ledger_nusd"] > 0
+        assert int(await value_of(page, "#spend-month")) == month["ledger_nusd"]
+        assert int(await value_of(page, "#saving")) == month["total"]["saving_nusd"]
+        assert int(await value_of(page, "#requests-day")) == day["total"]["requests"] == 7
+        assert int(await value_of(page, "#fell-back-day")) == day["total"]["fell_back"] == 1
+        assert await page.text("#spend-day") == dollars(day["ledger_nusd"])
+
+
+@pytest.mark.parametrize("by", ["tenant", "class", "pool"])
+async def test_each_table_adds_up_to_the_ledger(page: Page, tmp_path: Path, by: str) -> None:
+    """Its lines are those of the report by that grouping, and its total is the same as of the other two."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        _, first = await days(page)
+        said = await report(endpoint, "ops", first, by)
+        rows = await rows_of(page, f"table[data-by={by}] tbody tr")
+        [total] = await rows_of(page, f"table[data-by={by}] tfoot tr")
+    amount = "charged_nusd" if by == "tenant" else "busy_nusd"
+    expected = {line[by]: line[amount] for line in said["lines"]}
+    for line in said["separate"] if by == "pool" else ():
+        expected[line["pool"]] = expected.get(line["pool"], 0) + line["amount_nusd"]
+    shown = {row[0]["text"].split()[0]: int(row[3]["value"]) for row in rows}
+    assert {name: shown[name] for name, nusd in expected.items() if nusd} == {k: v for k, v in expected.items() if v}
+    assert sum(int(row[3]["value"]) for row in rows) == int(total[3]["value"]) == said["ledger_nusd"]
+
+
+async def test_caps_pools_and_failures_are_those_of_the_api(page: Page, tmp_path: Path) -> None:
+    """What is spent of caps, how pools stand and what failed read as `/budgets`, `/v1/pools` and reports say."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        caps = (await endpoint.ask("GET", "/budgets", "ops")).json["data"]
+        pools = (await endpoint.ask("GET", "/v1/pools", "ops")).json["data"]
+        failed = (await report(endpoint, "ops", (await days(page))[0], "pool"))["failures"]
+        shown_caps = {row[0]["text"]: row for row in await rows_of(page, "#caps tbody tr")}
+        shown_pools = {row[0]["text"]: row for row in await rows_of(page, "#pool-table tbody tr")}
+        failures = await rows_of(page, "#failures tbody tr")
+    for cap in caps:
+        row = shown_caps[cap["cap"]]
+        assert float(row[3]["value"]) == cap["spent_usd"]
+        assert row[2]["text"] == share(cap["spent_usd"] / cap["amount_usd"])
+        assert row[5]["text"] == usd(cap["left_usd"], 4)
+    deployed = [pool for pool in pools if pool["state"] != "not_deployed"]
+    assert len(shown_pools) == len(deployed) == 4
+    for pool in deployed:
+        row = [cell["text"] for cell in shown_pools[pool["pool"]]]
+        assert row[1].lower() == pool["state"]
+        assert row[2:5] == [str(pool["ready"]), str(pool["booting"]), str(pool["in_flight"])]
+        assert row[5] == ("not alive" if pool["utilisation"] is None else share(pool["utilisation"]))
+        assert row[7] == seconds(pool["first_token_p50_s"])
+    assert [(row[0]["text"], row[1]["text"], int(row[2]["text"])) for row in failures] == [
+        (one["pool"], one["failure"], one["attempts"]) for one in failed
+    ]
+
+
+async def test_a_tenant_sees_its_own_and_nothing_of_others(page: Page, tmp_path: Path) -> None:
+    """Its figures are what it was charged; neither another tenant's name nor the policy is anywhere in the page."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint, "acme")
+        said = await report(endpoint, "acme", (await days(page))[1])
+        assert int(await value_of(page, "#spend-month")) == said["total"]["charged_nusd"] == endpoint.charged_nusd()
+        [total] = await rows_of(page, "table[data-by=pool] tfoot tr")
+        source = await page.run("document.documentElement.outerHTML")
+    assert int(total[3]["value"]) == said["total"]["charged_nusd"]
+    assert not [word for word in ("globex", "ops-key", "policy.yaml", 'id="policy"', KEYS["acme"]) if word in source]
+
+
+async def test_charts_are_drawn_and_stand_in_tables_too(page: Page, tmp_path: Path) -> None:
+    """Each chart has a picture with something on it, and a table whose sum is that of `/v1/costs` and `/v1/usage`."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        costs = (await endpoint.ask("GET", "/v1/costs?bucket_width=1h&limit=24", "ops")).json["data"]
+        painted = await page.run("""[...document.querySelectorAll(".plot canvas")].map((canvas) => {
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return new Set(pixels.filter((_, at) => at % 4 === 0)).size > 2;
+        })""")
+        totals = await page.run("""[...document.querySelectorAll(".chart tbody")].map((body) =>
+            [...body.rows].map((row) => row.cells[row.cells.length - 1].textContent))""")
+    assert painted == [True, True]
+    by_hour = [sum(nusd_of(one["amount"]["value"]) for one in bucket["results"]) for bucket in costs]
+    assert totals[0] == [dollars(nusd, 6) for nusd in by_hour]
+    assert sum(int(cell) for cell in totals[1]) == 7
+
+
+# -- what happens while one looks --------------------------------------------------------------------------------------
+
+
+async def test_requests_appear_as_they_end(page: Page, tmp_path: Path) -> None:
+    """A row for each, as the list has it, newest first and once; those who cannot see are told how many came."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        await page.until("document.getElementById('feed-state').textContent === 'Live'")
+        made = [(await endpoint.chat("acme", max_tokens=5)).headers["x-sluice-request-id"] for _ in range(2)]
+        await page.until(f"document.querySelector('#feed-rows tr').dataset.id === '{made[1]}'")
+        await page.run("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.until("document.getElementById('feed-news').textContent !== ''")
+        ids = await page.run("[...document.querySelectorAll('#feed-rows tr')].map((row) => row.dataset.id)")
+        listed = (await endpoint.ask("GET", "/v1/decisions", "ops")).json["data"]
+        costs = [row[-1] for row in await rows_of(page, "#feed-rows tr")]
+        assert await page.text("#feed-news") in ("2 new requests", "One new request")
+    assert ids == [one["request_id"] for one in listed]
+    assert [(float(cell["value"]), cell["text"]) for cell in costs] == [
+        (one["cost_usd"], usd(one["cost_usd"], 6)) for one in listed
+    ]
+
+
+async def test_the_feed_can_be_paused(page: Page, tmp_path: Path) -> None:
+    """While paused nothing moves and the page says how many wait; afterwards they are there."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        await page.until("document.getElementById('feed-state').textContent === 'Live'")
+        await page.run("document.getElementById('pause').click()")
+        made = (await endpoint.chat("acme", max_tokens=5)).headers["x-sluice-request-id"]
+        await page.until("document.getElementById('feed-state').textContent === 'Paused, 1 new'")
+        assert await page.run(f"document.querySelector('[data-id=\"{made}\"]')") is None
+        await page.run("document.getElementById('pause').click()")
+        await page.until(f"document.querySelector('[data-id=\"{made}\"]') !== null")
+
+
+async def test_what_changed_in_the_policy_appears_by_itself(page: Page, tmp_path: Path) -> None:
+    """After a reload the page has the new version and its differences, without being opened again."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        text = json.loads((endpoint.files / "policy.yaml").read_text())
+        text["aliases"]["gpt-4o"] = "chat:premium"
+        before = endpoint.service.policy.version
+        endpoint.write_policy(text)
+        async with asyncio.timeout(30):
+            while (version := endpoint.service.policy.version) == before:
+                await endpoint.ask("GET", "/health/liveness")
+        await page.run("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.until(f"document.getElementById('policy-version').textContent === '{version}'")
+        assert "gpt-4o" in await page.text("#policy ins")
+        assert before in await page.text("#policy h3")
+
+
+async def test_a_request_opens_into_its_explanation(page: Page, tmp_path: Path) -> None:
+    """In place, with its attempts and choices; Escape closes it and gives the focus back. Its own page is the same."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        [moved] = (await endpoint.ask("GET", "/v1/decisions?moved=true", "ops")).json["data"]
+        link = f'#feed-rows [data-id="{moved["request_id"]}"] a'
+        await page.run(f"document.querySelector({json.dumps(link)}).focus()")
+        await page.press("Enter")
+        await page.until("document.getElementById('explanation').open")
+        shown = await page.text("#explanation article")
+        await page.press("Escape")
+        await page.until("!document.getElementById('explanation').open")
+        assert await page.run(f"document.activeElement === document.querySelector({json.dumps(link)})")
+        await page.open(f"{endpoint.url}/dashboard/decisions/{moved['request_id']}")
+        alone = await page.text("#decision")
+    assert [each["pool"] in shown for each in moved["attempts"]] == [True] * len(moved["attempts"])
+    assert "unavailable" in shown
+    assert shown in alone.replace("← Overview ", "")
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_key_gets_in_nowhere(page: Page, tmp_path: Path) -> None:
+    """The form says so in words that are read out, and no session begins."""
+    async with before_simulated(tmp_path) as endpoint:
+        await page.open(f"{endpoint.url}/")
+        await page.type("sk-wrong")
+        page.loaded.clear()
+        await page.press("Enter")
+        await asyncio.wait_for(page.loaded.wait(), 30)
+        assert "not known" in await page.text("[role=alert]")
+        assert (await page.call("Network.getCookies", urls=[endpoint.url]))["cookies"] == []
+        assert [complaint for complaint in page.complaints if "401" not in complaint] == []
+        page.complaints.clear()  # the browser notes that the answer was 401
+
+
+async def test_signing_out_ends_the_session(page: Page, tmp_path: Path) -> None:
+    """Afterwards neither the page nor the old cookie shows anything; scripts never had the cookie."""
+    async with before_simulated(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        [cookie] = (await page.call("Network.getCookies", urls=[endpoint.url]))["cookies"]
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
+        assert KEYS["ops"] not in cookie["value"]
+        assert cookie["value"] not in await page.run("document.cookie")
+        await page.click_and_load("form[action='/dashboard/logout'] button")
+        assert await page.run("location.pathname") == "/dashboard/login"
+        old = await endpoint.ask("GET", "/", None, headers={"Cookie": f"{cookie['name']}={cookie['value']}"})
+    assert "Sign in" in old.body.decode()
+
+
+async def test_without_tenants_this_machine_needs_no_key(page: Page, tmp_path: Path) -> None:
+    """What the API shows on loopback without a key, the dashboard shows too."""
+    async with before_simulated(tmp_path, policy(tenants={}), awake=("mid",)) as endpoint:
+        await endpoint.ask(
+            "POST", "/v1/chat/completions", None, json={"model": "chat", "messages": [], "max_tokens": 1}
+        )
+        await page.open(f"{endpoint.url}/")
+        assert await page.text("h1") == "Overview"
+        assert "local" in await page.text(".who")
+        assert await page.run("document.querySelector('form[action=\"/dashboard/logout\"]')") is None
+
+
+# -- for everybody -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, PHONE])
+async def test_axe_finds_nothing_to_complain_of(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
+    """Names, roles, contrast, order of headings, landmarks: on every page, in both colours, at both widths."""
+    async with with_traffic(tmp_path) as endpoint:
+        await page.look(width, scheme=scheme, phone=width == PHONE)
+        await page.open(f"{endpoint.url}/")
+        found = {"sign in": await violations(page)}
+        await sign_in(page, endpoint)
+        await page.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        found["overview"] = await violations(page)
+        href = await page.run("document.querySelector('.moved a').href")
+        await page.run("document.querySelector('.moved a').click()")
+        await page.until("document.getElementById('explanation').open")
+        found["explanation"] = await violations(page)
+        await page.open(href)
+        found["decision"] = await violations(page)
+    assert {name: each for name, each in found.items() if each} == {}
+
+
+async def violations(page: Page) -> list[str]:
+    await page.run(f"{AXE.read_text(encoding='utf-8')}; null")
+    found = await page.run("axe.run(document, {resultTypes: ['violations']})")
+    return [f"{one['id']}: {[node['html'][:160] for node in one['nodes']]}" for one in found["violations"]]
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 768, WIDE])
+async def test_no_page_is_wider_than_its_screen(page: Page, tmp_path: Path, width: int) -> None:
+    """Tables scroll inside of their frames; nothing makes the page itself scroll sideways."""
+    async with with_traffic(tmp_path) as endpoint:
+        await page.look(width, phone=width < 600)
+        await sign_in(page, endpoint)
+        overview = await page.run("document.documentElement.scrollWidth")
+        await page.open(await page.run("document.querySelector('.moved a').href"))
+        decision = await page.run("document.documentElement.scrollWidth")
+    assert (overview, decision) == (width, width)
+
+
+async def test_the_page_can_be_walked_with_the_keyboard(page: Page, tmp_path: Path) -> None:
+    """Tab goes from the skip link to the end; each stop is seen, named and marked; that link leads to the content."""
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        await page.run("document.getElementById('pause').click(); document.activeElement.blur(); scrollTo(0, 0)")
+        stops = []
+        while True:
+            await page.press("Tab")
+            stop = await page.run(STOP)
+            if stop is None:
+                break
+            stops.append(stop)
+            assert len(stops) < 200
+        assert stops[0]["name"] == "Skip to content"
+        assert [stop for stop in stops if not (stop["name"] and stop["seen"] and stop["marked"])] == []
+        everything = await page.run(
+            f"[...document.querySelectorAll({json.dumps(FOCUSABLE)})].filter((one) => one.checkVisibility()).length"
+        )
+        assert len(stops) == everything
+        await page.run("document.activeElement.blur(); scrollTo(0, 0)")
+        await page.press("Tab")
+        await page.press("Enter")
+        assert await page.run("document.activeElement.id") == "main"
+
+
+FOCUSABLE = "a[href], button, input, summary, [tabindex='0']"
+STOP = """(() => {
+    const at = document.activeElement;
+    if (!at || at === document.body || at === document.documentElement) return null;
+    const box = at.getBoundingClientRect(), style = getComputedStyle(at);
+    const ids = (at.getAttribute("aria-labelledby") || "").split(" ");
+    const labels = ids.map((id) => document.getElementById(id)?.innerText);
+    return {
+        name: (at.getAttribute("aria-label") || labels.join(" ").trim() || at.innerText || at.title || "").trim(),
+        seen: box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight,
+        marked: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
+        what: at.outerHTML.slice(0, 80),
+    };
+})()"""
+
+
+async def test_colours_follow_the_system_or_one_s_choice(page: Page, tmp_path: Path) -> None:
+    """Dark on a dark system, light once chosen, and the choice is there when the page comes again."""
+    async with before_simulated(tmp_path) as endpoint:
+        await page.look(WIDE, scheme="dark")
+        await sign_in(page, endpoint)
+        ground = "getComputedStyle(document.body).backgroundColor"
+        dark = await page.run(ground)
+        await page.run("document.getElementById('theme').click()")
+        light = await page.run(ground)
+        await page.open(f"{endpoint.url}/")
+        assert await page.run(ground) == light != dark
+        assert await page.text("#theme-name") == "light"
+
+
+async def test_the_page_says_everything_without_scripts(page: Page, tmp_path: Path) -> None:
+    """Rendered by the server: figures, tables and rows are there where scripts are off."""
+    async with with_traffic(tmp_path) as endpoint:
+        await page.call("Emulation.setScriptExecutionDisabled", value=True)
+        await sign_in_without_scripts(page, endpoint)
+        source = (await page.call("DOM.getOuterHTML", backendNodeId=await root_of(page)))["outerHTML"]
+        month = (await report(endpoint, "ops", "1h"))["ledger_nusd"]
+    assert f'value="{month}"' in source
+    assert source.count("data-id=") == 7
+
+
+async def sign_in_without_scripts(page: Page, endpoint: Endpoint) -> None:
+    await page.open(f"{endpoint.url}/")
+    await page.type(KEYS["ops"])
+    page.loaded.clear()
+    await page.press("Enter")
+    await asyncio.wait_for(page.loaded.wait(), 30)
+
+
+async def root_of(page: Page) -> int:
+    document = await page.call("DOM.getDocument", depth=0)
+    number: int = document["root"]["backendNodeId"]
+    return number
