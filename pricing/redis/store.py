@@ -8,8 +8,8 @@ A step whose answer is lost may or may not have happened, so steps can be repeat
 id, and a call that ends one carries a token by which the script knows it again. What nobody waits for any more is
 finished in the background, then with each tick (`unheard.py`).
 
-Time never runs backwards, see `lua/clock.lua`: while the server's clock is behind what it once showed, windows and
-leases stand still; when it is set forward, leases end early, which is the safe side.
+Time never runs backwards and never stops, see `lua/clock.lua`: behind what was seen, or implausibly far ahead of it,
+the server's clock says only how much time passes; where it is set forward, leases end early, which is the safe side.
 """
 
 from __future__ import annotations

@@ -95,11 +95,16 @@ def restore_budgets(
     redis: RedisOption = None,
     namespace: NamespaceOption = "sluice",
     write: Annotated[bool, typer.Option("--write", help="Do it; without, only say what would change.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Give budgets in Redis back what they have lost, out of the ledger's rows."""
     if not isinstance(ledger_place, PostgresUrl):
         raise typer.BadParameter("budgets of a ledger in a file are in that file; name a postgresql:// ledger")
     changes = connected(redis, lambda client: restore(client, namespace, ledger_place, write))
+    if as_json:
+        sums = [{"name": change.name, "nusd": change.total_nusd} for change in changes]
+        typer.echo(json.dumps({"written": write, "sums": sums}, indent=2))
+        return
     for change in changes:
         typer.echo(f"{change.name}: {format_usd(change.total_nusd, 9)}")
     done = "written" if write else "would change; --write does it"

@@ -24,6 +24,7 @@ from pricing.redis.store import RedisStore
 from router.cli.main import app
 from support.ledgers import write_small_ledger
 from support.money import cap, caps, row, wish
+from support.real_redis import RedisServer
 from support.shared_ledger import SharedLedger, fill, shared_ledger
 
 WINDOW = ("--since", "2026-01-01", "--until", "2026-01-03")
@@ -100,7 +101,7 @@ async def spend(ledger: SharedLedger) -> None:
         ledger.client, SystemClock(), caps(cap(1_000)), replica="r1", namespace=ledger.namespace, on_warn=print
     )
     await store.open(wish("a:1", 900))
-    await store.settle(Settlement("a:1", 850, (row("a:1", 850),)))
+    await store.settle(Settlement("a:1", 850, (row("a:1", 850, at_us=SystemClock().wall_us()),)))
 
 
 def test_verify_says_as_of_which_entry_everything_agrees(redis_url: str, postgres_url: str, request: Any) -> None:
@@ -134,6 +135,42 @@ def test_budgets_are_shown_as_replicas_see_them(
         150,
         "warned",
     )
+
+
+def test_budgets_that_redis_lost_are_given_back(
+    redis_server: RedisServer, postgres_url: str, tmp_path: Path, request: Any
+) -> None:
+    """First what would change, then the same done, then nothing left to do; verifying agrees of them in the end."""
+    name = f"cli-{id(request)}"
+    where = ("--ledger", postgres_url, "--redis", redis_server.url, "--namespace", name)
+
+    async def spent_and_drained(ledger: SharedLedger) -> None:
+        await spend(ledger)
+        await ledger.drain()
+
+    scene(redis_server.url, postgres_url, name, spent_and_drained)
+    redis_server.command("DEL", *redis_server.command("KEYS", f"{{{name}}}:*"))
+    would = sluice("ledger", "restore-budgets", *where)
+    assert would.exit_code == 0
+    assert "tenant:acme: $0.000000850" in would.output
+    assert "sums would change; --write does it" in would.output
+    assert redis_server.command("KEYS", f"{{{name}}}:spent:*") == []
+    wrote = json.loads(sluice("ledger", "restore-budgets", "--write", "--json", *where).output)
+    assert wrote["written"]
+    assert {"name": "tenant:acme", "nusd": 850} in wrote["sums"]
+    assert sluice("ledger", "restore-budgets", *where).output == "budgets have all that the ledger says\n"
+    assert sluice("ledger", "verify", *where).exit_code == 0
+    redis_server.command("DEL", *redis_server.command("KEYS", f"{{{name}}}:*"))
+    emptied = sluice("ledger", "verify", *where)
+    assert emptied.exit_code == 1
+    assert "give them back with `sluice ledger restore-budgets --write`" in emptied.output
+    redis_server.command("SET", f"{{{name}}}:installation", "another")
+    assert "the budgets of another ledger" in sluice("ledger", "verify", *where).output
+    refused = sluice("ledger", "restore-budgets", "--write", *where)
+    assert "are not of one installation; check both" in str(refused.exception)
+    file = sluice("ledger", "restore-budgets", "--ledger", tmp_path / "ledger.sqlite")
+    assert file.exit_code == 2
+    assert "name a postgresql:// ledger" in file.output
 
 
 def test_what_was_set_aside_is_shown_and_put_back(redis_url: str, postgres_url: str, request: Any) -> None:
