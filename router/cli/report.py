@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,17 @@ from policies.policy import Policy
 from pools.timing import timing_model
 from pricing.clock import US_PER_S, SystemClock
 from pricing.money import cost_nusd
+from pricing.reports.columns import ColumnSet
 from pricing.reports.criteria import BASELINE_GPU, Baseline, Judged, criteria_json, criteria_table, judge
-from pricing.reports.render import as_csv, as_json, as_table
-from pricing.reports.report import DIMENSIONS, Report, check_groupings, report
-from pricing.reports.spans import FORMS, parse_instant
+from pricing.reports.dimensions import DIMENSIONS
+from pricing.reports.share import HouseView
+from pricing.reports.spans import FORMS, parse_window
+from pricing.reports.table import as_table
+from pricing.reports.zones import parse_zone
+from router.baselines import PREMIUM
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
+from router.reporting import Form, ReportAsked, make_report, sets_for, written
+from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -27,6 +34,7 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    HTML = "html"
 
 
 @app.command(name="report")
@@ -35,32 +43,47 @@ def report_command(
     since: Annotated[str, typer.Option(help=f"The begin; {FORMS}.")] = "24h",
     until: Annotated[str, typer.Option(help="The end, in the same forms.")] = "now",
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's requests.")] = None,
+    house: Annotated[HouseView, typer.Option(help="How boot and idle are shown.")] = HouseView.SEPARATE,
+    show: Annotated[
+        str | None, typer.Option(help=f"Sets of columns, joined by commas: {', '.join(ColumnSet)}.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Whose hours, days and months count: an IANA name.")] = "UTC",
+    baseline: Annotated[
+        str, typer.Option(help="What the saving is against: 'premium' (of each class), or a pool by name.")
+    ] = PREMIUM,
     output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
     criteria: Annotated[
         bool, typer.Option("--criteria", help="Judge media pools by latency, success and saving against the L40S.")
     ] = False,
     policy: Annotated[
-        list[Path] | None, typer.Option(help="For --criteria: policy files or folders; else the shipped one.")
+        list[Path] | None,
+        typer.Option(help="Whose pools baselines are: file or folder; SLUICE_POLICY where none is given."),
     ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
 ) -> None:
     """Roll the ledger up: requests, tokens, what was charged, what boot and idle cost, what was saved."""
     now_us = SystemClock().wall_us()
+    asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show)
     try:
-        groupings = check_groupings([name.strip() for name in by.split(",") if name.strip()])
-        since_us, until_us = parse_instant(since, now_us), parse_instant(until, now_us)
+        if criteria:
+            since_us, until_us = parse_window(since, until, now_us, parse_zone(timezone))
+            expected = expected_baselines(_policy(policy, now_us))
+            _print_criteria(judge(ledger, since_us, until_us, expected), output, since)
+        elif output is Format.TABLE:
+            sets = asked.sets((ColumnSet.MONEY,))
+            found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
+            wide_console().print(as_table(found, None if show is None else sets))
+        else:
+            sets = sets_for(asked)
+            found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
+            typer.echo(written(found, Form(output), sets), nl=output is not Format.CSV)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    if since_us >= until_us:
-        raise typer.BadParameter(f"--since {since} is not before --until {until}")
-    if criteria:
-        _print_criteria(judge(ledger, since_us, until_us, expected_baselines(_policy(policy, now_us))), output, since)
-        return
-    _print(report(ledger, groupings, since_us, until_us, tenant), output)
 
 
 def _policy(paths: list[Path] | None, now_us: int) -> Policy:
-    return load_policy(paths or [], environ={}, now_us=now_us, assume_deployed=True)
+    named = paths or Settings.from_environ(os.environ).policy_paths
+    return load_policy(named, environ={}, now_us=now_us, assume_deployed=True)
 
 
 def expected_baselines(policy: Policy) -> dict[str, Baseline]:
@@ -80,16 +103,7 @@ def expected_baselines(policy: Policy) -> dict[str, Baseline]:
 def _print_criteria(found: list[Judged], output: Format, since: str) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps(criteria_json(found), indent=2))
-    elif output is Format.CSV:
+    elif output is not Format.TABLE:
         raise typer.BadParameter("--criteria prints a table or JSON; use --format json", param_hint="--format")
     else:
         wide_console().print(criteria_table(found, f"since {since}"))
-
-
-def _print(found: Report, output: Format) -> None:
-    if output is Format.JSON:
-        typer.echo(json.dumps(as_json(found), indent=2))
-    elif output is Format.CSV:
-        typer.echo(as_csv(found), nl=False)
-    else:
-        wide_console().print(as_table(found))

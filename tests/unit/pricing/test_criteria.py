@@ -16,8 +16,9 @@ from pricing.clock import ManualClock, SystemClock
 from pricing.ledger.rows import House, LedgerRow
 from pricing.money import cost_nusd
 from pricing.reports.criteria import Baseline, Judged, criteria_json, criteria_table, judge
-from pricing.reports.render import as_csv, as_json, as_table
+from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Report, report
+from pricing.reports.table import as_table
 from router.cli.report import app, expected_baselines
 from support.choosing import shipped
 from support.money import UTC, cap, caps, request, row, wish

@@ -83,7 +83,7 @@ def test_report_refuses_what_it_does_not_know(ledger: Path) -> None:
     for words, message in (
         (("--by", "tenat"), "did you mean 'tenant'"),
         (("--since", "yesterday"), "'yesterday' is not a time; write 90m, 24h, 7d"),
-        (("--since", "1h", "--until", "2h"), "--since 1h is not before --until 2h"),
+        (("--since", "1h", "--until", "2h"), "the begin 1h is not before the end 2h"),
     ):
         result = sluice("report", "--ledger", ledger, *words)
         assert (result.exit_code, message in said(result)) == (2, True), said(result)
@@ -145,10 +145,11 @@ def test_budget_shows_rate_limits(policy: Path, tmp_path: Path) -> None:
         ["tenant:acme", "requests", "a", "minute", "1,200"],
         ["tenant:acme", "in", "flight", "9"],
     ]
+    assert "the endpoint knows: add --url" in lines[-1]
 
 
 async def test_budget_asks_an_endpoint() -> None:
-    """`--url` shows what `/budgets` says: caps, and limits with their use."""
+    """`--url` shows what all pages of `/budgets` say: caps, and limits with their use."""
     cap = {
         "object": "budget",
         "cap": "acme/month",
@@ -171,21 +172,38 @@ async def test_budget_asks_an_endpoint() -> None:
         "remaining": 1_000,
         "resets_in_s": 41.5,
     }
-    document = {"object": "list", "data": [cap], "limits": [limit]}
+    pages = {
+        "/budgets?limit=1000": {"data": [cap], "limits": [], "has_more": True, "last_id": "acme/month"},
+        "/budgets?limit=1000&after=acme%2Fmonth": {"data": [], "limits": [limit], "has_more": False, "last_id": "x"},
+    }
 
     async def script(exchange: Exchange) -> None:
-        await exchange.answer("200 OK", json.dumps(document).encode())
+        await exchange.answer("200 OK", json.dumps(pages[exchange.request.path]).encode())
 
     async with scripted(script) as server:
-        words = ("budget", "--url", f"{server.url}/v1", "--key", "sk-test")
+        words = ("budget", "show", "--url", f"{server.url}/v1", "--key", "sk-test")
         shown = await asyncio.to_thread(sluice, *words)
         plain = await asyncio.to_thread(sluice, *words, "--json")
     lines = [line.split() for line in shown.output.splitlines()]
     shows = ["acme/month", "tenant:acme", "1mo", "unlimited", "$1.2500", "$0.0000", "unlimited"]
     assert shows in [line[: len(shows)] for line in lines]
     assert ["key:acme-1", "tokens", "a", "minute", "10,000", "9,000", "42", "s"] in lines
-    assert json.loads(plain.output) == document
-    assert {(one.path, one.headers["authorization"]) for one in server.received} == {("/budgets", "Bearer sk-test")}
+    assert json.loads(plain.output) == {"object": "list", "data": [cap], "limits": [limit]}
+    assert [one.path for one in server.received] == [*pages, *pages]
+    assert {one.headers["authorization"] for one in server.received} == {"Bearer sk-test"}
+
+
+def test_budget_show_is_what_budget_alone_does(policy: Path, tmp_path: Path) -> None:
+    """Options stand before the word or behind it; behind counts where both are given."""
+    ledger = ("--ledger", tmp_path / "none.sqlite")
+    alone = sluice("budget", "--policy", policy, *ledger, "--json")
+    assert len(json.loads(alone.output)) == 3
+    for words in (
+        ("show", "--policy", policy, *ledger, "--json"),
+        ("--policy", policy, *ledger, "--json", "show"),
+        ("--policy", SHIPPED_DEFAULT, "--json", "show", *ledger, "--policy", policy),
+    ):
+        assert sluice("budget", *words).output == alone.output
 
 
 def test_budget_without_caps_says_so(tmp_path: Path) -> None:

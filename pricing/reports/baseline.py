@@ -1,0 +1,105 @@
+"""The baseline that a saving is stated against, and what it would have needed.
+
+    as recorded    the premium pool of each request's class, as the endpoint worked it out when the request ended:
+                   beside as many others as ran then
+    a named pool   all requests on that one: their mean prompt and answer by group and class, in full containers
+                   (beside target_concurrency - 1 others), at the rate in force now. Full containers are the least that
+                   it could have cost, so the saving is no less than what is said.
+
+Both are what requests with counted tokens would have been expected to cost while the pool was busy; boot and idle are
+in neither side. Requests without tokens, as those that were refused or asked for pictures, have no part in a named
+pool's baseline, while what they cost counts on the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pricing.money import US_PER_HOUR, half_even_nusd
+from pricing.reports.lines import Line
+from pricing.reports.query import Key, Query
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePool:
+    """A pool as a baseline. `seconds` says how much of a full container one request of so many prompt and output tokens
+    takes: its service time ÷ the requests it runs beside, itself included.
+    """
+
+    name: str
+    gpu: str
+    gpu_count: int
+    nusd_per_h: int
+    seconds: Callable[[float, float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """With `pool`, all requests on that one; else as recorded, where `premium` says which pool that was, by class."""
+
+    title: str
+    pool: BaselinePool | None = None
+    premium: Mapping[str, BaselinePool] = field(default_factory=dict, hash=False)
+
+
+AS_RECORDED = Baseline("all on the premium pool of each request's class")
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a baseline would have needed of one pool. `container_us` None: nobody says what the pool's rate was."""
+
+    pool: str
+    gpu: str
+    gpu_count: int
+    nusd: int
+    container_us: int | None
+
+
+def compare(
+    baseline: Baseline, query: Query, by: Sequence[str], lines: Mapping[Key, Line]
+) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
+    """The lines with their baseline, and what it would have needed."""
+    if baseline.pool is None:
+        return dict(lines), _recorded(baseline.premium, query)
+    return _on_one(baseline.pool, query, by, lines)
+
+
+def _recorded(premium: Mapping[str, BaselinePool], query: Query) -> tuple[Needed, ...]:
+    found: dict[str, Needed] = {}
+    for _, name, line in query.by_class(()):
+        if not line.baseline_nusd:
+            continue
+        pool = premium.get(name)
+        needed = found.get(pool.name if pool else "-", _nothing(pool))
+        found[needed.pool] = _more(needed, line.baseline_nusd, pool)
+    return tuple(sorted(found.values(), key=lambda each: (-each.nusd, each.pool)))
+
+
+def _nothing(pool: BaselinePool | None) -> Needed:
+    return Needed("-", "-", 0, 0, None) if pool is None else Needed(pool.name, pool.gpu, pool.gpu_count, 0, 0)
+
+
+def _more(needed: Needed, nusd: int, pool: BaselinePool | None) -> Needed:
+    if needed.container_us is None or pool is None or not pool.nusd_per_h:
+        return replace(needed, nusd=needed.nusd + nusd, container_us=None)
+    container_us = half_even_nusd(nusd * US_PER_HOUR, pool.nusd_per_h)
+    return replace(needed, nusd=needed.nusd + nusd, container_us=needed.container_us + container_us)
+
+
+def _on_one(
+    pool: BaselinePool, query: Query, by: Sequence[str], lines: Mapping[Key, Line]
+) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
+    found = {key: replace(line, baseline_nusd=0) for key, line in lines.items()}
+    needed = _nothing(pool)
+    for key, _, asked in query.by_class(by):
+        if key not in found or not asked.completion_tokens:
+            continue
+        count = asked.served or asked.requests  # those with tokens, but for a few that broke
+        each_s = pool.seconds(asked.prompt_tokens / count, asked.completion_tokens / count)
+        container_us = round(count * each_s * 1e6)
+        nusd = half_even_nusd(pool.nusd_per_h * container_us, US_PER_HOUR)
+        found[key] = replace(found[key], baseline_nusd=found[key].baseline_nusd + nusd)
+        needed = replace(needed, nusd=needed.nusd + nusd, container_us=(needed.container_us or 0) + container_us)
+    return found, (needed,) if needed.nusd else ()

@@ -1,0 +1,174 @@
+"""The questions that a report asks a ledger: each is one statement over the sums by hour, and the ends of the window
+from the rows themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from pricing.ledger.read import Reader
+from pricing.ledger.rollups import LATENCIES, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, between
+from pricing.ledger.rows import Evidence, House, RowKind, SchemaResult
+from pricing.reports.dimensions import DIMENSIONS, NONE, Dimension
+from pricing.reports.lines import CONTAINER_ACCOUNTS, HouseLine, Line
+from pricing.reports.zones import LocalTime
+
+Key = tuple[str, ...]
+_CONTAINERS: Final = ",".join(f"'{account}'" for account in CONTAINER_ACCOUNTS)
+_HOUSE: Final = f"account IN ({','.join(repr(str(account)) for account in House)})"
+_ATTEMPT: Final = f"kind = '{RowKind.ATTEMPT}'"
+_FAILED: Final = f"{_ATTEMPT} AND outcome <> 'answered'"
+
+
+def _sum(amount: str, *conditions: str) -> str:
+    """SQL: the sum of a column where all conditions hold."""
+    if not conditions:
+        return f"coalesce(sum({amount}), 0)"
+    return f"coalesce(sum(CASE WHEN {' AND '.join(conditions)} THEN {amount} ELSE 0 END), 0)"
+
+
+_MONEY: Final = {
+    "charged_nusd": _sum("amount_nusd", f"NOT {_HOUSE}"),
+    "house_nusd": _sum("amount_nusd", _HOUSE),
+    "overrun_nusd": _sum("amount_nusd", f"account = '{House.OVERRUN}'"),
+    "attempts": _sum("row_count", _ATTEMPT),
+    "failed": _sum("row_count", _FAILED),
+    "failed_charged_nusd": _sum("amount_nusd", _FAILED, f"NOT {_HOUSE}"),
+    "failed_house_nusd": _sum("amount_nusd", _FAILED, _HOUSE),
+    "estimated_nusd": _sum("estimated_nusd"),
+    "observed_nusd": _sum("amount_nusd", f"evidence = '{Evidence.OBSERVED}'"),
+    **{f"schema_{result}": _sum(f"schema_{result}") for result in SchemaResult},
+}
+_REQUESTS: Final = {
+    "requests": _sum("request_count"),
+    "served": _sum("request_count", "outcome = 'served'"),
+    **{
+        name: _sum(name)
+        for name in (
+            "prompt_tokens",
+            "completion_tokens",
+            "baseline_nusd",
+            "fell_back",
+            "continued",
+            "images",
+            "clips",
+            "video_us",
+        )
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Instants in microseconds, the zone whose hours and days count, and whose rows alone are asked for."""
+
+    since_us: int
+    until_us: int
+    zone: ZoneInfo
+    tenant: str | None = None
+
+
+class Query:
+    """One window of a ledger that is being read."""
+
+    def __init__(self, ledger: Reader, window: Window) -> None:
+        self._ledger = ledger
+        self._window = window
+        self._local = LocalTime(window.zone, window.since_us, window.until_us)
+
+    def money(self, by: Sequence[str]) -> Iterator[Line]:
+        """What requests cost: a line per group, with the figures that come from rows of money."""
+        for key, values in self._of_rows(by, _MONEY.values(), f"account NOT IN ({_CONTAINERS})"):
+            yield Line(key, **dict(zip(_MONEY, values, strict=True)))
+
+    def requests(self, by: Sequence[str]) -> Iterator[Line]:
+        """What was asked and answered: a line per group, with the figures that come from summaries."""
+        for key, values in self._of_requests(by, (), _REQUESTS.values()):
+            yield Line(key, **dict(zip(_REQUESTS, values, strict=True)))
+
+    def by_class(self, by: Sequence[str]) -> Iterator[tuple[Key, str, Line]]:
+        """The same by class of request besides: (group, class, figures)."""
+        for key, values in self._of_requests(by, ("request_class",), _REQUESTS.values()):
+            yield key[:-1], key[-1], Line(key[:-1], **dict(zip(_REQUESTS, values, strict=True)))
+
+    def containers(self, by: Sequence[str]) -> Iterator[HouseLine]:
+        """Container time that no request caused, by account and group."""
+        sums = (_sum("amount_nusd"), _sum("duration_us"))
+        for key, values in self._of_rows(by, sums, f"account IN ({_CONTAINERS})", "account"):
+            yield HouseLine(key[-1], key[:-1], *values)
+
+    def failures(self, by: Sequence[str]) -> Iterator[tuple[Key, str, tuple[int, int, int]]]:
+        """Attempts that did not answer: (group, failure class, (how many, tenants paid, the house paid))."""
+        sums = (_sum("row_count"), _sum("amount_nusd", f"NOT {_HOUSE}"), _sum("amount_nusd", _HOUSE))
+        for key, values in self._of_rows(by, sums, _FAILED, "outcome"):
+            yield key[:-1], key[-1], (values[0], values[1], values[2])
+
+    def pools(self) -> Iterator[tuple[str, str, tuple[int, int, int]]]:
+        """(pool, account or "" for requests, (nano-dollars, container microseconds, boots)) of each pool."""
+        account = f"CASE WHEN account IN ({_CONTAINERS}) THEN account ELSE '' END"
+        sums = (_sum("amount_nusd"), _sum("duration_us"), _sum("boots"))
+        for (pool, kind), values in self._of_rows(("pool",), sums, "1 = 1", account):
+            yield pool, "" if kind == NONE else kind, (values[0], values[1], values[2])
+
+    def books(self, by: Sequence[str]) -> Iterator[tuple[Key, str]]:
+        """The price books that rows of each group were priced by."""
+        for key, _ in self._of_rows(by, (_sum("row_count"),), "price_books <> ''", "price_books"):
+            yield key[:-1], key[-1]
+
+    def latencies(self, by: Sequence[str]) -> Iterator[tuple[Key, str, int, int]]:
+        """(group, what was timed, bucket, how many) as `pricing.ledger.latencies` counts them."""
+        dimensions = [DIMENSIONS[name] for name in by]
+        columns = [self._column(each.row, each) for each in dimensions]
+        source = self._source(LATENCIES, by)
+        for key, values in self._grouped([*columns, "what"], ["bucket"], ["sum(count)"], source, "1 = 1"):
+            yield self._labelled(dimensions, key), key[-1], values[0], values[1]
+
+    # -- one statement ---------------------------------------------------------------------------------------------
+
+    def _of_rows(
+        self, by: Sequence[str], sums: Iterable[str], where: str, *more: str
+    ) -> Iterator[tuple[Key, tuple[int, ...]]]:
+        dimensions = [DIMENSIONS[name] for name in by]
+        columns = [*(self._column(each.row, each) for each in dimensions), *more]
+        for key, values in self._grouped(columns, (), sums, self._source([ROWS_BY_HOUR], by), where):
+            yield self._labelled(dimensions, key) + key[len(dimensions) :], values
+
+    def _of_requests(
+        self, by: Sequence[str], more: Sequence[str], sums: Iterable[str]
+    ) -> Iterator[tuple[Key, tuple[int, ...]]]:
+        dimensions = [DIMENSIONS[name] for name in by]
+        columns = [*(self._column(each.request, each) for each in dimensions), *more]
+        for key, values in self._grouped(columns, (), sums, self._source([REQUESTS_BY_HOUR], by), "1 = 1"):
+            yield self._labelled(dimensions, key) + key[len(dimensions) :], values
+
+    def _column(self, column: str, dimension: Dimension) -> str:
+        return self._local.sql(self._ledger, column, dimension.span) if dimension.span else column
+
+    def _labelled(self, dimensions: Sequence[Dimension], key: Key) -> Key:
+        return tuple(
+            self._local.label(text, each.span) if each.span else each.label(text)
+            for each, text in zip(dimensions, key, strict=False)
+        )
+
+    def _source(self, rollups: Sequence[Rollup], by: Sequence[str]) -> str:
+        """Where whole hours of UTC do not make up the spans of a zone, every row is read."""
+        since_us, until_us = self._window.since_us, self._window.until_us
+        if self._local.whole_hours or all(DIMENSIONS[name].span is None for name in by):
+            return between(rollups, since_us, until_us)
+        ends = (f"at_us >= {since_us}", f"at_us < {until_us}")
+        return " UNION ALL ".join(each.of_rows(each.source, *ends) for each in rollups)
+
+    def _grouped(
+        self, texts: Sequence[str], numbers: Sequence[str], sums: Iterable[str], source: str, where: str
+    ) -> Iterator[tuple[Key, tuple[int, ...]]]:
+        """(group, numbers and sums); a text that is missing is "-"."""
+        keys = [*(f"coalesce(nullif({text}, ''), '{NONE}')" for text in texts), *numbers]
+        group = ",".join(str(index + 1) for index in range(len(keys))) or "(SELECT 1)"
+        mine = "" if self._window.tenant is None else "AND tenant = :tenant"
+        statement = f"SELECT {','.join([*keys, *sums])} FROM ({source}) AS each WHERE {where} {mine} GROUP BY {group}"
+        values: dict[str, Any] = {"tenant": self._window.tenant}
+        for found in self._ledger.execute(statement, values):
+            yield tuple(found[: len(texts)]), tuple(found[len(texts) :])

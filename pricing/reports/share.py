@@ -1,0 +1,101 @@
+"""Views of boot and idle: who is shown a pool's container time that no request caused. None of them is ever posted.
+
+    separate    nobody: it stands apart, by account
+    weighted    the groups that used the pool, by what their requests cost there while it was busy
+    even        the groups that used the pool, each as much as the other
+
+Container time is shared within its pool and, where a report is grouped by what container rows have themselves (pool,
+model, GPU, policy version, hour, day, month), within that group: the idle time of Monday falls on those who used the
+pool on Monday. Where nobody did, it stands apart. Shares are whole nano-dollars that add up to what is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pricing.reports.lines import HouseLine
+
+
+class HouseView(StrEnum):
+    SEPARATE = "separate"
+    WEIGHTED = "weighted"
+    EVEN = "even"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one group did at one pool: `busy_nusd` and how many `attempts`; `place` says where it may be shared."""
+
+    key: tuple[str, ...]
+    place: tuple[str, ...]
+    busy_nusd: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """One group's share of one container account."""
+
+    key: tuple[str, ...]
+    account: str
+    amount_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """Container time of one account at one `place`, with the key that its line has where it stands apart."""
+
+    line: HouseLine
+    place: tuple[str, ...]
+
+
+def apportion(amount: int, weights: Sequence[int]) -> list[int]:
+    """Whole parts of an amount of either sign, in proportion to weights of 0 or more, that add up to it.
+
+    By largest remainder (Hamilton's method): each part is its quota rounded down, and what is left goes, one each, to
+    the largest remainders, the first of equal ones. Raises ValueError where all weights are 0.
+    """
+    whole = sum(weights)
+    if whole <= 0:
+        raise ValueError("nothing to apportion by: all weights are 0")
+    parts = [amount * weight // whole for weight in weights]
+    left = amount - sum(parts)
+    largest = sorted(range(len(weights)), key=lambda index: (-(amount * weights[index] % whole), index))
+    for index in largest[:left]:
+        parts[index] += 1
+    return parts
+
+
+def share(
+    containers: Iterable[Containers], uses: Iterable[Use], view: HouseView
+) -> tuple[list[Shared], list[HouseLine]]:
+    """Shares of the groups, and the container time that stands apart in this view."""
+    by_place = _weights(uses, view)
+    shared: list[Shared] = []
+    apart: list[HouseLine] = []
+    for one in containers:
+        weights = by_place.get(one.place)
+        if weights is None:
+            apart.append(one.line)
+            continue
+        parts = apportion(one.line.amount_nusd, list(weights.values()))
+        shared += [Shared(key, one.line.account, part) for key, part in zip(weights, parts, strict=True)]
+    return shared, apart
+
+
+def _weights(uses: Iterable[Use], view: HouseView) -> Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]:
+    """By place, what each group weighs there, in the order of the keys; places that nobody used are left out."""
+    if view is HouseView.SEPARATE:
+        return {}
+    sums: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, int]] = {}
+    for use in uses:
+        busy_nusd, attempts = sums.get((use.place, use.key), (0, 0))
+        sums[use.place, use.key] = (busy_nusd + use.busy_nusd, attempts + use.attempts)
+    found: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
+    for (place, key), (busy_nusd, attempts) in sorted(sums.items()):
+        weight = max(0, busy_nusd) if view is HouseView.WEIGHTED else int(attempts > 0)
+        if weight:
+            found.setdefault(place, {})[key] = weight
+    return found

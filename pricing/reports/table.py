@@ -1,0 +1,35 @@
+"""A report as tables in a terminal. Computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pricing.reports.columns import ColumnSet, plain_sets
+from pricing.reports.report import Report
+from pricing.reports.sections import Section, closing_text, nothing_text, sections, window_text
+
+
+def as_table(report: Report, sets: Sequence[ColumnSet] | None = None) -> RenderableType:
+    """A table for each set, the container time that stands apart, and what everything comes to."""
+    if report.empty:
+        return Text(nothing_text(report))
+    shown = plain_sets(report) if sets is None else sets
+    tables = [_table(section) for section in sections(report, shown)]
+    return Group(Text(f"From {window_text(report)}"), *tables, Text(closing_text(report)))
+
+
+def _table(section: Section) -> Table:
+    table = Table(title=section.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for index, name in enumerate(section.columns):
+        table.add_column(name, justify="left" if index < section.keys else "right")
+    for row in section.rows:
+        table.add_row(*row)
+    if section.total:
+        table.add_section()
+        table.add_row(*section.total, style="bold")
+    return table

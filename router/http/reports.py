@@ -1,0 +1,72 @@
+"""`GET /v1/reports`: what was spent, rolled up from the ledger. An admin sees all rows, a key those of its tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Query, Request, Response
+
+from pricing.reports.share import HouseView
+from router.baselines import PREMIUM
+from router.callers import Caller
+from router.errors import ApiError
+from router.http.replies import viewer_of
+from router.reporting import Form, ReportAsked, make_report, sets_for, written
+from router.service import Service
+
+_TYPES: Final = {
+    Form.JSON: "application/json",
+    Form.CSV: "text/csv; charset=utf-8; header=present",
+    Form.HTML: "text/html; charset=utf-8",
+}
+# The page runs no script and fetches nothing: its style is inline, its plots are part of it.
+_PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def add_report_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/reports")
+    async def reports(
+        request: Request,
+        by: str = "tenant,pool",
+        since: str = "24h",
+        until: str = "now",
+        tenant: str | None = None,
+        house: str = HouseView.SEPARATE.value,
+        timezone: str = "UTC",
+        baseline: str = PREMIUM,
+        show: str | None = None,
+        form: Annotated[str, Query(alias="format")] = Form.JSON.value,
+    ) -> Response:
+        viewer = viewer_of(service, request)
+        asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show)
+        return await asyncio.to_thread(_answer, service, _allowed(viewer, asked), form)
+
+
+def _allowed(viewer: Caller, asked: ReportAsked) -> ReportAsked:
+    """What others used decides a share of boot and idle, so that a tenant is not shown one.
+
+    Raises ApiError `permission_denied`.
+    """
+    if viewer.is_admin:
+        return asked
+    if asked.tenant not in (None, viewer.tenant):
+        raise ApiError("permission_denied", f"this key sees reports of tenant '{viewer.tenant}' only", param="tenant")
+    if asked.house != HouseView.SEPARATE:
+        raise ApiError(
+            "permission_denied", "how boot and idle are shared depends on other tenants; ask for it with an admin key"
+        )
+    return replace(asked, tenant=viewer.tenant)
+
+
+def _answer(service: Service, asked: ReportAsked, form: str) -> Response:
+    try:
+        if form not in list(Form):
+            raise ValueError(f"format '{form}' is not one of {', '.join(Form)}")
+        sets = sets_for(asked)
+        found = make_report(service.settings.ledger, asked, lambda: service.policy, sets, service.clock.wall_us())
+    except ValueError as error:
+        raise ApiError("invalid_value", str(error)) from None
+    headers = {"content-security-policy": _PAGE_POLICY} if form == Form.HTML else {}
+    return Response(written(found, Form(form), sets), media_type=_TYPES[Form(form)], headers=headers)
