@@ -24,6 +24,7 @@ from router.http.money import add_money_routes
 from router.http.policy_view import add_policy_routes
 from router.http.pools import add_pool_routes
 from router.http.replies import body_of, caller_of, reply, viewer_of
+from router.http.reports import add_report_routes
 from router.past import past_json
 from router.service import Service
 from router.sessions import session_asked
@@ -39,6 +40,7 @@ def build_rest(service: Service) -> FastAPI:
     _add_routing(app, service)
     _add_warmup(app, service)
     add_money_routes(app, service)
+    add_report_routes(app, service)
     add_pool_routes(app, service)
     add_policy_routes(app, service)
     add_dashboard_routes(app, service.clock)
