@@ -126,8 +126,10 @@ def _inside(named: Path) -> list[Path]:
 
 
 def _plain(path: Path) -> Path:
-    """Absolute and without `..`, links left as they are: what lies beside a file is named from where it is linked."""
-    return Path(os.path.normpath(path.absolute()))
+    """Where its folder really is, so that `..` means here what it will mean there; the file keeps its name, also where
+    it is a link.
+    """
+    return path.parent.resolve() / path.name
 
 
 def _notes(policy: Policy) -> Iterator[str]:

@@ -261,6 +261,22 @@ def test_files_beside_the_policy_go_with_it_where_it_names_them(fake: FakeModal,
     assert declared["command"][-4:] == ["--policy", "/policy/policies/a.yaml", "--policy", "/policy/policies/b.yaml"]
 
 
+def test_files_behind_links_go_with_it_too(fake: FakeModal, tmp_path: Path) -> None:
+    """A folder that is a link, as deployments of files make them: what a policy names beside it is found from where the
+    folder really lies.
+    """
+    real = tmp_path / "releases" / "7"
+    (real / "policies").mkdir(parents=True)
+    (real / "books").mkdir()
+    book = (ROOT / "pricing" / "books" / "modal-2026-10.yaml").read_text().replace("id: modal-2026-10", "id: own")
+    (real / "books" / "own.yaml").write_text(book)
+    files = {**router_policy(), "price_book": "own", "price_books": ["../books"]}
+    (real / "policies" / "a.yaml").write_text(json.dumps(files))
+    (tmp_path / "current").symlink_to(real / "policies")
+    declared = planned(tmp_path / "current")["declaration"]
+    assert list(declared["files"]) == ["/policy/policies/a.yaml", "/policy/books/own.yaml"]
+
+
 def test_what_a_router_of_several_containers_does_badly_is_said(tmp_path: Path) -> None:
     """Video jobs lie on one container's disk; and a policy without endpoints has nothing to send requests to."""
     files = router_policy()

@@ -24,6 +24,7 @@ SECRETS = {
     "sluice-pools": ["MODAL_PROXY_KEY", "MODAL_PROXY_SECRET"],
     "modal-token": ["MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"],
 }
+DATA = (".lua", ".txt", ".yaml")  # beside modules, in packages: scripts, requirements, catalogue and prices
 CHANGING = ("sources", "plan", "version")  # with every edit of the product
 
 
@@ -98,7 +99,7 @@ def _page(fake: FakeModal, name: str) -> dict[str, Any]:
         "image": app.image,
         "policy": sorted(place for place in placed if place.startswith("/policy/")),
         "packages": [name for name in PACKAGES if any(place.startswith(f"/root/{name}/") for place in placed)],
-        "data_files": sorted({Path(place).suffix for place in placed if place.startswith("/root/")}),
+        "data": [kind for kind in DATA if any(place.startswith("/root/") and place.endswith(kind) for place in placed)],
         "env": {name: value for name, value in sorted(env.items()) if name != "POOL_COMMAND"},
         "command": json.loads(env["POOL_COMMAND"]),
     }

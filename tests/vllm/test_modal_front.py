@@ -263,6 +263,18 @@ async def test_a_web_function_s_detour_is_followed_and_nothing_runs_twice(
     assert front.containers[0].paths["/v1/chat/completions"] == 1
 
 
+async def test_a_detour_without_an_end_is_left(tmp_path: Path, long: RealVllm, short: RealVllm) -> None:
+    """An engine that hangs behind a Web Function is a 303 after every 303: some dozens, then the next pool."""
+    async with (
+        awake([long], redirect_after_s=0.02) as front,
+        before(tmp_path, front, {"first": long, "second": short}, always_on=1) as (endpoint, openai),
+    ):
+        long.freeze()
+        assert await ask(openai)
+        assert await attempts(endpoint) == [[("first", "misconfigured"), ("second", "answered")]]
+    assert 20 <= front.redirects <= 100
+
+
 # -- conversations -----------------------------------------------------------------------------------------------------
 
 
