@@ -59,7 +59,7 @@ def wanted_router(paths: Sequence[Path], release: Release, now_us: int) -> Wante
         raise FileProblem(list(dict.fromkeys(problems)))
     own, beside = _files(files, paths)
     drain_s = max(each.limits.max_total_s for each in policy.classes.values())
-    declaration = declare_router(settings, router, release, own, beside, drain_s)
+    declaration = declare_router(settings, router, release, policy.version, own, beside, drain_s)
     return WantedRouter(declaration, settings, rate_nusd_per_h, book, tuple(_notes(policy)))
 
 

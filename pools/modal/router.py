@@ -34,12 +34,12 @@ SCALEDOWN_S: Final = 300
 EXIT_GRACE_AT_MOST_S: Final = 3600
 """Modal's bound on how long a container that is told to stop may finish what it runs."""
 
-GRACE_S: Final = 15
+GRACE_S: Final = 10
 """Of `sluice serve` after SIGTERM, for what outlasted the exit grace."""
 
 STOP_S: Final = 27
 """Until a router that was sent SIGTERM has ended: its grace, five seconds for clients that do not read, five to write
-rows, and a margin. Modal kills after 30.
+rows, and the rest for a control plane that is slow to take back wakes. Modal kills after 30.
 """
 
 STORES: Final = ("SLUICE_REDIS_URL", "SLUICE_LEDGER")
@@ -111,12 +111,13 @@ def declare_router(
     settings: ModalSettings,
     router: RouterSettings,
     release: Release,
+    version: str,
     policy: Sequence[RouterFile],
     beside: Sequence[RouterFile],
     drain_s: float,
 ) -> RouterDeclaration:
-    """What the router is deployed as. `policy` are the files of its set in their order, `beside` what those name;
-    `drain_s` is the longest that an answer may take.
+    """What the router is deployed as. `version` is the policy's, `policy` the files of its set in their order, `beside`
+    what those name; `drain_s` is the longest that an answer may take.
     """
     command = (
         "python", "-m", "router", "serve", "--host", "0.0.0.0", "--port", str(PORT), "--grace-s", str(GRACE_S),
@@ -154,7 +155,7 @@ def declare_router(
         nonpreemptible=router.nonpreemptible,
         authenticated=router.proxy_auth,
     )
-    return _tagged(bare, settings)
+    return _tagged(bare, settings, version)
 
 
 def router_app(settings: ModalSettings) -> str:
@@ -167,15 +168,14 @@ def is_router(tags: Mapping[str, str], settings: ModalSettings) -> bool:
     return tags.get("sluice") == settings.app_prefix and tags.get("role") == NAME
 
 
-def _tagged(bare: RouterDeclaration, settings: ModalSettings) -> RouterDeclaration:
-    """With tags for the billing report, and digests by which a plan sees any change."""
-    files = json.dumps({file.remote: file.sha256 for file in bare.files}, sort_keys=True)
+def _tagged(bare: RouterDeclaration, settings: ModalSettings, policy: str) -> RouterDeclaration:
+    """With tags for the billing report, and a digest by which a plan sees any change."""
     own = {
         "sluice": settings.app_prefix,
         "role": NAME,
         "version": bare.release.version,
         "sources": bare.release.sources_sha256[:_DIGITS],
-        "policy": hashlib.sha256(files.encode()).hexdigest()[:_DIGITS],
+        "policy": policy,  # as /health of what is deployed says it
         "containers": f"{bare.min_containers}-{bare.max_containers}",
     }
     whole = json.dumps(bare.as_json(), sort_keys=True)

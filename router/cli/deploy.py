@@ -19,6 +19,7 @@ from pools.modal.plan import Action, Deployed, tag_changes
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
 from router.cli import deploy_view as view
+from router.cli.pools_view import ACTIONS, note
 from router.deploy.release import this_release
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -102,7 +103,7 @@ def _deployed(planned: view.Planned) -> str | None:
     wanted = planned.wanted
     if planned.action is Action.KEEP:
         return platform.address(wanted.declaration, wanted.settings)
-    view.note(f"{view.ACTIONS[planned.action]} {wanted.declaration.app} …")
+    note(f"{ACTIONS[planned.action]} {wanted.declaration.app} …")
     return router.deploy_router(wanted.declaration, wanted.settings)
 
 

@@ -11,9 +11,7 @@ import typer
 from policies.deployment_router import WantedRouter
 from pools.modal.plan import Action
 from pricing.money import format_usd
-from router.cli.pools_view import ACTIONS, note
-
-__all__ = ["ACTIONS", "Planned", "note", "print_address", "print_plan"]
+from router.cli.pools_view import ACTIONS
 
 HOURS_A_DAY: Final = 24
 
@@ -73,7 +71,7 @@ def _lines(wanted: WantedRouter) -> Iterator[tuple[str, str]]:
     where = declared.compute_region or "anywhere"
     taken = "never taken away" if declared.nonpreemptible else "may be taken away"
     yield "containers", f"{declared.min_containers}-{declared.max_containers}, {where}, {taken}"
-    yield "each", f"{declared.cpu_cores:g} cores, {declared.memory_mib} MiB, {format_usd(wanted.rate_nusd_per_h, 4)}/h"
+    yield "each", f"{declared.cpu_cores:g} CPU, {declared.memory_mib} MiB, {format_usd(wanted.rate_nusd_per_h, 4)}/h"
     yield "requests", f"scales at {declared.target_concurrency}, refuses above {declared.max_concurrency} a container"
     yield "stop", f"answers may end within {declared.exit_grace_s} s, then SIGTERM"
     yield "access", "API keys, and Modal's proxy token" if declared.authenticated else "API keys"

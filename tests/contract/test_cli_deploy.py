@@ -63,7 +63,7 @@ def problems(policy: Path) -> list[str]:
 def test_a_plan_needs_no_account(policy: Path) -> None:
     """It shows containers, Secrets and dollars an hour, says that nobody was asked, and asks nobody."""
     text = output("--dry-run", "--offline", "--policy", policy)
-    assert "1 cores, 1024 MiB, $0.0553/h" in text
+    assert "1 CPU, 1024 MiB, $0.0553/h" in text
     assert "$0.1106 an hour, $2.65 a day while nobody asks, at most $0.2212 an hour" in text
     assert "Secret sluice-stores  SLUICE_REDIS_URL, SLUICE_LEDGER" in text
     assert "answers may end within 420 s, then SIGTERM" in text
@@ -221,6 +221,10 @@ def edited(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         (edited(lambda p: p.pop("platform")), "nothing here asks for a router on Modal"),
         (edited(lambda p: p.update(price_books=["/opt/books"])), "'/opt/books' is a place of this machine"),
         (edited(lambda p: p["classes"].pop("chat")), "there are no classes"),
+        (
+            edited(lambda p: p.update(webhooks=[{"url": "https://hooks.example", "secret": "${HOOK_SECRET}"}])),
+            "${HOOK_SECRET} is in no Secret of the router",
+        ),
         (
             edited(lambda p: p["platform"]["modal"].update(app_prefix="s" * 70)),
             "is longer than 64; shorten app_prefix",

@@ -48,12 +48,18 @@ def router(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_the_declared_command_starts_and_ends_within_modals_time(router: subprocess.Popen[bytes], port: int) -> None:
-    """It listens although neither store is there, says that it is not ready, and SIGTERM ends it with 0."""
+def test_the_declared_command_starts_and_ends_within_modals_time(
+    router: subprocess.Popen[bytes], port: int, tmp_path: Path
+) -> None:
+    """It listens although neither store is there, says that it is not ready, with the policy that the App's tag names;
+    SIGTERM ends it with 0.
+    """
     wait_until_healthy(router, port, timeout_s=60, look_s=0.1)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health/readiness", timeout=10)
-    assert (refused.value.code, json.load(refused.value)["store"]) == (503, "down")
+    told = json.load(refused.value)
+    assert (refused.value.code, told["store"]) == (503, "down")
+    assert told["policy_version"] == wanted(tmp_path / "policy.yaml").declaration.tags["policy"]
     end_engine(router, STOP_S)
     assert router.returncode == 0
 

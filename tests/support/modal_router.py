@@ -25,7 +25,7 @@ SECRETS = {
     "modal-token": ["MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"],
 }
 DATA = (".lua", ".txt", ".yaml")  # beside modules, in packages: scripts, requirements, catalogue and prices
-CHANGING = ("sources", "plan", "version")  # with every edit of the product
+CHANGING = ("policy", "sources", "plan", "version")  # with every edit of the product or its catalogue
 
 
 def router_policy(**router: Any) -> dict[str, Any]:
