@@ -89,12 +89,18 @@ _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
         _of("million_tokens", "per 1M tokens out", Kind.EACH, "1,000,000 × total ÷ output tokens"),
     ),
     ColumnSet.LATENCY: (
-        _timed("latency_p50_s", "p50", Kind.SECONDS, Timed.REQUEST, 0.50, "served requests, arrival to end"),
+        _timed("latency_p50_s", "seconds p50", Kind.SECONDS, Timed.REQUEST, 0.50, "served requests, arrival to end"),
         _timed("latency_p95_s", "p95", Kind.SECONDS, Timed.REQUEST, 0.95, "the same, exceeded by 5%"),
         _timed("latency_p99_s", "p99", Kind.SECONDS, Timed.REQUEST, 0.99, "the same, exceeded by 1%"),
-        _timed("first_token_p50_s", "first token", Kind.SECONDS, Timed.FIRST_TOKEN, 0.50, "dispatch to first token"),
-        _timed("first_token_p95_s", "p95", Kind.SECONDS, Timed.FIRST_TOKEN, 0.95, "the same, exceeded by 5%"),
-        _timed("first_token_p99_s", "p99", Kind.SECONDS, Timed.FIRST_TOKEN, 0.99, "the same, exceeded by 1%"),
+        _timed(
+            "first_token_p50_s", "first token p50", Kind.SECONDS, Timed.FIRST_TOKEN, 0.50, "dispatch to first token"
+        ),
+        _timed(
+            "first_token_p95_s", "first token p95", Kind.SECONDS, Timed.FIRST_TOKEN, 0.95, "the same, exceeded by 5%"
+        ),
+        _timed(
+            "first_token_p99_s", "first token p99", Kind.SECONDS, Timed.FIRST_TOKEN, 0.99, "the same, exceeded by 1%"
+        ),
         _timed("tokens_per_s_p50", "tokens/s", Kind.SPEED, Timed.TOKENS_PER_S, 0.50, "of one answer, median"),
         _timed("tokens_per_s_p05", "slowest 5%", Kind.SPEED, Timed.TOKENS_PER_S, 0.05, "95% are faster than that"),
     ),

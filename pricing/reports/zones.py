@@ -7,7 +7,7 @@ local time by adding a `CASE` of the offsets. Sums by UTC hour serve every zone 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -48,16 +48,16 @@ class LocalTime:
         local = self._local(column)
         if span != "hour" or self.zone is UTC_ZONE:
             return ledger.utc_text(local, span)
-        # In the hour that an autumn repeats, local text alone would be two hours: the begin in UTC tells them apart.
-        begin = f"({local}) / {US_PER_HOUR} * {US_PER_HOUR} - ({self._offset_us(column)})"
-        return f"CAST({begin} AS TEXT)"
+        # The hour that an autumn repeats is two hours, which the offset tells apart.
+        return f"CAST({local} / {US_PER_HOUR} AS TEXT) || ' ' || CAST({self._offset_us(column)} AS TEXT)"
 
     def label(self, value: str, span: Span) -> str:
         """What `sql` gave, as people read it: `2026-01-31T23:00Z` or `…T23:00+01:00`, `2026-01-31`, `2026-01`."""
         if span != "hour" or self.zone is UTC_ZONE:
             return value
-        moment = datetime.fromtimestamp(int(value) // US_PER_S, UTC).astimezone(self.zone)
-        return moment.isoformat(timespec="minutes")
+        hours, offset_us = map(int, value.split())
+        offset = timezone(timedelta(microseconds=offset_us))
+        return datetime.fromtimestamp(hours * S_PER_HOUR, UTC).replace(tzinfo=offset).isoformat(timespec="minutes")
 
     def spans(self, span: Span, since_us: int, until_us: int) -> list[str]:
         """The labels of all hours, days or months that a window touches, in order."""
@@ -71,7 +71,8 @@ class LocalTime:
             case "hour" if self.zone is UTC_ZONE:
                 return moment.strftime("%Y-%m-%dT%H:00Z")
             case "hour":
-                return moment.replace(minute=0, second=0).isoformat(timespec="minutes")
+                offset = timezone(moment.utcoffset() or timedelta())
+                return moment.replace(minute=0, second=0, tzinfo=offset).isoformat(timespec="minutes")
             case "day":
                 return moment.strftime("%Y-%m-%d")
             case "month":
