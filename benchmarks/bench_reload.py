@@ -177,8 +177,8 @@ def about(measured: Measured, tenants: int, rounds: int, seconds: float) -> str:
     reload_s, in_force_s = (number(statistics.median(each)) for each in (measured.reload_cpu_s, measured.in_force_s))
     times = number(percentile(measured.beside_us, 0.99) / percentile(measured.without_us, 0.99))
     return (
-        f"A 1 KB chat request takes {cpu[tenants]} µs of CPU with {tenants:,} tenants of three caps each, {cpu[FEW]} with "
-        f"{FEW}. Then one cap is changed in the file while requests come at {PER_S} a second: {rounds} "
+        f"A 1 KB chat request takes {cpu[tenants]} µs of CPU with {tenants:,} tenants of three caps each, {cpu[FEW]} "
+        f"with {FEW}. Then one cap is changed in the file while requests come at {PER_S} a second: {rounds} "
         f"rounds of {seconds:g} s without and {seconds:g} s with one reload. It takes {reload_s} s of CPU beside what "
         f"the requests take, and is in force {in_force_s} s after the file has changed, half a second of which may be "
         f"the wait for the next look at the files. p99 beside a reload is {times} times the one without."

@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 
 from pricing.clock import US_PER_S, Clock
+from router.considerate import considerate
 from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
 from router.http.rest import build_rest
@@ -102,7 +103,8 @@ class Server(uvicorn.Server):
 
 async def serve(settings: Settings, clock: Clock, environ: Mapping[str, str], announce: Announce) -> None:
     """Run until a signal asks to stop. `announce` is called with the URL once it listens."""
-    service = Service(settings, clock, environ)
+    with considerate():
+        service = Service(settings, clock, environ)
     try:
         await service.start()
         _settle_memory()

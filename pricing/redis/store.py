@@ -49,19 +49,8 @@ BACKLOG_BYTES: Final = 512 * 2**20
 CLOCKS_AGREE_US: Final = 60_000_000  # a replica vouches for a clock of Redis that is no further from its own
 EXPIRED_AT_ONCE: Final = 100  # holds that one script ends
 EXTENDED_AT_ONCE: Final = 100  # holds that one script grows
-_SCRIPTS: Final = (
-    "open",
-    "settle",
-    "settle_open",
-    "extend",
-    "expire",
-    "forgo",
-    "sums",
-    "frees",
-    "rows",
-    "post",
-    "check",
-)
+_STEPS: Final = ("open", "settle", "settle_open", "extend", "expire")
+_OTHERS: Final = ("forgo", "sums", "frees", "rows", "post", "check")
 _STILL_OPEN: Final = (b"misfit", b"too_large")
 _CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
 _terms_of: Final = msgspec.msgpack.Decoder()
@@ -131,7 +120,9 @@ class RedisStore:
                 "with the version that wrote them, or set SLUICE_REDIS_NAMESPACE to a name that is new"
             )
         await must_be_whole(self._client, self._steps.prefix, self.installation)
-        await asyncio.gather(*(self._client.command("SCRIPT", "LOAD", script(name).text) for name in _SCRIPTS))
+        await asyncio.gather(
+            *(self._client.command("SCRIPT", "LOAD", script(name).text) for name in (*_STEPS, *_OTHERS))
+        )
         await self._steps.run("agree", self._clock.wall_us(), CLOCKS_AGREE_US)
         await self._catch_up()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +17,13 @@ from rich.table import Table
 from pricing.budgets.offline import cap_statuses
 from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
-from pricing.ledger.place import PostgresUrl
+from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
 from pricing.reports.spans import instant_text, parse_end
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
-from router.cli.limits_view import LimitLine, limits_of, limits_table, read_budgets
+from router.cli.limits_view import LimitLine, fetch_budgets, limits_of, limits_table, read_budgets
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
-from router.cli.remote import get_json
 from router.cli.stream import connected, shared_statuses
 from router.settings import Settings
 
@@ -32,7 +32,30 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 PolicyOption = Annotated[
     list[Path] | None, typer.Option("--policy", help="Policy file or folder; SLUICE_POLICY where none is given.")
 ]
+UrlOption = Annotated[str | None, typer.Option(help="Ask this endpoint, which knows the use of rate limits, too.")]
+KeyOption = Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CapArgument = Annotated[str, typer.Argument(metavar="CAP", help="As `sluice budget` shows it, for example acme/day.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be shown, and from where."""
+
+    policy: list[Path] | None
+    ledger: LedgerPlace
+    redis: str | None
+    namespace: str
+    url: str | None
+    key: str | None
+    as_json: bool
+
+    def after(self, context: typer.Context) -> Asked:
+        """What stood before the word `show` counts where nothing was said behind it."""
+        sources = {field.name: context.get_parameter_source(field.name) for field in fields(self)}
+        unsaid = [name for name, source in sources.items() if source is not None and source.name == "DEFAULT"]
+        said = context.parent.params if context.parent else {}
+        return replace(self, **{name: said[name] for name in unsaid if name in said})
 
 
 @app.callback(invoke_without_command=True)
@@ -42,27 +65,47 @@ def budget(
     ledger: LedgerOption = DEFAULT_LEDGER,
     redis: RedisOption = None,
     namespace: NamespaceOption = "sluice",
-    url: Annotated[str | None, typer.Option(help="Ask this endpoint, which knows the use of rate limits, too.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show caps with what was spent, is held and is left, and rate limits; change a cap; raise one for a while."""
-    if context.invoked_subcommand is not None:
+    if context.invoked_subcommand is None:
+        _show(Asked(policy, ledger, redis, namespace, url, key, as_json))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    policy: PolicyOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    redis: RedisOption = None,
+    namespace: NamespaceOption = "sluice",
+    url: UrlOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show caps with what was spent, is held and is left, and rate limits. Also what `sluice budget` alone does."""
+    _show(Asked(policy, ledger, redis, namespace, url, key, as_json).after(context))
+
+
+def _show(asked: Asked) -> None:
+    if asked.url is not None:
+        document = fetch_budgets(asked.url, asked.key)
+        typer.echo(json.dumps(document, indent=2)) if asked.as_json else _print(*read_budgets(document))
         return
-    if url is not None:
-        document = get_json(url, "/budgets", key)
-        typer.echo(json.dumps(document, indent=2)) if as_json else _print(*read_budgets(document))
-        return
-    files = _files(policy)
+    files = _files(asked.policy)
     caps = files.cap_table()
-    if isinstance(ledger, PostgresUrl):
-        statuses = connected(redis, lambda client: shared_statuses(client, namespace, caps))
+    if isinstance(asked.ledger, PostgresUrl):
+        statuses = connected(asked.redis, lambda client: shared_statuses(client, asked.namespace, caps))
     else:
-        statuses = cap_statuses(ledger, caps, files.now_us)
-    if as_json:
+        statuses = cap_statuses(asked.ledger, caps, files.now_us)
+    if asked.as_json:
         typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
-    else:
-        _print(statuses, limits_of(caps))
+        return
+    _print(statuses, limits_of(caps))
+    if caps.limits:
+        typer.echo("How much of a rate limit is used, the endpoint knows: add --url with its address.")
 
 
 def _print(statuses: Sequence[CapStatus], limits: Sequence[LimitLine]) -> None:

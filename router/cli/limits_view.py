@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from rich import box
 from rich.table import Table
@@ -16,6 +17,9 @@ from pricing.budgets.caps import CapTable, Dimension, Scope, parse_scope
 from pricing.budgets.store import CapStatus
 from pricing.clock import US_PER_S
 from pricing.money import parse_usd
+from router.cli.remote import get_json
+
+PAGE: Final = 1_000  # the most that an endpoint answers at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,19 @@ def _lines(caps: CapTable) -> Iterable[LimitLine]:
         ):
             if limit is not None:
                 yield LimitLine(scope, dimension, limit)
+
+
+def fetch_budgets(url: str, key: str | None) -> dict[str, Any]:
+    """`GET /budgets` of an endpoint, all its pages. Raises EndpointTrouble."""
+    whole: dict[str, Any] = {"object": "list", "data": [], "limits": []}
+    query: dict[str, str | int] = {"limit": PAGE}
+    while True:
+        page = get_json(url, f"/budgets?{urlencode(query)}", key)
+        whole["data"] += page["data"]
+        whole["limits"] += page["limits"]
+        if not page["has_more"]:
+            return whole
+        query["after"] = page["last_id"]
 
 
 def read_budgets(document: Mapping[str, Any]) -> tuple[list[CapStatus], list[LimitLine]]:

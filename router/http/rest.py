@@ -18,6 +18,7 @@ from router import health
 from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
+from router.http.budgets import add_budget_routes
 from router.http.dashboard import add_dashboard_routes
 from router.http.decisions import add_decision_routes
 from router.http.money import add_money_routes
@@ -39,6 +40,7 @@ def build_rest(service: Service) -> FastAPI:
     add_decision_routes(app, service)  # before `/v1/decisions/{id}`
     _add_routing(app, service)
     _add_warmup(app, service)
+    add_budget_routes(app, service)
     add_money_routes(app, service)
     add_report_routes(app, service)
     add_pool_routes(app, service)

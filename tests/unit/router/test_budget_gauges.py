@@ -1,4 +1,4 @@
-"""Caps in metrics: as they stand, as long as they are few."""
+"""Caps in metrics: as they stand, as long as they are few; how many are past their thresholds, always."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from pricing.budgets.caps import CapTable, Unlimited
 from pricing.budgets.sqlite import SqliteStore
-from pricing.budgets.store import CapStatus
+from pricing.budgets.store import CapCounts
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
 from router.budget_gauges import CAPS_SHOWN, BudgetGauges
@@ -19,7 +19,7 @@ from support.money import cap, caps, paid, wish
 class Unreadable(FragileStore):
     """Cannot be asked how its caps stand."""
 
-    async def statuses(self) -> list[CapStatus]:
+    async def cap_counts(self) -> CapCounts:
         raise StoreUnavailable("the store is down")
 
 
@@ -38,10 +38,16 @@ async def shown(folder: Path, table: CapTable, *, broken: bool = False) -> list[
     return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
 
 
+def counts(warned: int, exhausted: int) -> list[str]:
+    numbers = {"warned": warned, "lowering": 0, "exhausted": exhausted}
+    return [f'sluice_budget_caps{{state="{state}"}} {number}.0' for state, number in numbers.items()]
+
+
 async def test_each_cap_shows_spent_held_and_amount(tmp_path: Path) -> None:
     """In dollars, by cap; what is unlimited has no amount."""
     table = caps(cap(10_000_000_000), cap(Unlimited.UNLIMITED, name="month", window="1mo"))
     assert await shown(tmp_path, table) == [
+        *counts(warned=0, exhausted=0),
         'sluice_budget_spent_usd{cap="acme/day"} 2.0',
         'sluice_budget_spent_usd{cap="acme/month"} 2.0',
         'sluice_budget_held_usd{cap="acme/day"} 1.0',
@@ -50,10 +56,10 @@ async def test_each_cap_shows_spent_held_and_amount(tmp_path: Path) -> None:
     ]
 
 
-async def test_many_caps_are_not_shown(tmp_path: Path) -> None:
-    """Series follow the number of caps only up to a bound."""
-    table = caps(*(cap(10**12, name=f"cap{number}") for number in range(CAPS_SHOWN + 1)))
-    assert await shown(tmp_path, table) == []
+async def test_many_caps_are_only_counted(tmp_path: Path) -> None:
+    """Series follow the number of caps up to a bound; how many have warned or are exhausted is said beyond it."""
+    table = caps(*(cap(10**12, name=f"cap{number}") for number in range(CAPS_SHOWN)), cap(3_000_000_000, name="full"))
+    assert await shown(tmp_path, table) == counts(warned=0, exhausted=1)
 
 
 async def test_a_store_that_is_down_has_no_old_numbers(tmp_path: Path) -> None:
