@@ -98,7 +98,7 @@ def _image(declaration: RouterDeclaration) -> modal.Image:
     image = modal.Image.debian_slim(python_version=declaration.python).uv_pip_install(
         requirements=[str(declaration.release.requirements)], extra_options=_HASHED
     )
-    image = image.add_local_python_source(*PACKAGES, ignore=["**/*.pyc"])  # with their YAML, Lua and other data
+    image = image.add_local_python_source(*PACKAGES, ignore=["**/__pycache__"])  # with their YAML, Lua and other data
     for file in declaration.files:
         image = image.add_local_file(file.local, file.remote)
     return image
