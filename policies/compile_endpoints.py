@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from policies.fileset import FileSet, Placed
 from policies.policy import PoolEndpoint, Webhook
-from policies.schema import VARIABLE, EndpointShape, ModalShape, RouterShape, WebhookShape
+from policies.schema import VARIABLE, EndpointShape, ModalShape, PlatformShape, RouterShape, WebhookShape
 from pools.modal.check import settings_problems
 from pools.modal.settings import ModalSettings, RouterSettings
 from pricing.yamlfile import nearest
@@ -46,15 +46,24 @@ def _variables(text: str) -> list[str]:
 def variables_of(files: FileSet) -> dict[str, str]:
     """Every environment variable that the files name, each with the place of the entry that names it first."""
     found: dict[str, str] = {}
-    for placed in (*files.mapping("endpoints").values(), *files.listing("webhooks")):
+    platform: Placed[PlatformShape] | None = files.single("platform")
+    entries = [
+        *files.mapping("endpoints").values(),
+        *files.listing("webhooks"),
+        *([] if platform is None else [platform]),
+    ]
+    for placed in entries:
         for text in _texts(placed.value):
             for name in _variables(text):
                 found.setdefault(name, placed.place)
     return found
 
 
-def _texts(shape: EndpointShape | WebhookShape) -> tuple[str, ...]:
+def _texts(shape: EndpointShape | WebhookShape | PlatformShape) -> tuple[str, ...]:
     """What the environment may fill in."""
+    if isinstance(shape, PlatformShape):
+        cluster = shape.kubernetes
+        return (shape.url or "", *(() if cluster is None else (cluster.url or "", cluster.token or "")))
     if isinstance(shape, WebhookShape):
         return (shape.url, shape.secret)
     return (shape.url, shape.api_key or "", *shape.headers.values())

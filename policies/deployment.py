@@ -55,10 +55,10 @@ def wanted_pools(paths: Sequence[Path], names: Sequence[str], now_us: int) -> Wa
     catalog = load_catalog(files.catalogue_rows())
     settings = compile_modal(files, problems) or ModalSettings(place=files.first_place)
     books = choose_books(files, now_us, problems)
-    pools = _chosen(files, catalog, names, problems)
+    left_out: list[str] = []
+    pools = _deployable(_chosen(files, catalog, names, problems), files, problems if names else left_out)
     for pool in pools:
         problems += pool_problems(pool, catalog.gpus)
-    left_out: list[str] = []
     declarations = _declared(pools, settings, problems, problems if names else left_out)
     problems += name_problems(declarations)
     if settings.router is not None:
@@ -96,6 +96,27 @@ def _chosen(files: FileSet, catalog: Catalog, names: Sequence[str], problems: li
             hint = nearest(name, catalog.pools) or "; rows are in pools/catalog/pools.yaml and the policy's pools:"
             problems.append(f"{files.first_place}: no pool '{name}'{hint}")
     return [rows[name] for name in dict.fromkeys(names) if name in rows]
+
+
+def _deployable(pools: Sequence[PoolSpec], files: FileSet, refused: list[str]) -> list[PoolSpec]:
+    """Those that could run on Modal: not what is billed by the token, nor what the files say runs elsewhere."""
+    platform = files.single("platform")
+    kubernetes = None if platform is None else platform.value.kubernetes
+    deployments = () if kubernetes is None else kubernetes.deployments
+    always_on = {name for name, placed in files.mapping("endpoints").items() if placed.value.always_on}
+    kept = []
+    for pool in pools:
+        if pool.terms is not None:
+            refused.append(f"{pool.place}: pool '{pool.name}': it is billed by the token; nothing of it is deployed")
+        elif pool.name in deployments:
+            refused.append(
+                f"{pool.place}: pool '{pool.name}': it is a Deployment of Kubernetes (platform: kubernetes:)"
+            )
+        elif pool.name in always_on:
+            refused.append(f"{pool.place}: pool '{pool.name}': it is a plain server, always_on under endpoints:")
+        else:
+            kept.append(pool)
+    return kept
 
 
 def _declared(

@@ -20,10 +20,15 @@ def _usd(nusd: Any) -> str:
     return format_usd(int(nusd), 6)
 
 
+def _in_flight(n: Numbers) -> str:
+    foreign = n.get("foreign_in_flight", 0)
+    return f"{n['in_flight']} requests in flight" + (f" and {foreign} that others sent" if foreign else "")
+
+
 def _memory(n: Numbers) -> str:
     if "free_kv_tokens" in n:
         return (
-            f"needs {n['needed_kv_tokens']:,} KV tokens beside {n['in_flight']} requests in flight; "
+            f"needs {n['needed_kv_tokens']:,} KV tokens beside {_in_flight(n)}; "
             f"{max(0, n['free_kv_tokens']):,} of {n['kv_tokens']:,} are free"
         )
     return f"needs {n['needed_kv_tokens']:,} KV tokens, a container holds {n['kv_tokens']:,}"
@@ -69,12 +74,14 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.SHAPE: lambda n: (
         f"ran out of memory at up to {n['up_to_tokens']:,} tokens, cools down {n['retry_s']:g} s more"
     ),
-    Reason.SATURATED: lambda n: (
-        f"{n['in_flight']} requests in flight; {n['containers']} × {n['max_concurrency']} are allowed"
-    ),
+    Reason.SATURATED: lambda n: f"{_in_flight(n)}; {n['containers']} × {n['max_concurrency']} are allowed",
     Reason.QUEUED: lambda n: f"{n['waiting']} requests wait for room there and came first",
     Reason.DRAINED: lambda n: f"was taken out by operators; {n['in_flight']} requests still in flight",
-    Reason.NOT_DEPLOYED: lambda n: "has no endpoint; add it under endpoints: or deploy it",
+    Reason.NOT_DEPLOYED: lambda n: (
+        "has no container, and others start it; scale it up, or let the router (scale_to_zero)"
+        if "containers" in n
+        else "has no endpoint; add it under endpoints: or deploy it"
+    ),
     Reason.DEADLINE: lambda n: (
         f"first token after {n['wait_s'] + n['ttft_s']:.1f} s ({n['wait_s']:.1f} s of boot); "
         f"the deadline is {n['deadline_s']:.1f} s"

@@ -94,9 +94,9 @@ class Drained:
 
 
 class NotDeployed:
-    """The pool has no endpoint.
+    """The pool has no endpoint, or no container and nobody who starts one when it is asked for.
 
-    Example: a pool on a ladder that `endpoints:` does not name.
+    Example: a pool on a ladder that `endpoints:` does not name; a Deployment at 0 Pods without `scale_to_zero`.
     """
 
     reason = Reason.NOT_DEPLOYED
@@ -105,7 +105,9 @@ class NotDeployed:
         return True
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        return None if state.deployed else {"endpoints": 0}
+        if not state.deployed:
+            return {"endpoints": 0}
+        return None if state.wakeable or state.alive else {"containers": 0}
 
 
 class LacksFeature:
@@ -213,13 +215,13 @@ class MemoryShort:
         needed = (ask.predicted_tokens if paged else ask.cautious_tokens) + rung.sequence_tokens
         if needed <= ask.too_few_tokens:
             needed = ask.too_few_tokens + 1
-        if not state.in_flight or needed <= (free := kv_tokens_free(rung, state)):
+        if not state.company or needed <= (free := kv_tokens_free(rung, state)):
             return None
         return {
             "needed_kv_tokens": needed,
             "free_kv_tokens": free,
             "kv_tokens": kv_tokens_held(rung, state),
-            "in_flight": state.in_flight,
+            **_company(state),
         }
 
 
@@ -259,9 +261,16 @@ class Saturated:
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         count = state.alive or 1
-        if state.in_flight < rung.pool.max_concurrency * count:
+        if state.company < rung.pool.max_concurrency * count:
             return None
-        return {"in_flight": state.in_flight, "max_concurrency": rung.pool.max_concurrency, "containers": count}
+        return {**_company(state), "max_concurrency": rung.pool.max_concurrency, "containers": count}
+
+
+def _company(state: PoolState) -> Numbers:
+    """Requests in flight, and those of others where its engine told of any."""
+    if not state.foreign_in_flight:
+        return {"in_flight": state.in_flight}
+    return {"in_flight": state.in_flight, "foreign_in_flight": state.foreign_in_flight}
 
 
 class Queued:

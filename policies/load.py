@@ -21,6 +21,7 @@ from policies.compile_endpoints import (
     compile_platform,
     compile_webhooks,
 )
+from policies.compile_kubernetes import compile_kubernetes
 from policies.compile_pools import Books, choose_books, compile_pools, own_books, rate_changes
 from policies.compile_predict import compile_prediction
 from policies.compile_store import compile_store
@@ -72,6 +73,7 @@ def load_policy(
     endpoints = compile_endpoints(files, catalog.pools, environment, problems)
     platform_url = compile_platform(files, environment, problems)
     modal = compile_modal(files, problems)
+    kubernetes = compile_kubernetes(files, catalog.pools, endpoints, environment, problems)
     webhooks = compile_webhooks(files, environment, problems)
     drained = compile_drained(files, catalog.pools, problems)
     store = compile_store(files, limits, problems)
@@ -97,6 +99,7 @@ def load_policy(
         drained=drained,
         platform_url=platform_url,
         modal=modal,
+        kubernetes=kubernetes,
         reload_poll_s=reload_poll_s,
         store=store,
         prediction=prediction,

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
+from pools.kubernetes.settings import KubernetesSettings
 from pools.memory import MemoryFit
 from pools.modal.settings import ModalSettings
 from pools.spec import ModelSpec, PoolSpec
@@ -209,6 +210,7 @@ class Policy:
     drained: frozenset[str] = frozenset()
     platform_url: str | None = None  # control plane that lists containers and wakes pools
     modal: ModalSettings | None = None  # instead: the pools are Servers there
+    kubernetes: KubernetesSettings | None = None  # beside either, or alone: those pools are Deployments
     reload_poll_s: float = 2.0
     store: StorePolicy = StorePolicy()
     prediction: Prediction = FROM_HISTORY

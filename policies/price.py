@@ -27,21 +27,21 @@ def price(
     if rung.rate.tokens is not None:
         return price_by_tokens(ask, rung, rung.rate.tokens, score, preference)
     pool, needs = rung.pool, ask.requirements
-    ready, in_flight, alive = state.ready, state.in_flight, state.ready + state.booting
-    beside = in_flight // (ready or 1)  # the platform hands a request to the least busy container
+    ready, alive, company = state.ready, state.ready + state.booting, state.in_flight + state.foreign_in_flight
+    beside = company // (ready or 1)  # the platform hands a request to the least busy container
     if needs.media is None:
         time = rung.timing.estimate(needs.prompt_tokens, needs.expected_output_tokens, beside, needs.media_items)
     else:
         time = rung.timing.estimate_media(needs.media, beside)
     wait_s = 0.0 if ready else _boot_left_s(rung, state)
     rate = rung.rate.nusd_per_h
-    boots = quote.boots_one(alive, in_flight, pool.target_concurrency, pool.max_containers)
+    boots = quote.boots_one(alive, company, pool.target_concurrency, pool.max_containers)
     bill = _bill_nusd(rung, state, boots, time.total_s)
     saves_s, saves_nusd = 0.0, 0
     if ask.cached is not None and ask.cached.pool == pool.name:
         saves_s = cache_saves_s(ask, ask.cached, rung, state)
         saves_nusd = bill - _bill_nusd(rung, state, boots, time.total_s - saves_s)
-    share = quote.share_nusd_per_h(rate, ready, in_flight, pool.target_concurrency)
+    share = quote.share_nusd_per_h(rate, ready, state.in_flight, pool.target_concurrency)  # others have no meter here
     seconds = wait_s + time.total_s
     return Candidate(
         pool,
@@ -69,7 +69,7 @@ def _bill_nusd(rung: Rung, state: PoolState, boots: bool, service_s: float) -> i
         service_s,
         pool.scaledown_window_s,
         alive=state.ready + state.booting,
-        in_flight=state.in_flight,
+        in_flight=state.in_flight + state.foreign_in_flight,
         target_concurrency=pool.target_concurrency,
         idle_s=state.idle_s,
         min_containers=pool.min_containers,

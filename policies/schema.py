@@ -243,16 +243,59 @@ class ModalShape(Shape):
     router: RouterShape | None = Field(default=None, description="this endpoint on Modal, too: `sluice deploy`")
 
 
+KubernetesName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+
+
+class DeploymentShape(Shape):
+    """One pool's Deployment."""
+
+    name: KubernetesName
+    namespace: KubernetesName | None = Field(default=None, description="default the one of all")
+    scale_to_zero: bool = Field(default=False, description="the router starts its first Pod and ends its last one")
+
+
+def _token_by_name(data: Any) -> Any:
+    if isinstance(data, Mapping) and isinstance(data.get("token"), str) and not VARIABLE.search(data["token"]):
+        raise ValueError("token must come from the environment: write ${NAME}; a token must not stand in a file")
+    return data
+
+
+class KubernetesShape(Shape):
+    """Pools that are Deployments. Without more, the router is taken to run in the same cluster."""
+
+    deployments: Mapping[Name, DeploymentShape] = Field(min_length=1, description="by pool")
+    namespace: KubernetesName = Field(default="default", description="of Deployments that name none")
+    url: str | None = Field(default=None, description="of the API server; default the one of this cluster")
+    token: str | None = Field(default=None, description="of a service account, from the environment")
+    token_file: str | None = Field(default=None, description="read again as it is renewed; default where it is mounted")
+    ca_file: str | None = Field(
+        default=None, description="checks the API server; default the cluster's, or the system's"
+    )
+
+    _refuse_tokens = model_validator(mode="before")(_token_by_name)
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are given; keep one of them")
+        if self.url is not None and self.token is None and self.token_file is None:
+            raise ValueError("url without token or token_file: another cluster does not know this one's account")
+        return self
+
+
 class PlatformShape(Shape):
-    """Who runs the pools: a control plane behind a URL, or Modal."""
+    """Who runs the pools: a control plane behind a URL, or Modal; and Kubernetes, by itself or beside one of them."""
 
     url: str | None = None
     modal: ModalShape | None = None
+    kubernetes: KubernetesShape | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.url is None) == (self.modal is None):
-            raise ValueError("name one platform: `url: …` of a control plane, or `modal: {}`")
+        if self.url is not None and self.modal is not None:
+            raise ValueError("url and modal would both run all pools; keep one of them")
+        if self.url is None and self.modal is None and self.kubernetes is None:
+            raise ValueError("name a platform: `url: …` of a control plane, `modal: {}`, or `kubernetes: {…}`")
         return self
 
 

@@ -44,7 +44,10 @@ class StateShape(Shape):
     features_off: frozenset[Feature] = frozenset()
     drained: bool = False
     deployed: bool = True
+    wakeable: bool = True
     ttft_s: Wait | None = None
+    foreign_in_flight: Count = 0
+    foreign_kv_share: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 def cold_and_healthy(policy: Policy) -> dict[str, PoolState]:

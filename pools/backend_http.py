@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 ERROR_BODY_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 64 * 2**20
+METRICS_BYTES: Final = 4 * 2**20
 # aiohttp writes a body of bytes in one piece and warns above this size; a file-like one is written in pieces.
 ONE_PIECE_BYTES: Final = 2**20
 # Servers under uvicorn, vLLM's too, close a connection that was idle for 5 s; letting go of it first avoids sending a
@@ -154,6 +155,20 @@ class HttpBackend:
         """What the engine says at `/version`; None where it has no such page. Only for pools awake."""
         found = await self._answer_of("/version", b"", _Version, timeout_s, "GET")
         return None if found is None else found.version
+
+    async def metrics(self, timeout_s: float) -> str | None:
+        """The engine's page of metrics; None where it has none, or does not answer in time. Only for pools awake."""
+        try:
+            async with self._clock.timeout(timeout_s):
+                response = await self._send(_small_request("/metrics", b"", timeout_s), "GET")
+                try:
+                    if response.status != 200:
+                        return None
+                    return (await _read(response, METRICS_BYTES, or_cut=False)).decode()
+                finally:
+                    response.close()
+        except (AttemptFailed, TimeoutError, UnicodeDecodeError, *DRIVER_ERRORS):
+            return None
 
     async def _answer_of(
         self, path: str, body: bytes, type: type[T], timeout_s: float, method: str = "POST"

@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from pools.containers import Containers, OnChange, OnMissed
+from pools.containers import Containers, OnChange, OnListed, OnMissed, nobody
+from pools.engine_metrics import EngineLoad
 from pools.failures import AttemptFailed
 from pools.live_pool import SNAPSHOT_S, FailureLimits, LivePool, LiveSettings, Sized
 from pools.others import Elsewhere, Others, ShapeReports, nothing_elsewhere
@@ -30,8 +31,8 @@ LOOK_AGAIN_BEHIND_S: Final = 5.0  # ... and those behind it, who are many: 500 o
 class LivePools:
     """Belief about all pools. Every method belongs to the event loop's thread.
 
-    `on_change(pool, now_us, ready, booting, listed)` and `on_missed(pool, phase, duration_us)` tell the meter about
-    containers: see `pools.containers`. `elsewhere` is what other replicas run in a pool, where there are others, and
+    `on_change(pool, now_us, ready, booting, listed)`, `on_missed(pool, phase, duration_us)` and `on_listed(pool, now_us)`
+    tell the meter about containers: see `pools.containers`. `elsewhere` is what other replicas run in a pool, where there are others, and
     `shapes` is told of out-of-memory, for them to hear of it.
     """
 
@@ -41,12 +42,14 @@ class LivePools:
         *,
         on_change: OnChange,
         on_missed: OnMissed,
+        on_listed: OnListed = nobody,
         elsewhere: Elsewhere = nothing_elsewhere,
         shapes: ShapeReports | None = None,
     ) -> None:
         self._clock = clock
         self._on_change = on_change
         self._on_missed = on_missed
+        self._on_listed = on_listed
         self._elsewhere = elsewhere
         self._shapes = shapes
         self._pools: dict[str, LivePool] = {}
@@ -64,7 +67,8 @@ class LivePools:
                 pool.configure(replace(pool.settings, deployed=False))
         for name, each in settings.items():
             if name not in self._pools:
-                containers = Containers(name, self._clock.wall_us(), self._on_change, self._on_missed)
+                told = (self._on_change, self._on_missed, self._on_listed)
+                containers = Containers(name, self._clock.wall_us(), *told)
                 others = Others(partial(self._elsewhere, name), self._shapes)
                 self._pools[name] = LivePool(name, each, self._clock, containers, self._touched, others)
             self._pools[name].configure(each)
@@ -115,6 +119,10 @@ class LivePools:
     ) -> None:
         self._pools[pool].failed(failure, needs, dispatched_us, limits, failed_alike=failed_alike)
 
+    def engine_said(self, pool: str, load: EngineLoad, sent_from_here: int) -> None:
+        """What a pool's engine says of itself, see `LivePool.engine_said`."""
+        self._pools[pool].engine_said(load, sent_from_here)
+
     def in_flight(self, pools: Iterable[str]) -> int:
         """Requests running in these pools together, those of other replicas among them."""
         return sum(self._pools[name].in_flight for name in pools if name in self._pools)
@@ -148,12 +156,14 @@ class LivePools:
 
     # -- containers ------------------------------------------------------------------------------------------------
 
-    def observe_containers(self, now_us: int, listed: Mapping[str, Sequence[ContainerInfo]]) -> None:
+    def observe_containers(
+        self, now_us: int, listed: Mapping[str, Sequence[ContainerInfo]], *, whole: bool = True
+    ) -> None:
         """Take in the platform's list at an instant of wall time. A pool that is not in it has no container, unless
-        it is a plain server that no platform runs.
+        it is a plain server that no platform runs, or the list is not `whole`.
         """
         for name, pool in self._pools.items():
-            if name in listed or not pool.settings.always_on:
+            if name in listed or (whole and not pool.settings.always_on):
                 pool.observe(now_us, listed.get(name, ()))
         self.lines.wake_all_first()
 

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 
 from pools.breaker import BreakerLimits, PoolBreaker, ShapeBreaker
 from pools.containers import Containers
+from pools.engine_metrics import EngineLoad
+from pools.engine_said import NOTHING_SAID, EngineSaid
 from pools.failures import AttemptFailed, FailureClass
 from pools.kv_ceiling import KvCeiling
 from pools.others import ALONE, Others
@@ -54,7 +56,9 @@ class FailureLimits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveSettings:
-    """What the files say of one pool. `boot_s` is its boot model; `always_on` containers are simply there."""
+    """What the files say of one pool. `boot_s` is its boot model; `always_on` containers are simply there; `wakeable`
+    says that the router can have one started.
+    """
 
     boot_s: float
     scaledown_window_s: float
@@ -63,6 +67,7 @@ class LiveSettings:
     deployed: bool = True
     drained: bool = False
     kv_cache: KvCache = KvCache.PAGED
+    wakeable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class LivePool:
         self._ttft_s: float | None = None
         self._features_off: frozenset[str] = frozenset()
         self._boot_too_slow = False
+        self._said: EngineSaid | None = None
         self._snapshot = PoolState()
         self._fresh_until_us = 0  # monotonic
 
@@ -222,6 +228,16 @@ class LivePool:
             self._shapes.out_elsewhere(shape, now_us, left_s)
         self._touch()
 
+    def engine_said(self, load: EngineLoad, sent_from_here: int) -> None:
+        """What the pool's engine says of itself; `sent_from_here` were in flight when it was asked. Requests that it
+        has beyond those, and beyond those of now, are others' who load it too. Behind an address that several
+        containers share, nobody knows which of them spoke.
+        """
+        alone = self.containers.ready == 1
+        foreign = load.running + load.waiting - max(sent_from_here, self.in_flight) if alone else 0
+        self._said = EngineSaid(load, max(0, foreign), self._clock.mono_us())
+        self._touch()
+
     # -- containers ------------------------------------------------------------------------------------------------
 
     def waking(self) -> None:
@@ -288,6 +304,7 @@ class LivePool:
         self._time_passes(wall_us)
         containers, others = self.containers, self._others.load()
         in_flight = len(self._members) + others.running
+        said = self._said if containers.ready and self._said is not None and self._said.fresh(now_us) else NOTHING_SAID
         idle = None if in_flight or self._idle_since is None else max(0, now_us - self._idle_since[1]) / US_PER_S
         return PoolState(
             ready=containers.ready,
@@ -306,8 +323,12 @@ class LivePool:
             features_off=self._features_off,
             drained=self.settings.drained,
             deployed=self.settings.deployed,
+            wakeable=self.settings.wakeable,
             ttft_s=self._ttft_s,
             serving_since_us=containers.serving_since_us,
+            engine=said.load,
+            foreign_in_flight=said.foreign,
+            foreign_kv_share=said.foreign_kv_share,
             as_of_us=wall_us,
         )
 

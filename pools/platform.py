@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 from pricing.errors import SluiceError
-
-
-class PlatformUnavailable(SluiceError):
-    """The control plane did not answer; what was last known stays in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +22,20 @@ class ContainerInfo:
     state: Literal["booting", "ready"]
     started_us: int
     ready_us: int | None
+
+
+Listed = Mapping[str, tuple[ContainerInfo, ...]]
+
+
+class PlatformUnavailable(SluiceError):
+    """The control plane did not answer; what was last known stays in force.
+
+    `listed` is what it said of other pools all the same, none of which were asked after in vain.
+    """
+
+    def __init__(self, message: str, listed: Listed = MappingProxyType({})) -> None:
+        super().__init__(message)
+        self.listed = listed
 
 
 class PoolPlatform(Protocol):
@@ -39,3 +50,16 @@ class PoolPlatform(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+class Sleeper(Protocol):
+    """A platform that does not put idle pools to sleep by itself, so that the router has to."""
+
+    @property
+    def sleepers(self) -> frozenset[str]:
+        """The pools that are the router's to put to sleep."""
+        ...
+
+    async def sleep(self, pool: str) -> None:
+        """End a pool's last container. Raises PlatformUnavailable."""
+        ...

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from pools.engine_metrics import EngineLoad
+
 OVERLOADED: Final = "overloaded"  # the reason of a breaker that is open for a moment, because the pool asked for that
 
 
@@ -39,13 +41,22 @@ class PoolState(msgspec.Struct, frozen=True):
     features_off: frozenset[str] = frozenset()  # features found missing at run time
     drained: bool = False  # an operator took it out
     deployed: bool = True  # it has an endpoint
+    wakeable: bool = True  # somebody starts a container when it has none
     ttft_s: float | None = None  # observed first-token time, moving average
     serving_since_us: int | None = None  # wall instant since which its oldest ready container serves
+    engine: EngineLoad | None = None  # what its engine said of itself a moment ago
+    foreign_in_flight: int = 0  # requests that its one engine has beyond those dispatched from here
+    foreign_kv_share: float = 0.0  # of its cache, 0 to 1, that they are taken to fill
     as_of_us: int = 0
 
     @property
     def cold(self) -> bool:
         return self.ready == 0
+
+    @property
+    def company(self) -> int:
+        """Requests in flight there, whoever sent them."""
+        return self.in_flight + self.foreign_in_flight
 
     @property
     def alive(self) -> int:

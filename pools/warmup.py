@@ -147,6 +147,8 @@ class WarmUps:
             return
         try:
             listed = await self.platform.containers()
-        except PlatformUnavailable:
-            return  # what was last known stays in force; the next look may get through
+        except PlatformUnavailable as trouble:
+            # What was last known of the others stays in force; the next look may get through.
+            self._live.observe_containers(self._clock.wall_us(), trouble.listed, whole=False)
+            return
         self._live.observe_containers(self._clock.wall_us(), listed)

@@ -147,4 +147,22 @@ def _pool(state: PoolState) -> dict[str, Any]:
         "breaker": str(state.breaker),
         "misconfigured": state.breaker_reason if state.misconfigured else None,
         "drained": state.drained,
+        "engine": _engine(state),
+    }
+
+
+def _engine(state: PoolState) -> dict[str, Any] | None:
+    """What the pool's engine said of itself within the last half minute; None where it was not asked, or did not say.
+
+    `foreign` are requests that it runs beyond those sent from here.
+    """
+    load = state.engine
+    if load is None:
+        return None
+    return {
+        "running": load.running,
+        "waiting": load.waiting,
+        "kv_usage": load.kv_usage,
+        "preemptions": load.preemptions,
+        "foreign": state.foreign_in_flight,
     }

@@ -26,6 +26,7 @@ from pools.state import BreakerState, PoolState
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.budget_gauges import BudgetGauges
+from router.engine_gauges import engine_gauges
 from router.events import (
     AttemptEnded,
     CapExhausted,
@@ -64,6 +65,7 @@ class PoolGauges(Collector):
                 if state.deployed:
                     family.add_metric([pool], value_of(state))
             yield family
+        yield from engine_gauges(states)
 
 
 class MetricsSink:

@@ -44,7 +44,10 @@ from router.metrics import MetricsSink
 from router.parts import make_parts
 from router.platforms import platform_of, poll_every_s
 from router.prompt_size import PromptSizes
+from router.resting import rest
 from router.retry_budget import RetryBudget
+from router.scraping import LOOK_S as LOOK_AT_ENGINES_S
+from router.scraping import Scraping
 from router.sessions import Sessions
 from router.settings import Settings
 from router.shared import Shared
@@ -102,6 +105,7 @@ class Service:
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
         self.loops = Loops(clock, self._retried)
+        self.scraping = Scraping(self.live, self.backends, clock)
         self._apply(self.policy)
 
     def _controller(self) -> Controller:
@@ -138,6 +142,7 @@ class Service:
         self.loops.every("platform", poll_every_s(self.policy, self.settings.platform_poll_s), self._poll_platform)
         self.loops.every("reload", self.policy.reload_poll_s, self._check_files)
         self.loops.run("store", self.store.keep_up())
+        self.loops.every("scrape", LOOK_AT_ENGINES_S, self._scrape)
         if self.parts.shared is not None:
             self._start_shared(self.parts.shared)
 
@@ -251,8 +256,13 @@ class Service:
         except PlatformUnavailable as trouble:
             LOGGER.warning("platform not reached", extra={"fields": {"detail": str(trouble)}})
             return
+            self.live.observe_containers(self.clock.wall_us(), trouble.listed, whole=False)
         self.live.observe_containers(self.clock.wall_us(), containers)
 
+        await rest(self.platform, self.live, self.policy)
+
+    async def _scrape(self) -> None:
+        await self.scraping.look(self.policy)
     def _warned(self, warning: CapWarning) -> None:
         self.events.emit(
             CapWarned(warning.cap, str(warning.scope), warning.window, warning.spent_nusd, warning.amount_nusd)
@@ -327,3 +337,9 @@ def _live_settings(policy: Policy, name: str) -> LiveSettings:
         drained=name in policy.drained,
         kv_cache=spec.kv_cache,
     )
+        wakeable=_wakeable(policy, name),
+
+
+def _wakeable(policy: Policy, pool: str) -> bool:
+    ref = None if policy.kubernetes is None else policy.kubernetes.deployments.get(pool)
+    return ref is None or ref.scale_to_zero

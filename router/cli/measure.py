@@ -133,6 +133,9 @@ def _pool(
     if spec is None:
         hint = nearest(name, policy.pools) or f"; it has {', '.join(sorted(policy.pools))}"
         raise CannotMeasure(f"no pool '{name}' in this policy{hint}")
+    if spec.terms is not None:
+        text = "it has no GPU whose seconds could be measured; write first_token_s and tokens_per_s"
+        raise CannotMeasure(f"pool '{name}' is billed by the token: {text}")
     endpoint = _endpoint(policy, name, url, key)
     rate = policy.rates[name]
     subject = Subject(

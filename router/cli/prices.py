@@ -113,6 +113,16 @@ def _book_json(book: PriceBook) -> dict[str, Any]:
         "region_multipliers": {name: factor / 1000 for name, factor in book.region_thousandths.items()},
         "nonpreemptible_multiplier": None if (np := book.nonpreemptible_thousandths) is None else np / 1000,
         "notes": list(book.notes),
+        "per_million_tokens": [
+            {
+                "model": price.model,
+                "input_usd": usd_number(price.input_nusd),
+                "cached_input_usd": usd_number(price.cached_input_nusd),
+                "output_usd": usd_number(price.output_nusd),
+                "note": price.note,
+            }
+            for price in book.tokens.values()
+        ],
         "gpus": [
             {
                 "gpu": price.gpu,

@@ -66,8 +66,9 @@ def books_table(books: list[PriceBook]) -> RenderableType:
     table = _table("book", "provider, product", "as of", "GPUs", "CPU, memory", right=("GPUs",))
     for book in books:
         billing = {str(part.billing).replace("_", " ") for part in (book.cpu, book.memory)}
+        resources = ", ".join(sorted(billing)) if book.gpus else f"tokens of {len(book.tokens)} models"
         offer = f"{book.provider}, {book.product}"
-        table.add_row(book.id, offer, str(book.as_of or "undated"), str(len(book.gpus)), ", ".join(sorted(billing)))
+        table.add_row(book.id, offer, str(book.as_of or "undated"), str(len(book.gpus)), resources)
     return table
 
 
@@ -78,6 +79,17 @@ def book_page(book: PriceBook) -> RenderableType:
         ("as of", str(book.as_of or "undated")),
         ("in force from", str(book.effective_from or "the beginning, until a later book of its series")),
         ("file", str(book.path)),
+        *(_of_containers(book) if book.gpus else ()),
+    ):
+        facts.add_row(name, Text(text, overflow="fold"))
+    notes = [Text(f"Note: {note}") for note in book.notes]
+    tables = [*([_gpu_table(book)] if book.gpus else []), *([_token_table(book)] if book.tokens else [])]
+    return Group(Text(f"{book.id}: {book.title}", style="bold"), facts, *tables, *notes)
+
+
+def _of_containers(book: PriceBook) -> tuple[tuple[str, str], ...]:
+    """What a book of container time states; one of tokens alone has nothing of it."""
+    return (
         ("CPU", resource(book.cpu, "core")),
         ("memory", resource(book.memory, "GiB")),
         ("bills image pull", _flag(book.bills_image_pull)),
@@ -87,10 +99,16 @@ def book_page(book: PriceBook) -> RenderableType:
         ("idle by default", _seconds(book.idle_default_s)),
         ("regions", _regions(book)),
         ("nonpreemptible", _nonpreemptible(book)),
-    ):
-        facts.add_row(name, Text(text, overflow="fold"))
-    notes = [Text(f"Note: {note}") for note in book.notes]
-    return Group(Text(f"{book.id}: {book.title}", style="bold"), facts, _gpu_table(book), *notes)
+    )
+
+
+def _token_table(book: PriceBook) -> Table:
+    columns = ("input $", "cached $", "output $")
+    table = _table("a million tokens of", *columns, "remarks", right=columns)
+    for price in book.tokens.values():
+        usd = (hourly(price.input_nusd), hourly(price.cached_input_nusd), hourly(price.output_nusd))
+        table.add_row(price.model, *usd, price.note)
+    return table
 
 
 def _gpu_table(book: PriceBook) -> Table:

@@ -53,11 +53,15 @@ def simulate(
 
 def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
     """The named pools of a policy, or all that speak the chat API. Raises NothingToSimulate."""
-    wanted = list(names) or [name for name, spec in policy.pools.items() if speaks_chat(spec)]
+    ours = [name for name, spec in policy.pools.items() if speaks_chat(spec) and spec.terms is None]
+    wanted = list(names) or ours
     unknown = [name for name in wanted if name not in policy.pools]
     if unknown:
         hint = nearest(unknown[0], policy.pools) or f"; it has {', '.join(sorted(policy.pools))}"
         raise NothingToSimulate(f"no pool '{unknown[0]}' in this policy{hint}")
+    sold = [name for name in wanted if policy.pools[name].terms is not None]
+    if sold:
+        raise NothingToSimulate(f"pool '{sold[0]}' is billed by the token: it has no containers to simulate")
     if not wanted:
         raise NothingToSimulate("this policy has no pool that answers chat; name another with --policy")
     return [policy.pools[name] for name in wanted]

@@ -218,7 +218,7 @@ def test_without_a_token_it_says_where_one_goes(policy: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("  modal:\n", "  url: http://127.0.0.1:1\n  modal:\n"), "name one platform: `url: …` of a control plane, or"),
+        (("  modal:\n", "  url: http://127.0.0.1:1\n  modal:\n"), "url and modal would both run all pools; keep one"),
         (("app_prefix", "app_prefixx"), "unknown key 'app_prefixx'; did you mean 'app_prefix'?"),
         (("app_prefix: team", "routing_region: us-eastt"), "no routing_region 'us-eastt'; did you mean 'us-east'?"),
         (("{cost-centre: r42}", "{cost-centre: 'r 42'}"), "tags"),

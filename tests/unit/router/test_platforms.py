@@ -10,9 +10,12 @@ import pytest
 
 from policies.load import load_policy
 from policies.policy import Policy
+from pools.kubernetes.live import KubernetesPlatform
+from pools.kubernetes.settings import POLL_S as KUBERNETES_POLL_S
 from pools.modal.live import ModalPlatform
 from pools.modal.settings import POLL_S, Watched
 from pools.platform_http import HttpPlatform
+from pools.platform_several import SeveralPlatforms
 from pricing.clock import ManualClock
 from router.platforms import platform_of, poll_every_s, watched_pools
 
@@ -63,3 +66,29 @@ def test_only_pools_that_modal_runs_are_watched(tmp_path: Path) -> None:
     assert watched_pools(loaded, loaded.modal) == {
         "qwen3-4b-bf16-a10": Watched("team-qwen3-4b-bf16-a10", "pool", 0, boot_s)
     }
+
+
+KUBERNETES = "platform: {kubernetes: {deployments: {qwen3-4b-bf16-a10: {name: vllm}}}}\n"
+BOTH = "platform: {modal: {}, kubernetes: {deployments: {qwen3-4b-bf16-a10: {name: vllm}}}}\n"
+
+
+async def test_kubernetes_alone_and_beside_modal(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    """What is not changed goes on as the same object, so that no lease is lost on a reload; Modal never sees the pools
+    that Kubernetes has.
+    """
+    clock = ManualClock()
+    alone = platform_of(policy(tmp_path, KUBERNETES), None, session, clock)
+    assert isinstance(alone, KubernetesPlatform)
+    assert platform_of(policy(tmp_path, KUBERNETES), alone, session, clock) is alone
+    assert poll_every_s(policy(tmp_path, KUBERNETES), 2.0) == KUBERNETES_POLL_S
+    both = platform_of(policy(tmp_path, BOTH), alone, session, clock)
+    assert isinstance(both, SeveralPlatforms)
+    assert both.kubernetes is alone
+    assert platform_of(policy(tmp_path, BOTH), both, session, clock) is both
+    modal_alone = platform_of(policy(tmp_path, MODAL), None, session, clock)
+    joined = platform_of(policy(tmp_path, BOTH), modal_alone, session, clock)
+    assert isinstance(joined, SeveralPlatforms)
+    assert joined.other is modal_alone
+    loaded = policy(tmp_path, BOTH)
+    assert loaded.modal is not None
+    assert watched_pools(loaded, loaded.modal) == {}
