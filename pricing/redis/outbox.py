@@ -6,17 +6,19 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 from pricing.errors import StoreUnavailable
 from pricing.redis.client import RedisClient
 
+AT_ONCE: Final = 200  # what a long outage has left to say comes in steps that keep nobody else waiting
 T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """`send` takes a batch and raises StoreUnavailable; what it was given is then sent again, so that it may arrive
-    twice. Belongs to one event loop.
+    """`send` takes a batch, `AT_ONCE` at most, and raises StoreUnavailable; what it was given is then sent again, so
+    that it may arrive twice. Belongs to one event loop.
     """
 
     def __init__(self, client: RedisClient, send: Callable[[Sequence[T]], Awaitable[None]]) -> None:
@@ -36,7 +38,7 @@ class Outbox(Generic[T]):
         """Return once everything is sent. Raises StoreUnavailable; what is not sent is kept."""
         async with self._in_order:
             while self._waiting:
-                batch = tuple(self._waiting)
+                batch = tuple(islice(self._waiting, AT_ONCE))
                 await self._send(batch)
                 for _ in batch:
                     self._waiting.popleft()
