@@ -336,8 +336,8 @@ def _live_settings(policy: Policy, name: str) -> LiveSettings:
         deployed=endpoint is not None,
         drained=name in policy.drained,
         kv_cache=spec.kv_cache,
-    )
         wakeable=_wakeable(policy, name),
+    )
 
 
 def _wakeable(policy: Policy, pool: str) -> bool:
