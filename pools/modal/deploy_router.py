@@ -12,10 +12,9 @@ from pools.modal.container import PoolServer
 from pools.modal.deploy import existing_secrets, listed_apps, publish, told
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Deployed
-from pools.modal.router import RouterDeclaration, is_router, router_app
+from pools.modal.router import PACKAGES, RouterDeclaration, is_router, router_app
 from pools.modal.settings import ModalSettings, RouterSettings
 
-PACKAGES: Final = ("pricing", "pools", "policies", "router")
 _HASHED: Final = "--require-hashes --only-binary :all:"
 
 

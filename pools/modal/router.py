@@ -22,6 +22,9 @@ NAME: Final = "router"
 """Of its App behind the prefix, which no pool may have."""
 
 PYTHON: Final = "3.12"
+PACKAGES: Final = ("pricing", "pools", "policies", "router")
+"""Whose sources and data a container gets."""
+
 FOLDER: Final = "/policy"
 """Of the policy's files in a container, laid out as they lie here, so that what they name beside them is found."""
 

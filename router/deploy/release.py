@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from pools.modal.router import Release
+from pools.modal.router import PACKAGES, Release
 from pricing.errors import SluiceError
 
-PACKAGES: Final = ("pricing", "pools", "policies", "router")
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
 """Of what runs, with hashes; a link to the lock file in a checkout, a copy of it in a wheel."""
 

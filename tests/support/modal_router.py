@@ -13,7 +13,8 @@ from typing import Any
 import modal
 
 from policies.deployment_router import WantedRouter, wanted_router
-from pools.modal.deploy_router import PACKAGES, deploy_router
+from pools.modal.deploy_router import deploy_router
+from pools.modal.router import PACKAGES
 from router.deploy.release import this_release
 from support.modal_control_plane import FakeModal, control_plane
 
