@@ -1,8 +1,12 @@
 """The ledger in the shape of OpenAI's organization costs and usage (openai-openapi, 2026-08-21).
 
 `project_id` is a tenant, `api_key_id` a key's id, `line_item` what GPU time was spent on: `gpu.busy`, `gpu.overrun`,
-`gpu.failed`, `gpu.boot`, `gpu.idle`, `gpu.adjustment`. Beyond OpenAI's groupings there are `pool`, `model` and `gpu`,
-under these names. Buckets are aligned to their width in UTC; a page ends with the cursor of the next one.
+`gpu.failed`, `gpu.boot`, `gpu.idle`, `gpu.adjustment`. Beyond OpenAI's groupings there are `pool`, `model`, `gpu`,
+`class` and `tag` (all tags of a request as one value), under these names. `user_id`, `batch` and `api_source` are not
+kept here. Buckets are aligned to their width in UTC; a page ends with the cursor of the next one.
+
+`quantity` stands beside a line item only, as OpenAI has it: container seconds of boot, idle and adjustment, and of busy
+and failed the seconds that requests ran, of which a container runs several at once.
 """
 
 from __future__ import annotations
@@ -17,15 +21,29 @@ from pricing.ledger.read import Reader, reading
 from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
 from pricing.ledger.rows import House, RowKind
 from pricing.money import US_PER_HOUR, usd_number
+from pricing.reports.dimensions import NONE, tags_label
 
 WIDTHS_S: Final = {"1m": 60, "1h": 3_600, "1d": 86_400}
+_ITEMS: Final = {
+    House.BOOT: "gpu.boot",
+    House.IDLE: "gpu.idle",
+    House.OVERRUN: "gpu.overrun",
+    House.FAILED: "gpu.failed",
+    House.ADJUSTMENT: "gpu.adjustment",
+}
+_BUSY: Final = "gpu.busy"
+LINE_ITEMS: Final = (_BUSY, *_ITEMS.values())
+_WHENS: Final = " ".join(f"WHEN '{account}' THEN '{item}'" for account, item in _ITEMS.items())
+_LINE_ITEM: Final = f"CASE account {_WHENS} ELSE '{_BUSY}' END"
 COSTS_GROUPS: Final[dict[str, str]] = {
     "project_id": "tenant",
     "api_key_id": "key_id",
-    "line_item": "line_item",
+    "line_item": _LINE_ITEM,
     "pool": "pool",
     "model": "model",
     "gpu": "gpu",
+    "class": "request_class",
+    "tag": "tags",
 }
 USAGE_GROUPS: Final[dict[str, str]] = {
     "project_id": "tenant",
@@ -33,13 +51,11 @@ USAGE_GROUPS: Final[dict[str, str]] = {
     "model": "model_asked",
     "service_tier": "coalesce(nullif(tier_served, ''), tier_asked)",
     "pool": "pool",
+    "class": "request_class",
+    "tag": "tags",
 }
 _COSTS_LIMITS: Final = dict.fromkeys(WIDTHS_S, (7, 180))  # default and largest number of buckets on a page
 _USAGE_LIMITS: Final = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}
-_LINE_ITEM: Final = f"""CASE account
-    WHEN '{House.BOOT}' THEN 'gpu.boot' WHEN '{House.IDLE}' THEN 'gpu.idle'
-    WHEN '{House.OVERRUN}' THEN 'gpu.overrun' WHEN '{House.FAILED}' THEN 'gpu.failed'
-    WHEN '{House.ADJUSTMENT}' THEN 'gpu.adjustment' ELSE 'gpu.busy' END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,8 @@ class PageQuery:
 
     `start_s` None is where a page of the default length, or of `limit` buckets, ends with `end_s`: the latest page.
 
-    `tenant` limits the answer to one tenant's own rows, whatever else is asked.
+    `tenant` limits the answer to one tenant's own rows, whatever else is asked. `line_items` is for costs, `models`, as
+    clients named them, for usage.
     """
 
     start_s: int | None = None
@@ -59,6 +76,8 @@ class PageQuery:
     page: str | None = None
     project_ids: tuple[str, ...] = ()
     api_key_ids: tuple[str, ...] = ()
+    line_items: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     tenant: str | None = None
 
 
@@ -75,12 +94,14 @@ def costs(place: LedgerPlace, query: PageQuery, now_us: int) -> dict[str, Any]:
     """A page for GET /v1/costs. Raises ValueError for a bad question, StoreUnavailable for an unreadable ledger."""
     page = _page(query, now_us, _COSTS_LIMITS)
     columns = _columns(query, COSTS_GROUPS)
-    selected = {name: _LINE_ITEM if column == "line_item" else column for name, column in columns.items()}
+    unknown = [name for name in query.line_items if name not in LINE_ITEMS]
+    if unknown:
+        raise ValueError(f"no line item '{unknown[0]}'; there are: {', '.join(LINE_ITEMS)}")
     sums = ("sum(amount_nusd)", "sum(duration_us)")
     mine = f"AND account NOT IN ({_words((House.BOOT, House.IDLE, House.ADJUSTMENT))})" if query.tenant else ""
     where = f"kind <> '{RowKind.LATE}' {mine}"
     with reading(place) as ledger:
-        found = list(_grouped(ledger, ROWS_BY_HOUR, selected, sums, where, query, page))
+        found = list(_grouped(ledger, ROWS_BY_HOUR, columns, sums, where, query, page))
     return _answer(page, ((bucket, _cost(group, *numbers)) for bucket, group, numbers in found))
 
 
@@ -155,16 +176,35 @@ def _grouped(
     conditions = [where, "at_us >= ?", "at_us < ?"]
     values: list[Any] = [since_us, until_us]
     tenants = query.project_ids if query.tenant is None else (query.tenant,)
-    for column, chosen in (("tenant", tenants), ("key_id", query.api_key_ids)):
+    # The last two are each for one of the two questions, which alone knows the column.
+    filters = {
+        "tenant": tenants,
+        "key_id": query.api_key_ids,
+        _LINE_ITEM: query.line_items,
+        "model_asked": query.models,
+    }
+    for column, chosen in filters.items():
         if chosen:
             conditions.append(f"{column} IN ({','.join('?' * len(chosen))})")
             values += chosen
     group = ",".join(str(index + 1) for index in range(1 + len(columns)))
     statement = f"SELECT {','.join(selected)} FROM {source} WHERE {' AND '.join(conditions)} GROUP BY {group}"
     last = 1 + len(columns)
+    summed: dict[tuple[Any, ...], list[int]] = {}
+    for found in ledger.execute(statement, values):
+        key = (found[0], *map(_labelled, columns, found[1:last]))
+        before = summed.get(key, [0] * (len(found) - last))
+        summed[key] = [known + more for known, more in zip(before, found[last:], strict=True)]
     # Databases differ in where they put what is missing, and in how they sort text.
-    for found in sorted(ledger.execute(statement, values), key=lambda row: [each or "" for each in row[1:last]]):
-        yield found[0], dict(zip(columns, found[1:], strict=False)), tuple(found[last:])
+    for key in sorted(summed, key=lambda key: [each or "" for each in key[1:]]):
+        yield key[0], dict(zip(columns, key[1:], strict=True)), tuple(summed[key])
+
+
+def _labelled(name: str, value: str | None) -> str | None:
+    if name != "tag" or value is None:
+        return value
+    label = tags_label(value)
+    return None if label == NONE else label
 
 
 def _words(accounts: Iterable[str]) -> str:
@@ -172,14 +212,16 @@ def _words(accounts: Iterable[str]) -> str:
 
 
 def _cost(group: Mapping[str, Any], amount_nusd: int, duration_us: int) -> dict[str, Any]:
+    quantified = "line_item" in group
     return {
         "object": "organization.costs.result",
         "amount": {"value": usd_number(amount_nusd), "currency": "usd"},
         "line_item": None,
         "project_id": None,
         "api_key_id": None,
-        "quantity": duration_us / 1e6,
-        "quantity_unit": "duration_seconds",
+        "user_id": None,
+        "quantity": duration_us / 1e6 if quantified else None,
+        "quantity_unit": "duration_seconds" if quantified else None,
         **group,
     }
 

@@ -12,6 +12,7 @@ from pricing.reports.share import HouseView
 from router.baselines import PREMIUM
 from router.callers import Caller
 from router.errors import ApiError
+from router.http.money import check_parameters
 from router.http.replies import viewer_of
 from router.reporting import Form, ReportAsked, make_report, sets_for, written
 from router.service import Service
@@ -21,6 +22,7 @@ _TYPES: Final = {
     Form.CSV: "text/csv; charset=utf-8; header=present",
     Form.HTML: "text/html; charset=utf-8",
 }
+_PARAMETERS: Final = ("by", "since", "until", "tenant", "house", "timezone", "baseline", "show", "format")
 # The page runs no script and fetches nothing: its style is inline, its plots are part of it.
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -40,6 +42,7 @@ def add_report_routes(app: FastAPI, service: Service) -> None:
         form: Annotated[str, Query(alias="format")] = Form.JSON.value,
     ) -> Response:
         viewer = viewer_of(service, request)
+        check_parameters(request, _PARAMETERS)
         asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show)
         return await asyncio.to_thread(_answer, service, _allowed(viewer, asked), form)
 
