@@ -25,6 +25,7 @@ LIMIT_S: Final = 1200
 # What `--quick` gives to those that have shorter loads: enough to see that they work, too little to measure anything.
 QUICK: Final = {
     "clients": "--seconds 0.2",
+    "dashboard": "--seconds 1 --rounds 1",
     "decide": "--rounds 500",
     "endpoint": "--seconds 1 --rounds 1 --only sluice",
     "failover": "--requests 20 --streams 50 --seconds 3",

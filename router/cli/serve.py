@@ -85,6 +85,7 @@ def _settings(given: Mapping[str, str | None]) -> Settings:
 def _announce(url: str, service: Service) -> None:
     policy, state = service.policy, service.store.state()
     typer.echo(f"sluice serves {url}/v1  (policy {policy.version}, prices {policy.price_book})")
+    typer.echo(f"dashboard: {url}/")
     if not state.up:
         typer.echo(f"the budget store is down, and requests wait for on_store_down: {state.trouble}")
     if not policy.endpoints:

@@ -115,5 +115,5 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   document.addEventListener("themechange", drawAll);
   document.addEventListener("chartschange", drawAll);
-  drawAll();
+  requestAnimationFrame(() => setTimeout(drawAll)); // after the numbers have been painted
 })();
