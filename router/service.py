@@ -104,8 +104,8 @@ class Service:
         self.platform: PoolPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
-        self.loops = Loops(clock, self._retried)
         self.scraping = Scraping(self.live, self.backends, clock)
+        self.loops = Loops(clock, self._retried)
         self._apply(self.policy)
 
     def _controller(self) -> Controller:
@@ -141,8 +141,8 @@ class Service:
         self.loops.every("house", self.settings.house_flush_s, self.meters.post_house)
         self.loops.every("platform", poll_every_s(self.policy, self.settings.platform_poll_s), self._poll_platform)
         self.loops.every("reload", self.policy.reload_poll_s, self._check_files)
-        self.loops.run("store", self.store.keep_up())
         self.loops.every("scrape", LOOK_AT_ENGINES_S, self._scrape)
+        self.loops.run("store", self.store.keep_up())
         if self.parts.shared is not None:
             self._start_shared(self.parts.shared)
 
@@ -255,14 +255,14 @@ class Service:
             containers = await self.platform.containers()
         except PlatformUnavailable as trouble:
             LOGGER.warning("platform not reached", extra={"fields": {"detail": str(trouble)}})
-            return
             self.live.observe_containers(self.clock.wall_us(), trouble.listed, whole=False)
+            return
         self.live.observe_containers(self.clock.wall_us(), containers)
-
         await rest(self.platform, self.live, self.policy)
 
     async def _scrape(self) -> None:
         await self.scraping.look(self.policy)
+
     def _warned(self, warning: CapWarning) -> None:
         self.events.emit(
             CapWarned(warning.cap, str(warning.scope), warning.window, warning.spent_nusd, warning.amount_nusd)
