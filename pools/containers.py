@@ -26,6 +26,11 @@ from pricing.meters import Phase
 
 OnChange = Callable[[str, int, int, int, bool], None]  # pool, now_us, ready, booting, whether a list says so
 OnMissed = Callable[[str, Phase, int], None]  # pool, phase, duration_us (negative: was told too much)
+OnListed = Callable[[str, int], None]  # pool, now_us: a list came, and all that it shows was told
+
+
+def nobody(_: str, __: int) -> None:
+    """Nobody asks how fresh the list is."""
 
 
 @dataclass(slots=True)
@@ -44,7 +49,9 @@ class _Life:
 class Containers:
     """One pool's containers."""
 
-    def __init__(self, pool: str, now_us: int, on_change: OnChange, on_missed: OnMissed) -> None:
+    def __init__(
+        self, pool: str, now_us: int, on_change: OnChange, on_missed: OnMissed, on_listed: OnListed = nobody
+    ) -> None:
         self.ready = 0
         self.booting = 0
         self.listed = False  # a platform lists them
@@ -52,6 +59,7 @@ class Containers:
         self._pool = pool
         self._on_change = on_change
         self._on_missed = on_missed
+        self._on_listed = on_listed
         self._watched_us = now_us
         self._polled_us = now_us
         self._boot_began_us: int | None = None  # of a boot that no list has shown yet
@@ -123,6 +131,7 @@ class Containers:
         self.serving_since_us = min(serving, default=None)
         self._correct(now_us)
         self._polled_us = now_us
+        self._on_listed(self._pool, now_us)
 
     def boot_age_s(self, now_us: int) -> float | None:
         """How long the oldest boot under way has lasted; None without one."""

@@ -14,6 +14,10 @@ Everything is integer arithmetic. Costs are kept as nano-dollars per hour × mic
 what a division leaves over is carried into the next one. Rounding errors of charges are carried from one
 departure to the next, and the last to leave takes the remainder, so that a pool that is empty has charged its busy
 cost to the nano-dollar. Time is passed in, in microseconds of any one clock; a clock that steps back stands still.
+
+Time of containers counts as observed while a platform's list of them is fresh and shows at least as many as serve, else
+as modelled. The meter keeps only when it last was modelled, so what an amount rests on is said as a whole: a request, or
+a row of the house, that has any modelled time in it is modelled.
 """
 
 from __future__ import annotations
@@ -21,14 +25,17 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
+from pricing.ledger.rows import Evidence
 from pricing.money import US_PER_HOUR, ceil_nusd, half_even_nusd
 
 FINE = 1 << 20  # V counts in 1/FINE nano-dollar
+LIST_GOOD_FOR_US = 60_000_000  # how long a list is fresh: four looks at the platform that is asked least often
 
 
 @dataclass(frozen=True, slots=True)
 class HouseCost:
-    """What no request caused since the last drain: nano-dollars and container microseconds.
+    """What no request caused since the last drain: nano-dollars and container microseconds; how many containers began
+    to boot; and what all of it rests on.
 
     `adjustment` is ready time that was learnt late, after the requests of that time had been charged; it is negative
     where time was counted, or charged, in which no container was known to be ready.
@@ -40,6 +47,8 @@ class HouseCost:
     idle_us: int
     adjustment_nusd: int
     adjustment_us: int
+    boots: int
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,12 @@ class PoolMeter:
         self._now_us = now_us
         self._ready = 0
         self._booting = 0
+        self._told = False
+        self._listed = False
+        self._began = 0  # containers since the last drain
+        self._fresh_until_us = 0
+        self._modelled_us = 0  # the last instant that was
+        self._drained_us = now_us
         self._members: dict[str, _Member] = {}
         self._by_weight: list[tuple[int, str]] = []
         self._light_weight = 0
@@ -127,14 +142,28 @@ class PoolMeter:
     def running(self) -> int:
         return len(self._members)
 
-    def set_containers(self, now_us: int, ready: int, booting: int) -> None:
-        """The containers from this instant on. Raises ValueError for a negative count."""
+    def set_containers(self, now_us: int, ready: int, booting: int, *, listed: bool = False) -> None:
+        """The containers from this instant on, `listed` by a platform or as answers tell. Raises ValueError for a
+        negative count.
+
+        Those that are more than before have begun to boot, but for those that were ready when this meter, or the
+        list, began: nobody knows since when.
+        """
         if ready < 0 or booting < 0:
             raise ValueError(f"pool {self.pool}: {ready} ready and {booting} booting cannot be; counts are 0 or more")
         self._advance(now_us)
+        known = self._told and listed == self._listed
+        more = ready + booting - self._ready - self._booting if known else booting - self._booting
+        self._began += max(0, more)
         self._ready = ready
         self._booting = booting
+        self._told, self._listed = True, listed
         self._regroup()
+
+    def listed(self, now_us: int) -> None:
+        """A platform's list came that shows what was told."""
+        self._advance(now_us)
+        self._fresh_until_us = max(self._fresh_until_us, now_us + LIST_GOOD_FOR_US)
 
     def set_rate(self, now_us: int, rate_nusd_per_h: int) -> None:
         """A price book takes effect at this instant; what ran before keeps its old price."""
@@ -207,7 +236,13 @@ class PoolMeter:
     def drain(self, now_us: int) -> HouseCost:
         """Boot, idle and adjustment since the last drain; the drains add up to `totals` exactly."""
         self._advance(now_us)
-        return HouseCost(*self._boot.drain(), *self._idle.drain(), *self._adjustment.drain())
+        evidence, boots = self.evidence(self._drained_us), self._began
+        self._drained_us, self._began = self._now_us, 0
+        return HouseCost(*self._boot.drain(), *self._idle.drain(), *self._adjustment.drain(), boots, evidence)
+
+    def evidence(self, since_us: int) -> Evidence:
+        """What the time from an instant until the last step rests on."""
+        return Evidence.MODELLED if self._modelled_us > since_us else Evidence.OBSERVED
 
     def totals(self, now_us: int) -> MeterTotals:
         self._advance(now_us)
@@ -236,6 +271,8 @@ class PoolMeter:
             return
         self._now_us = now_us
         serving = self._serving()
+        if serving > self._ready or (now_us > self._fresh_until_us and (self._ready or self._booting)):
+            self._modelled_us = now_us
         if self._booting:
             self._boot.add(self._booting * dt_us, self._rate)
         if serving > self._ready:

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from pricing.ledger.rows import LedgerRow
+from pricing.ledger.rows import Evidence, LedgerRow
 
 Phase = Literal["boot", "ready"]
 
@@ -21,6 +21,13 @@ class Reading(msgspec.Struct, frozen=True):
 
     accrued_nusd: int
     share_nusd_per_h: int
+
+
+class Charge(msgspec.Struct, frozen=True):
+    """What an attempt cost, nano-dollars, and what that rests on."""
+
+    nusd: int
+    evidence: Evidence
 
 
 class PoolLoad(msgspec.Struct, frozen=True):
@@ -53,8 +60,12 @@ class Meters(Protocol):
         """Container time that was learnt of only now, see `pricing.meter.PoolMeter.missed`."""
         ...
 
-    async def leave(self, pool: str, member: str) -> int:
-        """An attempt's work is done: its charge, nano-dollars. Asked again, it gives the same answer.
+    def listed(self, pool: str, at_us: int) -> None:
+        """A platform's list came and shows what was told of this pool, see `pricing.meter.PoolMeter.listed`."""
+        ...
+
+    async def leave(self, pool: str, member: str) -> Charge:
+        """An attempt's work is done. Asked again, it gives the same answer.
 
         Raises HoldEnded where nothing is known of the attempt: it never entered, or its hold ended long ago.
         """
@@ -71,7 +82,7 @@ class Meters(Protocol):
     async def post_house(self, labels: Mapping[str, LedgerRow]) -> None:
         """Write what boots and idle containers have cost since the last time, each amount once.
 
-        `labels` is, per pool, a row with what rows of the house say of it; kind, account, amounts, time and id are
-        filled in.
+        `labels` is, per pool, a row with what rows of the house say of it; kind, account, amounts, time, id, evidence
+        and boots are filled in.
         """
         ...

@@ -12,7 +12,7 @@ from pricing.clock import Clock
 from pricing.errors import HoldEnded
 from pricing.ledger.rows import House, LedgerRow, RowKind
 from pricing.meter import PoolMeter
-from pricing.meters import NO_LOAD, Phase, PoolLoad, Reading
+from pricing.meters import NO_LOAD, Charge, Phase, PoolLoad, Reading
 
 REMEMBERED_CHARGES: Final = 16_384  # of members that have left, for whoever asks again
 
@@ -26,8 +26,8 @@ class LocalMeters:
         self._clock = clock
         self._post = post
         self._meters: dict[str, PoolMeter] = {}
-        self._pool_of: dict[str, str] = {}  # of the members that run
-        self._charges: dict[str, int] = {}
+        self._running: dict[str, tuple[str, int]] = {}  # pool and when it entered, of the members that run
+        self._charges: dict[str, Charge] = {}
         self._unposted: list[LedgerRow] = []
 
     # -- pools -----------------------------------------------------------------------------------------------------
@@ -42,36 +42,43 @@ class LocalMeters:
 
     def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
         if pool in self._meters:
-            self._meters[pool].set_containers(at_us, ready, booting)
+            self._meters[pool].set_containers(at_us, ready, booting, listed=listed)
 
     def missed(self, pool: str, phase: Phase, duration_us: int) -> None:
         if pool in self._meters:
             self._meters[pool].missed(phase, duration_us)
 
+    def listed(self, pool: str, at_us: int) -> None:
+        if pool in self._meters:
+            self._meters[pool].listed(at_us)
+
     # -- members ---------------------------------------------------------------------------------------------------
 
     def __contains__(self, member: str) -> bool:
         """Whether it runs here, or did so not long ago."""
-        return member in self._pool_of or member in self._charges
+        return member in self._running or member in self._charges
 
     def enter(self, entry: MeterEntry, member: str) -> None:
         """An attempt's hold was granted. Raises KeyError for a pool without a rate, ValueError for one that runs."""
-        self._meters[entry.pool].enter(self._clock.wall_us(), member, entry.weight)
-        self._pool_of[member] = entry.pool
+        now_us = self._clock.wall_us()
+        self._meters[entry.pool].enter(now_us, member, entry.weight)
+        self._running[member] = (entry.pool, now_us)
 
-    async def leave(self, pool: str, member: str) -> int:
+    async def leave(self, pool: str, member: str) -> Charge:
         self.drop(member)
-        charge_nusd = self._charges.get(member)
-        if charge_nusd is None:
+        charge = self._charges.get(member)
+        if charge is None:
             raise HoldEnded(f"attempt {member} is not known to the meter of pool {pool}")
-        return charge_nusd
+        return charge
 
     def drop(self, member: str) -> None:
         """A hold has ended: its member leaves, if it has not done so."""
-        pool = self._pool_of.pop(member, None)
-        if pool is None:
+        running = self._running.pop(member, None)
+        if running is None:
             return
-        self._charges[member] = self._meters[pool].leave(self._clock.wall_us(), member)
+        pool, entered_us = running
+        meter = self._meters[pool]
+        self._charges[member] = Charge(meter.leave(self._clock.wall_us(), member), meter.evidence(entered_us))
         if len(self._charges) > REMEMBERED_CHARGES:
             del self._charges[next(iter(self._charges))]
 
@@ -79,7 +86,7 @@ class LocalMeters:
         now_us = self._clock.wall_us()
         readings: dict[str, Reading] = {}
         for pool, member in members:
-            if member in self._pool_of:
+            if member in self._running:
                 meter = self._meters[pool]
                 accrued_nusd = meter.accrued(now_us, member)
                 readings[member] = Reading(accrued_nusd, meter.share_nusd_per_h(now_us, member))
@@ -108,7 +115,7 @@ def house_rows(meter: PoolMeter, label: LedgerRow, now_us: int) -> Iterator[Ledg
         (RowKind.IDLE, House.IDLE, cost.idle_nusd, cost.idle_us),
         (RowKind.ADJUSTMENT, House.ADJUSTMENT, cost.adjustment_nusd, cost.adjustment_us),
     ):
-        if amount_nusd or duration_us:
+        if amount_nusd or duration_us or (kind is RowKind.BOOT and cost.boots):
             yield replace(
                 label,
                 row_id=f"{meter.pool}@{now_us}:0:{kind}",
@@ -118,4 +125,6 @@ def house_rows(meter: PoolMeter, label: LedgerRow, now_us: int) -> Iterator[Ledg
                 amount_nusd=amount_nusd,
                 metered_nusd=amount_nusd,
                 duration_us=duration_us,
+                boots=cost.boots if kind is RowKind.BOOT else 0,
+                evidence=cost.evidence,
             )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.rows import LedgerRow
-from pricing.meters import Meters, Phase, PoolLoad, Reading
+from pricing.meters import Charge, Meters, Phase, PoolLoad, Reading
 from pricing.meters_local import LocalMeters
 
 
@@ -32,7 +32,11 @@ class OutageMeters:
     def missed(self, pool: str, phase: Phase, duration_us: int) -> None:
         self._shared.missed(pool, phase, duration_us)
 
-    async def leave(self, pool: str, member: str) -> int:
+    def listed(self, pool: str, at_us: int) -> None:
+        self._shared.listed(pool, at_us)
+        self._here.listed(pool, at_us)
+
+    async def leave(self, pool: str, member: str) -> Charge:
         """Raises StoreUnavailable for an attempt of the shared meters while they cannot be reached."""
         return await (self._here if member in self._here else self._shared).leave(pool, member)
 

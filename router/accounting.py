@@ -21,7 +21,7 @@ from pricing.budgets.standing import UNLIMITED
 from pricing.budgets.store import BudgetStore, OpenHold, Room, Settlement, Standing
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
-from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
+from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.money import US_PER_HOUR, ceil_nusd
 from pricing.rates import ContainerRate
 from router.charging import BySeconds, ByTokens, Charging
@@ -81,6 +81,7 @@ class Attempt:
     payment_nusd: int | None = None  # of the tenant, once it is fixed
     metered: bool = field(default=False)
     estimated: bool = False  # no meter said what it costs
+    evidence: Evidence = Evidence.MODELLED  # of what it costs
     without_store: bool = False  # its hold is out of this replica's allowance
     schema_result: SchemaResult | None = None
     hold_id: str = field(init=False)
@@ -171,7 +172,8 @@ class Accounting:
         """The work is done: fix what the attempt costs. May be called again, also after a call that was cancelled."""
         if attempt.metered:
             try:
-                attempt.charge_nusd = await self._charging(attempt).leave(attempt)
+                charge = await self._charging(attempt).leave(attempt)
+                attempt.charge_nusd, attempt.evidence = charge.nusd, charge.evidence
             except (StoreUnavailable, HoldEnded):
                 self._estimate(attempt)
             attempt.metered = False
@@ -266,6 +268,7 @@ class Accounting:
             estimated=estimated or attempt.estimated,
             tags=attempt.spender.tags,
             schema_result=attempt.schema_result if kind is RowKind.ATTEMPT else None,
+            evidence=attempt.evidence,
         )
 
     # -- the tick --------------------------------------------------------------------------------------------------

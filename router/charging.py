@@ -13,7 +13,8 @@ from typing import Final, Protocol
 from pools.spec import PoolSpec
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, Clock
-from pricing.meters import Meters, Reading
+from pricing.ledger.rows import Evidence
+from pricing.meters import Charge, Meters, Reading
 from pricing.rates import ContainerRate
 from pricing.token_price import TokenPrice
 
@@ -53,8 +54,8 @@ class Charging(Protocol):
         """What each has cost so far, and is costing an hour, by hold; those of which nothing is known are left out."""
         ...
 
-    async def leave(self, attempt: Charged) -> int:
-        """The attempt's work is done: what it costs, nano-dollars. Asked again, it gives the same answer.
+    async def leave(self, attempt: Charged) -> Charge:
+        """The attempt's work is done: what it costs. Asked again, it gives the same answer.
 
         Raises StoreUnavailable, and HoldEnded where nothing is known of it.
         """
@@ -73,7 +74,7 @@ class BySeconds:
     async def read(self, attempts: Sequence[Charged]) -> Mapping[str, Reading]:
         return await self._meters.read([(attempt.pool.name, attempt.hold_id) for attempt in attempts])
 
-    async def leave(self, attempt: Charged) -> int:
+    async def leave(self, attempt: Charged) -> Charge:
         return await self._meters.leave(attempt.pool.name, attempt.hold_id)
 
 
@@ -98,14 +99,15 @@ class ByTokens:
             for attempt in attempts
         }
 
-    async def leave(self, attempt: Charged) -> int:
+    async def leave(self, attempt: Charged) -> Charge:
         price = _price(attempt)
         if attempt.prompt_tokens is not None and attempt.completion_tokens is not None:
-            return price.cost_nusd(attempt.prompt_tokens, attempt.completion_tokens, attempt.cached_tokens)
+            usage = attempt.prompt_tokens, attempt.completion_tokens, attempt.cached_tokens
+            return Charge(price.cost_nusd(*usage), Evidence.OBSERVED)
         if attempt.refused and not attempt.produced_tokens:
-            return 0
+            return Charge(0, Evidence.OBSERVED)
         attempt.estimated = True
-        return self._so_far_nusd(attempt, price)
+        return Charge(self._so_far_nusd(attempt, price), Evidence.MODELLED)
 
     def _so_far_nusd(self, attempt: Charged, price: TokenPrice) -> int:
         prompt = attempt.expected_prompt_tokens if attempt.prompt_tokens is None else attempt.prompt_tokens

@@ -71,6 +71,11 @@ class MeteredPools:
         if not self._by_tokens(pool):
             self.meters.missed(pool, phase, duration_us)
 
+    def listed(self, pool: str, at_us: int) -> None:
+        """A platform's list came that shows what was told."""
+        if not self._by_tokens(pool):
+            self.meters.listed(pool, at_us)
+
     def _by_tokens(self, pool: str) -> bool:
         rate = self._rates.get(pool)
         return rate is not None and rate.tokens is not None

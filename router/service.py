@@ -88,6 +88,7 @@ class Service:
             clock,
             on_change=self.meters.set_containers,
             on_missed=self.meters.missed,
+            on_listed=self.meters.listed,
             elsewhere=self.parts.meters.elsewhere,
             shapes=signals,
         )

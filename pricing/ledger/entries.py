@@ -3,8 +3,8 @@
 An entry is a flat list of fields and values, as XADD takes it and XRANGE gives it. There are two kinds:
 
     k=rows    rows=[LedgerRow, …] as JSON, request=RequestRow as JSON (absent if the entry ends no request)
-    k=filled  row=LedgerRow as JSON, a template; kind, account, row_id, duration, estimated (each optional) and amount,
-              metered, at replace its fields: nano-dollars and microseconds as decimal text
+    k=filled  row=LedgerRow as JSON, a template; kind, account, row_id, duration, estimated, boots, evidence (each
+              optional) and amount, metered, at replace its fields: nano-dollars and microseconds as decimal text
 
 The second is for what a script decides by itself: what an expired hold cost, what containers did. Scripts never read
 JSON and write no number into it, since their numbers are doubles.
@@ -13,11 +13,12 @@ JSON and write no number into it, since their numbers are doubles.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import Evidence, LedgerRow, RequestRow, RowKind
 
 _INT64: Final = 2**63
 _rows_json: Final = msgspec.json.Decoder(list[LedgerRow])
@@ -88,15 +89,17 @@ def _decode_filled(fields: Mapping[bytes, bytes]) -> LedgerRow:
         "metered_nusd": _integer(fields, b"metered"),
         "at_us": _integer(fields, b"at"),
     }
-    if b"duration" in fields:
-        changes["duration_us"] = _integer(fields, b"duration")
+    for name, column in ((b"duration", "duration_us"), (b"boots", "boots")):
+        if name in fields:
+            changes[column] = _integer(fields, name)
     if b"estimated" in fields:
         changes["estimated"] = _flag(fields[b"estimated"])
-    for name in ("account", "row_id"):
-        if (value := fields.get(name.encode())) is not None:
-            changes[name] = _text(name, value)
-    if b"kind" in fields:
-        changes["kind"] = _kind(fields[b"kind"])
+    for column in ("account", "row_id"):
+        if (value := fields.get(column.encode())) is not None:
+            changes[column] = _text(column, value)
+    for column, words in (("kind", RowKind), ("evidence", Evidence)):
+        if (value := fields.get(column.encode())) is not None:
+            changes[column] = _word(column, words, value)
     return msgspec.structs.replace(row, **changes)
 
 
@@ -128,11 +131,11 @@ def _text(name: str, value: bytes) -> str:
         raise BadEntry(f"field {name} is not UTF-8") from None
 
 
-def _kind(value: bytes) -> RowKind:
+def _word(name: str, words: type[StrEnum], value: bytes) -> StrEnum:
     try:
-        return RowKind(value.decode("ascii", "replace"))
+        return words(value.decode("ascii", "replace"))
     except ValueError:
-        raise BadEntry("field kind is not a kind of row that this program knows") from None
+        raise BadEntry(f"field {name} is not one of {', '.join(words)}; a newer program may know it") from None
 
 
 def _plain(value: _Value) -> _Value:

@@ -26,10 +26,10 @@ class RowKind(StrEnum):
 
 
 class Evidence(StrEnum):
-    """What the container time that an amount rests on is known by."""
+    """What the container time, or the tokens, that an amount rests on are known by."""
 
-    OBSERVED = "observed"  # the platform listed these containers
-    MODELLED = "modelled"  # nobody lists them, or no list came in time: what answers and the files let us believe
+    OBSERVED = "observed"  # a platform listed these containers all the while; an API said what it bills
+    MODELLED = "modelled"  # what answers and the files let us believe: nobody lists them, or no list came in time
 
 
 class SchemaResult(StrEnum):

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.entries import value_json
-from pricing.ledger.rows import LedgerRow
-from pricing.meters import NO_LOAD, Phase, PoolLoad, Reading
+from pricing.ledger.rows import Evidence, LedgerRow
+from pricing.meters import NO_LOAD, Charge, Phase, PoolLoad, Reading
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
 from pricing.redis.outbox import Outbox
@@ -102,14 +102,18 @@ class SharedMeters:
         if pool in self._rates and self.observes:
             self._tell("missed", pool, phase, duration_us)
 
+    def listed(self, pool: str, at_us: int) -> None:
+        if pool in self._rates and self.observes:
+            self._tell("listed", pool, 0, 0, at_us)
+
     # -- members ---------------------------------------------------------------------------------------------------
 
-    async def leave(self, pool: str, member: str) -> int:
-        charge, running, kv_tokens = await self._steps.run("meter_leave", pool, member, self._replica)
+    async def leave(self, pool: str, member: str) -> Charge:
+        charge, observed, running, kv_tokens = await self._steps.run("meter_leave", pool, member, self._replica)
         self.heard_load(pool, PoolLoad(running, kv_tokens))
         if not charge:
             raise HoldEnded(f"attempt {member} is not known to the meter of pool {pool}")
-        return int(charge)
+        return Charge(int(charge), Evidence.OBSERVED if observed else Evidence.MODELLED)
 
     async def read(self, members: Sequence[tuple[str, str]]) -> Mapping[str, Reading]:
         """Also renews or takes the observer's lease, and hears what other replicas run."""

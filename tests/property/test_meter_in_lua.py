@@ -30,9 +30,16 @@ local function say(...)
 end
 local steps = {
   enter = function(now, member, weight) meter_enter(K, 'p', member, tonumber(weight), 7, now, 'r1') end,
-  leave = function(now, member) say(text(meter_leave(K, 'p', member, now))) end,
+  leave = function(now, member, entered)
+    local charge = meter_leave(K, 'p', member, now)
+    say(text(charge), is_observed(load_meter(K, 'p'), tonumber(entered)) and 'observed' or 'modelled')
+  end,
   drop = function(now, member) meter_drop(K, 'p', member, now) end,
   containers = function(now, ready, booting) meter_containers(K, 'p', now, tonumber(ready), tonumber(booting), 0) end,
+  list = function(now, ready, booting)
+    meter_containers(K, 'p', now, tonumber(ready), tonumber(booting), 1)
+    meter_listed(K, 'p', now)
+  end,
   rate = function(now, rate, target) meter_rate(K, 'p', now, tonumber(rate), tonumber(target)) end,
   missed = function(_, phase, us) meter_missed(K, 'p', phase, tonumber(us)) end,
   read = function(now, member)
@@ -49,6 +56,8 @@ local steps = {
       local nusd, us = drain_phase(m, name)
       say(text(nusd), text(us))
     end
+    say(text(m.began), is_observed(m, m.drained_at) and 'observed' or 'modelled')
+    m.drained_at, m.began = m.at, 0
     fold(m)
     save_meter(m)
   end,
@@ -102,6 +111,7 @@ class Both:
     steps: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
+    since_us: dict[str, int] = field(default_factory=dict)
     entered: int = 0
 
     def __post_init__(self) -> None:
@@ -122,13 +132,15 @@ class Both:
         member = f"m{self.entered * 7919 % 1000}:{self.entered}"  # in no order of names
         self.meter.enter(self.now_us, member, weight)
         self.running.append(member)
+        self.since_us[member] = self.now_us
         self._note("enter", member, weight)
 
     def leave(self, which: int) -> None:
         if self.running:
             member = self.running.pop(which % len(self.running))
-            self.said.append(str(self.meter.leave(self.now_us, member)))
-            self._note("leave", member)
+            charge, since_us = self.meter.leave(self.now_us, member), self.since_us[member]
+            self.said.append(f"{charge} {self.meter.evidence(since_us)}")
+            self._note("leave", member, since_us)
 
     def drop(self, which: int) -> None:
         if self.running:
@@ -147,6 +159,11 @@ class Both:
         self.meter.set_containers(self.now_us, ready, booting)
         self._note("containers", ready, booting)
 
+    def list(self, ready: int, booting: int) -> None:
+        self.meter.set_containers(self.now_us, ready, booting, listed=True)
+        self.meter.listed(self.now_us)
+        self._note("list", ready, booting)
+
     def price(self, rate: int, target: int) -> None:
         self.meter.set_rate(self.now_us, rate)
         self.meter.set_target(self.now_us, target)
@@ -162,6 +179,7 @@ class Both:
             f"{cost.boot_nusd} {cost.boot_us}",
             f"{cost.idle_nusd} {cost.idle_us}",
             f"{cost.adjustment_nusd} {cost.adjustment_us}",
+            f"{cost.boots} {cost.evidence}",
         ]
         self._note("drain")
 
@@ -189,6 +207,7 @@ OTHER_STEP = st.one_of(
     st.tuples(st.just("drop"), st.integers(0, 99)),
     st.tuples(st.just("read"), st.integers(0, 99)),
     st.tuples(st.just("containers"), st.integers(0, 12), st.integers(0, 3)),
+    st.tuples(st.just("list"), st.integers(0, 12), st.integers(0, 3)),
     st.tuples(st.just("missed"), st.sampled_from(["boot", "ready"]), st.integers(-2 * HOUR_US, 2 * HOUR_US)),
     st.tuples(st.just("drain")),
 )

@@ -1,10 +1,10 @@
 -- uses: clock windows caps rates
 -- Holds: what is known of them, and how their money counts.
 --
--- A hold is a hash: `amount`, `terms` (what never changes, as msgpack), `row` on expiry, `charge` once its meter has
--- charged it, `unheard` 1 until its replica takes a further step with it. Its lease is a member of `leases`; how it ended
--- is remembered for a while in `ended:<id>`, as "<how> <replica> <token>". The token is that of the call that ended it:
--- the same call again, by a replica that never heard the answer, is known by it.
+-- A hold is a hash: `amount`, `terms` (what never changes, as msgpack), `row` on expiry, `opened` when, `charge` and
+-- `observed` (1 or 0) once its meter has charged it, `unheard` 1 until its replica takes a further step with it. Its lease
+-- is a member of `leases`; how it ended is remembered for a while in `ended:<id>`, as "<how> <replica> <token>". The token
+-- is that of the call that ended it: the same call again, by a replica that never heard the answer, is known by it.
 
 local function load_hold(K, id)
   local values = redis.call('HMGET', K .. 'hold:' .. id, 'amount', 'terms', 'unheard')

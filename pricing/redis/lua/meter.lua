@@ -24,7 +24,11 @@ local STATE = {
   'departed_whole', 'departed_fine', 'charged', 'assumed', -- what those who left cost, what they were charged
 }
 local PHASES = { 'busy', 'boot', 'idle', 'adjustment' } -- microseconds, cost, odd nano-dollar that was drained
-local STATE_DOUBLES = '<' .. string.rep('d', #STATE + 4 * #PHASES)
+-- Until when the platform's list is fresh, the last instant that was modelled, of the last drain, and the containers that
+-- began to boot since. They came later, behind all others: who does not know them, or does not find them, goes on.
+local SEEN = { 'fresh_until', 'modelled_at', 'drained_at', 'began' }
+local STATE_DOUBLES = '<' .. string.rep('d', #STATE + 4 * #PHASES + #SEEN)
+local LIST_GOOD_FOR = 60000000
 local MEMBER_DOUBLES, MEMBER_BYTES = '<ddddddd', 56
 
 -- Quotient and rest, rounded down. `%` would take the quotient from a rounded division; `+ 0` makes 0 of -0.
@@ -66,13 +70,16 @@ local function load_meter(K, pool)
   if not words then
     return nil
   end
-  local values = { struct.unpack(STATE_DOUBLES, words) }
+  local values = { struct.unpack(STATE_DOUBLES, words .. string.rep('\0', struct.size(STATE_DOUBLES) - #words)) }
   for i, name in ipairs(STATE) do
     m[name] = values[i]
   end
   for i, name in ipairs(PHASES) do
     local at = #STATE + 4 * i
     m[name] = { us = values[at - 3], whole = values[at - 2], rest = values[at - 1], drained = values[at] }
+  end
+  for i, name in ipairs(SEEN) do
+    m[name] = values[#STATE + 4 * #PHASES + i]
   end
   return m
 end
@@ -86,6 +93,9 @@ local function save_meter(m)
     local at, phase = #STATE + 4 * i, m[name]
     values[at - 3], values[at - 2], values[at - 1], values[at] = phase.us, phase.whole, phase.rest, phase.drained
   end
+  for i, name in ipairs(SEEN) do
+    values[#STATE + 4 * #PHASES + i] = m[name]
+  end
   redis.call('HSET', m.key, 'state', struct.pack(STATE_DOUBLES, unpack(values)))
 end
 
@@ -98,7 +108,10 @@ local function new_meter(K, pool, now)
   for _, name in ipairs(PHASES) do
     m[name] = { us = 0, whole = 0, rest = 0, drained = 0 }
   end
-  m.at = now
+  for _, name in ipairs(SEEN) do
+    m[name] = 0
+  end
+  m.at, m.drained_at = now, now
   return m
 end
 
@@ -165,6 +178,9 @@ local function advance(m, now)
   m.at = now
   local serving = serving_of(m)
   local assumed = math.max(0, serving - m.ready)
+  if assumed > 0 or (now > m.fresh_until and m.ready + m.booting > 0) then
+    m.modelled_at = now
+  end
   local whole, rest = cost_of(m.rate, us)
   spend(m.boot, m.booting, us, whole, rest)
   spend(m.idle, m.ready + assumed - serving, us, whole, rest)
@@ -174,6 +190,11 @@ local function advance(m, now)
     spend(m.busy, serving, us, whole, rest)
     turn_clocks(m, serving, whole, rest)
   end
+end
+
+-- Whether the time from an instant until the last step was observed.
+local function is_observed(m, since)
+  return m.modelled_at <= since
 end
 
 -- What a member has cost: nano-dollars and 1/FINE of one.
@@ -289,19 +310,23 @@ local function take_out(m, member, one, now)
   return charge
 end
 
--- An attempt's work is done: its charge in nano-dollars, remembered in its hold for whoever asks again; nil where the
--- attempt never entered, or left with a hold that is gone.
+-- An attempt's work is done: its charge in nano-dollars and whether that rests on what was observed (1 or 0), remembered
+-- in its hold for whoever asks again; nil where the attempt never entered, or left with a hold that is gone.
 local function meter_leave(K, pool, member, now)
   local hold = K .. 'hold:' .. member
   local words = redis.call('HGET', K .. 'members:' .. pool, member)
   if not words then
-    return tonumber(redis.call('HGET', hold, 'charge') or nil)
+    local known = redis.call('HMGET', hold, 'charge', 'observed')
+    return tonumber(known[1] or nil), known[2] == '1' and 1 or 0
   end
-  local charge = take_out(load_meter(K, pool), member, member_of(words), now)
-  if redis.call('EXISTS', hold) == 1 then
-    redis.call('HSET', hold, 'charge', text(charge))
+  local m, observed = load_meter(K, pool), 0
+  local charge = take_out(m, member, member_of(words), now)
+  local amount, opened = unpack(redis.call('HMGET', hold, 'amount', 'opened'))
+  if amount then
+    observed = opened and is_observed(m, tonumber(opened)) and 1 or 0
+    redis.call('HSET', hold, 'charge', text(charge), 'observed', text(observed))
   end
-  return charge
+  return charge, observed
 end
 
 -- A hold ends: its member leaves, if it has not done so. Returns what that was charged, nil where it had left before.

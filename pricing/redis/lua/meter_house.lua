@@ -20,13 +20,13 @@ local function count_on_pool(pool, nusd)
   return true
 end
 
-local function write(pool, row, number, kind, nusd, us)
-  if nusd == 0 and us == 0 then
+local function write(pool, row, number, kind, nusd, us, boots, evidence)
+  if nusd == 0 and us == 0 and boots == 0 then
     return
   end
   local id = pool .. '@' .. text(now) .. ':' .. text(number) .. ':' .. kind
   append(K, 'k', 'filled', 'row', row, 'row_id', id, 'kind', kind, 'account', KINDS[kind], 'amount', text(nusd),
-    'metered', text(nusd), 'at', text(now), 'duration', text(us))
+    'metered', text(nusd), 'at', text(now), 'duration', text(us), 'boots', text(boots), 'evidence', evidence)
   redis.call('HINCRBY', K .. 'meter:' .. pool, 'total:' .. kind, text(nusd))
   redis.call('HINCRBY', K .. 'meter:' .. pool, 'total:' .. kind .. '_us', text(us))
 end
@@ -41,9 +41,11 @@ for i = 2, #ARGV, 2 do
     local late, late_us = drain_phase(m, 'adjustment')
     if boot + idle == 0 or count_on_pool(pool, boot + idle) then
       local number = redis.call('HINCRBY', m.key, 'drains', 1)
-      write(pool, row, number, 'boot', boot, boot_us)
-      write(pool, row, number, 'idle', idle, idle_us)
-      write(pool, row, number, 'adjustment', late, late_us)
+      local evidence = is_observed(m, m.drained_at) and 'observed' or 'modelled'
+      write(pool, row, number, 'boot', boot, boot_us, m.began, evidence)
+      write(pool, row, number, 'idle', idle, idle_us, 0, evidence)
+      write(pool, row, number, 'adjustment', late, late_us, 0, evidence)
+      m.drained_at, m.began = m.at, 0
       fold(m)
       save_meter(m)
     end

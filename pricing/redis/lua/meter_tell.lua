@@ -5,6 +5,7 @@
 --   containers  ready, booting, as a platform's list has them
 --   seen        ready, booting, as answers and files tell; from anybody, unless a list is known
 --   missed      'boot' or 'ready', microseconds
+--   listed      0, 0: a platform's list came, and all it shows was told
 -- All else is the observer's to say, once each: a word that comes again is known by its number. Replies 1.
 
 local K, replica = KEYS[1], ARGV[2]
@@ -35,7 +36,13 @@ local function missed(pool, _, first, second, observes)
   end
 end
 
-local take = { rate = rate, containers = containers, seen = seen, missed = missed }
+local function listed(pool, at, _, _, observes)
+  if observes then
+    meter_listed(K, pool, at)
+  end
+end
+
+local take = { rate = rate, containers = containers, seen = seen, missed = missed, listed = listed }
 for i = 3, #ARGV, 6 do
   local observes = takes_word(K, replica, tonumber(ARGV[i]))
   take[ARGV[i + 1]](ARGV[i + 2], now - tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], observes)

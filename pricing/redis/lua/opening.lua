@@ -11,7 +11,7 @@ local function new_hold(K, wish, now)
   end
   local terms = cmsgpack.pack({ bucket, anchor, wish.lease, wish.owner, wish.pool, wish.scopes })
   redis.call('HSET', K .. 'hold:' .. wish.id, 'amount', text(wish.amount), 'terms', terms, 'row', wish.row,
-    'unheard', wish.granted and '' or '1')
+    'unheard', wish.granted and '' or '1', 'opened', text(now))
   local made = { anchor = anchor, amount = wish.amount, deadline = renew_lease(K, wish.id, wish.lease, now) }
   if wish.pool ~= '' then
     made.running, made.kv = meter_enter(K, wish.pool, wish.id, wish.weight, wish.kv, now, wish.owner)

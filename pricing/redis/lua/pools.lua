@@ -18,13 +18,26 @@ local function meter_rate(K, pool, now, rate, target)
 end
 
 -- The containers from now on, `listed` (1 or 0) by a platform or not. A word that is older than what is known says
--- nothing.
+-- nothing. Those that are more than before have begun to boot, but for those that were ready when the meter, or the list,
+-- began.
 local function meter_containers(K, pool, now, ready, booting, listed)
   local m = load_meter(K, pool)
   if m and now >= m.told_at then
     advance(m, now)
+    local known = m.told_at > 0 and m.listed == listed
+    m.began = m.began + math.max(0, known and ready + booting - m.ready - m.booting or booting - m.booting)
     m.ready, m.booting, m.told_at, m.listed = ready, booting, now, listed
     regroup(m)
+    save_meter(m)
+  end
+end
+
+-- A platform's list came that shows what was told.
+local function meter_listed(K, pool, now)
+  local m = load_meter(K, pool)
+  if m then
+    advance(m, now)
+    m.fresh_until = math.max(m.fresh_until, now + LIST_GOOD_FOR)
     save_meter(m)
   end
 end

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.ledger.entries import BadEntry, decode, rows_entry, value_json
-from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind
 from support.money import request, row
 from support.values import replace
 
@@ -42,9 +42,11 @@ def test_a_template_is_filled_in(amount: int, metered: int, at: int) -> None:
 
 
 def test_every_field_of_a_template_can_be_filled() -> None:
-    """Row id, duration and the mark of an estimate are taken over where they are given."""
-    [found] = decode(filled(row("a:1", 5), row_id="x", duration=7, estimated=1)).rows
+    """Row id, duration, boots, evidence and the mark of an estimate are taken over where they are given."""
+    changes = {"row_id": "x", "duration": 7, "estimated": 1, "boots": 2, "evidence": "observed"}
+    [found] = decode(filled(row("a:1", 5), **changes)).rows
     assert (found.row_id, found.duration_us, found.estimated, found.kind) == ("x", 7, True, RowKind.ATTEMPT)
+    assert (found.boots, found.evidence) == (2, Evidence.OBSERVED)
 
 
 def test_text_that_is_no_text_does_not_stop_a_settlement() -> None:
@@ -82,7 +84,9 @@ def test_what_is_no_entry_is_named(fields: dict[bytes, bytes], reason: str) -> N
         ({"at": "9" * 5_000}, "field at is not an integer"),
         ({"at": "nan"}, "field at is not an integer"),
         ({"estimated": "yes"}, "field estimated is not 0 or 1"),
-        ({"kind": "gift"}, "field kind is not a kind of row"),
+        ({"kind": "gift"}, "field kind is not one of attempt, overrun, late, boot, idle, adjustment; a newer"),
+        ({"evidence": "hearsay"}, "field evidence is not one of observed, modelled"),
+        ({"boots": "-"}, "field boots is not an integer"),
         ({"row_id": b"\xff"}, "field row_id is not UTF-8"),
     ],
 )

@@ -35,11 +35,11 @@ async def test_a_charge_asked_for_again_is_the_same() -> None:
         "a": Reading(1_000_000, RATE // 4),
         "b": Reading(3_000_000, 3 * RATE // 4),
     }
-    assert await meters.leave("l4", "a") == 1_000_000
+    assert (await meters.leave("l4", "a")).nusd == 1_000_000
     meters.drop("a")
     meters.drop("b")
     clock.advance(9)
-    assert [await meters.leave("l4", member) for member in "ab"] == [1_000_000, 3_000_000]
+    assert [(await meters.leave("l4", member)).nusd for member in "ab"] == [1_000_000, 3_000_000]
 
 
 async def test_nobody_knows_an_attempt_that_never_entered() -> None:
@@ -53,7 +53,7 @@ async def test_nobody_knows_an_attempt_that_never_entered() -> None:
         meters.drop(str(number))
     with pytest.raises(HoldEnded):
         await meters.leave("l4", "0")
-    assert await meters.leave("l4", "1") == 0
+    assert (await meters.leave("l4", "1")).nusd == 0
 
 
 def test_there_is_no_other_replica() -> None:

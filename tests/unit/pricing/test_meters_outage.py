@@ -48,7 +48,7 @@ async def test_each_attempt_is_asked_where_it_entered() -> None:
     clock.advance(2)
     readings = await both.read([("l4", "a:1"), ("l4", "b:1")])
     assert {name: reading.accrued_nusd for name, reading in readings.items()} == {"a:1": 2_000_000, "b:1": 2_000_000}
-    assert [await both.leave("l4", name) for name in ("a:1", "b:1", "b:1")] == [2_000_000] * 3
+    assert [(await both.leave("l4", name)).nusd for name in ("a:1", "b:1", "b:1")] == [2_000_000] * 3
 
 
 async def test_what_cannot_be_asked_is_left_out() -> None:
@@ -57,6 +57,6 @@ async def test_what_cannot_be_asked_is_left_out() -> None:
     here.enter(MeterEntry("l4"), "b:1")
     clock.advance(1)
     assert list(await both.read([("l4", "a:1"), ("l4", "b:1")])) == ["b:1"]
-    assert await both.leave("l4", "b:1") == 1_000_000
+    assert (await both.leave("l4", "b:1")).nusd == 1_000_000
     with pytest.raises(StoreUnavailable):
         await both.leave("l4", "a:1")

@@ -38,7 +38,7 @@ class Scene(SharedLedger):
 
     async def settle(self, hold_id: str, **more: object) -> LedgerRow:
         """The attempt is over: what its meter charged is spent, and its summary written."""
-        charge = await self.meters.leave("l4", hold_id)
+        charge = (await self.meters.leave("l4", hold_id)).nusd
         paid = replace(row(hold_id, charge, at_us=self.clock.wall_us()), **more)
         summary = request(paid.request_id or "", at_us=self.clock.wall_us(), attempts=9)
         await self.store.settle(Settlement(hold_id, charge, (paid,), summary))
@@ -94,7 +94,7 @@ async def test_all_that_can_happen_to_a_hold_agrees(scene: Scene) -> None:
     await scene.open("forgone:1")
     await scene.store.extend([("gone:1", 0)])
     scene.clock.advance(2)
-    charge = await scene.meters.leave("l4", "cut:1")
+    charge = (await scene.meters.leave("l4", "cut:1")).nusd
     cut = row("cut:1", 1_000, metered_nusd=charge)
     over = replace(cut, row_id="cut:1:overrun", kind=RowKind.OVERRUN, account=House.OVERRUN, metered_nusd=0)
     rows = (cut, replace(over, amount_nusd=charge - 1_000))
