@@ -20,7 +20,6 @@ from typing import Final
 import msgspec
 import uvloop
 
-from bench_store import REQUEST, ROW
 from pricing.clock import SystemClock
 from pricing.ledger.entries import rows_entry
 from pricing.ledger.place import PostgresUrl
@@ -32,6 +31,7 @@ from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.keys import prefix_of
 from pricing.reports.report import report
+from request_money import REQUEST, ROW
 from results import Result, Target, number
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
