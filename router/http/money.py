@@ -3,49 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
 from pricing.ledger.place import LedgerPlace
 from pricing.reports.costs import PageQuery, costs, usage
+from pricing.yamlfile import nearest
 from router.errors import ApiError
 from router.http.replies import reply, viewer_of
 from router.service import Service
 
 PageOf = Callable[[LedgerPlace, PageQuery, int], dict[str, Any]]
+_LISTS: Final = ("group_by", "project_ids", "api_key_ids")
+_COMMON: Final = ("start_time", "end_time", "bucket_width", "limit", "page", *_LISTS)
 
 
 def add_money_routes(app: FastAPI, service: Service) -> None:
-    async def page(
-        request: Request,
-        start_time: int | None = None,
-        end_time: int | None = None,
-        bucket_width: str = "1d",
-        group_by: Annotated[list[str] | None, Query()] = None,
-        project_ids: Annotated[list[str] | None, Query()] = None,
-        api_key_ids: Annotated[list[str] | None, Query()] = None,
-        limit: int | None = None,
-        page: str | None = None,
-    ) -> Response:
-        viewer = viewer_of(service, request)
-        query = PageQuery(
-            start_s=start_time,
-            end_s=end_time,
-            bucket_width=bucket_width,
-            group_by=tuple(group_by or ()),
-            limit=limit,
-            page=page,
-            project_ids=tuple(project_ids or ()),
-            api_key_ids=tuple(api_key_ids or ()),
-            tenant=None if viewer.is_admin else viewer.tenant,
-        )
-        page_of = costs if request.url.path.endswith("/costs") else usage
-        return reply(await _read(service, page_of, query))
+    async def cost_page(request: Request, query: Annotated[PageQuery, Depends(_common)]) -> Response:
+        return await answer(request, costs, replace(query, line_items=_list(request, "line_items")), "line_items")
 
-    for path in ("/v1/costs", "/v1/organization/costs", "/v1/usage", "/v1/organization/usage/completions"):
-        app.add_api_route(path, page, methods=["GET"])
+    async def usage_page(request: Request, query: Annotated[PageQuery, Depends(_common)]) -> Response:
+        return await answer(request, usage, replace(query, models=_list(request, "models")), "models")
+
+    async def answer(request: Request, page_of: PageOf, query: PageQuery, own: str) -> Response:
+        viewer = viewer_of(service, request)
+        check_parameters(request, (*_COMMON, own))
+        mine = query if viewer.is_admin else replace(query, tenant=viewer.tenant)
+        return reply(await _read(service, page_of, mine))
+
+    for path in ("/v1/costs", "/v1/organization/costs"):
+        app.add_api_route(path, cost_page, methods=["GET"], openapi_extra=_lists(*_LISTS, "line_items"))
+    for path in ("/v1/usage", "/v1/organization/usage/completions"):
+        app.add_api_route(path, usage_page, methods=["GET"], openapi_extra=_lists(*_LISTS, "models"))
+
+
+def _common(
+    request: Request,
+    start_time: int | None = None,
+    end_time: int | None = None,
+    bucket_width: str = "1d",
+    limit: int | None = None,
+    page: str | None = None,
+) -> PageQuery:
+    return PageQuery(
+        start_s=start_time,
+        end_s=end_time,
+        bucket_width=bucket_width,
+        group_by=_list(request, "group_by"),
+        limit=limit,
+        page=page,
+        project_ids=_list(request, "project_ids"),
+        api_key_ids=_list(request, "api_key_ids"),
+    )
+
+
+def _lists(*names: str) -> dict[str, Any]:
+    """For the schema of the routes: parameters that may come several times."""
+    schema = {"type": "array", "items": {"type": "string"}}
+    return {"parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name in names]}
+
+
+def _list(request: Request, name: str) -> tuple[str, ...]:
+    """A parameter that may come several times; OpenAI's clients write `group_by[]`."""
+    return tuple(request.query_params.getlist(name) + request.query_params.getlist(f"{name}[]"))
+
+
+def check_parameters(request: Request, known: Iterable[str]) -> None:
+    """A filter that nobody applies would show too much. Raises ApiError `invalid_value`, with the valid ones."""
+    names = tuple(known)
+    for name in request.query_params:
+        plain = name.removesuffix("[]")
+        if plain not in names:
+            text = f"there is no parameter '{plain}' here{nearest(plain, names)}; there are: {', '.join(names)}"
+            raise ApiError("invalid_value", text, param=plain)
 
 
 async def _read(service: Service, page_of: PageOf, query: PageQuery) -> dict[str, Any]:
