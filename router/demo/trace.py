@@ -58,7 +58,8 @@ def read_trace(path: Path, names: Names) -> list[TraceRow]:
         packed = path.read_bytes()
         text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise FileProblem([f"{path}: cannot be read as CSV: {error}"]) from None
+        reason = getattr(error, "strerror", None) or error
+        raise FileProblem([f"{path}:1: the trace cannot be read: {reason}; name another with --trace"]) from None
     return parse_trace(text, str(path), names)
 
 

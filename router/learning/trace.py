@@ -27,7 +27,8 @@ def read_trace(path: Path, service: Service) -> list[Sample]:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise FileProblem([f"{path}:1: the trace cannot be read: {error}"]) from None
+        reason = getattr(error, "strerror", None) or error
+        raise FileProblem([f"{path}:1: the trace cannot be read: {reason}; name another with --trace"]) from None
     lines = csv.DictReader(text.splitlines())
     if tuple(lines.fieldnames or ()) != COLUMNS:
         raise FileProblem([f"{path}:1: the first line of a trace is: {','.join(COLUMNS)}"])

@@ -33,6 +33,10 @@ class TooFewAnswers(SluiceError):
     """The ledger has not enough complete answers to train and to test on."""
 
 
+class NothingToLearn(SluiceError):
+    """The answers are many, and yet no model could be told from a guess by them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A model with its test in it. `not_beaten` names what is as good or better without a model; None: it may serve."""
@@ -42,10 +46,8 @@ class Trained:
 
 
 def train(samples: Sequence[Sample], now_us: int, output_bound: int, service: Service, seed: int = 0) -> Trained:
-    """Raises TooFewAnswers. `output_bound` is what a client may get that gave no `max_tokens`."""
-    if len(samples) < ANSWERS_AT_LEAST:
-        text = f"{len(samples):,} complete answers are too few to train on, {ANSWERS_AT_LEAST:,} are needed"
-        raise TooFewAnswers(f"{text}; write output_tokens: history until there are more")
+    """Raises TooFewAnswers, NothingToLearn. `output_bound` is what a client may get that gave no `max_tokens`."""
+    _check(samples)
     examples = replayed(samples)
     cut = round(len(examples) * CHOSEN)
     known, test = examples[:cut], examples[cut:]
@@ -69,6 +71,21 @@ def train(samples: Sequence[Sample], now_us: int, output_bound: int, service: Se
     scores = judged(predictors, test, output_bound)
     money = held(predictors, test, output_bound, service)
     return Trained(signed(replace(untested, judged=tuple(scores), held=tuple(money))), _not_beaten(scores))
+
+
+def _check(samples: Sequence[Sample]) -> None:
+    """Raises TooFewAnswers, NothingToLearn."""
+    count = f"{len(samples):,}"
+    if len(samples) < ANSWERS_AT_LEAST:
+        text = f"{count} complete answers are too few to train on, {ANSWERS_AT_LEAST:,} are needed"
+        raise TooFewAnswers(f"{text}; write output_tokens: history until there are more")
+    lengths = {sample.tokens for sample in samples}
+    if len(lengths) == 1:
+        text = f"all {count} answers have {lengths.pop():,} tokens, so there is nothing to predict"
+        raise NothingToLearn(f"{text}; write output_tokens: history, which will expect just that")
+    if min(sample.known_us for sample in samples) > max(sample.at_us for sample in samples):
+        text = f"the last of {count} answers was asked for before the first was complete: none has a past to learn from"
+        raise NothingToLearn(f"{text}; train on a longer time, and see that a trace has its seconds in t_s")
 
 
 def served_by(model: OutputModel) -> Predictor:

@@ -108,5 +108,5 @@ def test_a_file_that_is_no_text_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "c.csv.gz").write_bytes(b"no archive")
     for name in ("a.csv", "b.csv", "c.csv.gz"):
-        with pytest.raises(FileProblem, match=f"{name}: cannot be read as CSV"):
+        with pytest.raises(FileProblem, match=f"{name}:1: the trace cannot be read"):
             read_trace(tmp_path / name, NAMES)

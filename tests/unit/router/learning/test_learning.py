@@ -17,8 +17,9 @@ from router.accounting import SHARE_MARGIN, TICKS_AHEAD
 from router.learning.examples import Sample, replayed
 from router.learning.judge import HISTORY, MAX_TOKENS, MODEL, PRIOR, RUNNING, Service, held, hold_of, pinball
 from router.learning.trace import read_trace
-from router.learning.train import TooFewAnswers, Trained, served_by, train
+from router.learning.train import NothingToLearn, TooFewAnswers, Trained, served_by, train
 from support.answers import BEGIN_US, changing, predictable, sample
+from support.values import replace
 
 SERVICE = Service()
 LATER_US = BEGIN_US + 10**12
@@ -77,6 +78,19 @@ def test_too_few_answers_are_said_to_be_too_few() -> None:
     """Below a thousand there is no telling a model from luck."""
     with pytest.raises(TooFewAnswers, match="999 complete answers are too few to train on, 1,000 are needed"):
         train(predictable(999), LATER_US, 1_024, SERVICE)
+
+
+def test_answers_of_one_length_are_nothing_to_learn() -> None:
+    """History expects the one length already; a forest of it would be a file for nothing."""
+    with pytest.raises(NothingToLearn, match=r"all 1,200 answers have 64 tokens.* write output_tokens: history"):
+        train([replace(each, tokens=64) for each in predictable(1_200)], LATER_US, 1_024, SERVICE)
+
+
+def test_answers_without_a_past_are_nothing_to_learn() -> None:
+    """Where nothing was known when the last was asked for, as with one instant for all, there is no order in them."""
+    at_once = [replace(each, at_us=BEGIN_US, known_us=BEGIN_US + 1) for each in predictable(1_200)]
+    with pytest.raises(NothingToLearn, match=r"asked for before the first was complete.* train on a longer time"):
+        train(at_once, LATER_US, 1_024, SERVICE)
 
 
 def test_a_class_that_came_later_is_expected_from_history() -> None:
