@@ -22,7 +22,7 @@ from pools.failures import AttemptFailed, FailureClass
 from pools.live import LivePools, LiveSettings
 from pools.warmup import WarmUps
 from pricing.budgets.caps import CapTable, Scope
-from pricing.budgets.store import CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
+from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.meters_local import LocalMeters
@@ -192,11 +192,14 @@ class Uncapped:
     async def expire(self) -> list[str]:
         return []
 
-    async def statuses(self) -> list[CapStatus]:
+    async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
         return []
 
-    async def rate_statuses(self) -> list[RateStatus]:
+    async def rate_statuses(self, scopes: Sequence[Scope] | None = None) -> list[RateStatus]:
         return []
+
+    async def cap_counts(self) -> CapCounts:
+        return CapCounts()
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         return None
