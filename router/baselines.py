@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policies.policy import Policy
-from pools.timing import timing_model
+from pools.timing import timing_of
 from pricing.reports.baseline import AS_RECORDED, Baseline, BaselinePool
 from pricing.yamlfile import nearest
 
@@ -20,16 +20,17 @@ def stated_baseline(policy: Policy, name: str = PREMIUM) -> Baseline:
             f"no pool '{name}' to be the baseline{nearest(name, policy.pools)};"
             f" name a pool of the policy, or '{PREMIUM}'"
         )
-    if timing_model(policy.pools[name]).item_s is not None:
+    if policy.pools[name].model.seconds_per_item is not None:
         raise ValueError(f"pool '{name}' makes pictures or clips; a baseline needs one that writes text")
     return Baseline(f"all on pool {name}", _pool(policy, name))
 
 
 def _pool(policy: Policy, name: str) -> BaselinePool:
     spec = policy.pools[name]
-    model, target = timing_model(spec), spec.target_concurrency
+    model, target = timing_of(spec), spec.target_concurrency
 
     def seconds(prompt_tokens: float, output_tokens: float) -> float:
         return model.estimate(round(prompt_tokens), round(output_tokens), target - 1).total_s / target
 
-    return BaselinePool(name, spec.gpu.id, spec.gpu_count, policy.rates[name].nusd_per_h, seconds)
+    rate = policy.rates[name]
+    return BaselinePool(name, spec.gpu.id, spec.gpu_count, rate.nusd_per_h, seconds, rate.tokens)

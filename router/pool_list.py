@@ -14,6 +14,7 @@ from pricing.clock import US_PER_S
 from pricing.ledger.recent import Lately
 from pricing.money import usd_number
 from pricing.rates import ContainerRate
+from pricing.token_price import TokenPrice
 
 WINDOW_S: Final = 3600
 _NOTHING: Final = Lately()
@@ -32,7 +33,9 @@ def ladders_of(policy: Policy, classes: frozenset[str] | None) -> dict[str, dict
 def pool_json(
     spec: PoolSpec, ladders: Mapping[str, str], rate: ContainerRate, state: PoolState, lately: Lately | None
 ) -> dict[str, Any]:
-    """Times are seconds, `price_usd_per_hour` that of one container. Null where there is nothing to tell from."""
+    """Times are seconds, `price_usd_per_hour` that of one container. Null where there is nothing to tell from; of pools
+    that are billed by the token `price_usd_per_million_tokens` says what they cost.
+    """
     seen = lately or _NOTHING
     return {
         "object": "pool",
@@ -42,7 +45,8 @@ def pool_json(
         "quantization": spec.quantization,
         "gpu": spec.gpu.id,
         "gpu_count": spec.gpu_count,
-        "price_usd_per_hour": usd_number(rate.nusd_per_h),
+        "price_usd_per_hour": usd_number(rate.nusd_per_h) if rate.tokens is None else None,
+        "price_usd_per_million_tokens": None if rate.tokens is None else _tokens_json(rate.tokens),
         "state": state_word(state),
         "ready": state.ready,
         "booting": state.booting,
@@ -71,3 +75,11 @@ def state_word(state: PoolState) -> str:
     if state.ready:
         return "ready"
     return "booting" if state.booting else "asleep"
+
+
+def _tokens_json(price: TokenPrice) -> dict[str, float]:
+    return {
+        "input": usd_number(price.input_nusd),
+        "cached_input": usd_number(price.cached_input_nusd),
+        "output": usd_number(price.output_nusd),
+    }

@@ -19,12 +19,14 @@ from dataclasses import dataclass, field, replace
 from pricing.money import US_PER_HOUR, half_even_nusd
 from pricing.reports.lines import Line
 from pricing.reports.query import Key, Query
+from pricing.token_price import TokenPrice
 
 
 @dataclass(frozen=True, slots=True)
 class BaselinePool:
     """A pool as a baseline. `seconds` says how much of a full container one request of so many prompt and output tokens
-    takes: its service time ÷ the requests it runs beside, itself included.
+    takes: its service time ÷ the requests it runs beside, itself included. Of a pool that is billed by the token,
+    `tokens` is the price, and its time costs nothing.
     """
 
     name: str
@@ -32,6 +34,7 @@ class BaselinePool:
     gpu_count: int
     nusd_per_h: int
     seconds: Callable[[float, float], float]
+    tokens: TokenPrice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ def _on_one(
     needed = _nothing(pool)
     for key, _, asked in query.by_class(by):
         if key not in found or not asked.completion_tokens:
+            continue
+        if pool.tokens is not None:
+            nusd = pool.tokens.cost_nusd(asked.prompt_tokens, asked.completion_tokens)
+            found[key] = replace(found[key], baseline_nusd=found[key].baseline_nusd + nusd)
+            needed = replace(needed, nusd=needed.nusd + nusd, container_us=None)
             continue
         count = asked.served or asked.requests  # those with tokens, but for a few that broke
         each_s = pool.seconds(asked.prompt_tokens / count, asked.completion_tokens / count)

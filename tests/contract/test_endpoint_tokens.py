@@ -172,3 +172,19 @@ async def test_what_only_engines_of_our_own_know_is_not_asked_of_an_api(tmp_path
         assert sent["stream_options"] == {"include_usage": True}
         assert "return_token_ids" not in sent
         await endpoint.request()
+
+
+async def test_pages_and_reports_know_what_it_is(tmp_path: Path) -> None:
+    """Its price is by the million tokens, its report has no idle time, and as a baseline it costs its tokens."""
+    async with token_api(cached=2) as api, serving(tmp_path, files(tmp_path, api.url)) as endpoint:
+        await endpoint.chat(messages=LONG)
+        await endpoint.requests(1)
+        pools = (await endpoint.ask("GET", "/v1/pools", "ops")).json["data"]
+        [pool] = [one for one in pools if one["pool"] == "api"]
+        assert pool["price_usd_per_hour"] is None
+        assert pool["price_usd_per_million_tokens"] == {"input": 0.15, "cached_input": 0.075, "output": 0.6}
+        found = (await endpoint.ask("GET", "/v1/reports?by=pool&since=24h&baseline=api", "ops")).json
+        total = found["total"]
+        assert total["total_nusd"] == total["charged_nusd"] == bill_nusd(api)
+        assert (total["boot_nusd"], total["idle_nusd"]) == (0, 0)
+        assert total["baseline_nusd"] == 8 * INPUT_NUSD + 20 * OUTPUT_NUSD
