@@ -9,7 +9,9 @@ import msgspec
 
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import Reader, reading
+from pricing.ledger.rollups import REQUESTS_BY_HOUR
 from pricing.ledger.rows import House, RowKind
+from pricing.money import US_PER_HOUR
 
 _COLUMNS: Final = (
     "request_id",
@@ -84,21 +86,55 @@ def recent(
     `after` is the id of the last one of the page before. Raises ValueError where there is no such request to go on
     from (another tenant's is none), StoreUnavailable when the ledger cannot be read.
     """
-    conditions, values = ["1 = 1"], list[Any]()
-    if tenant is not None:
-        conditions, values = ["tenant = ?"], [tenant]
-    if moved:
-        conditions.append("attempts > 1")
     with reading(place) as ledger:
+        before_us = None if after is None else _instant_of(ledger, after, tenant)
+        since_us = _since_us(ledger, limit, tenant, before_us, moved=moved)
+        if since_us is None:
+            return []
+        conditions, values = ["at_us >= ?"], list[Any]([since_us])
+        if tenant is not None:
+            conditions.append("tenant = ?")
+            values.append(tenant)
+        if moved:
+            conditions.append("attempts > 1")
         if after is not None:
             conditions.append("(at_us, request_id) < (?, ?)")
-            values += [_instant_of(ledger, after, tenant), after]
+            values += [before_us, after]
         query = (
             f"SELECT {','.join(_COLUMNS)} FROM requests WHERE {' AND '.join(conditions)} "
             "ORDER BY at_us DESC, request_id DESC LIMIT ?"
         )
         found = ledger.execute(query, [*values, limit]).fetchall()
         return _with_attempts(ledger, found)
+
+
+def _since_us(ledger: Reader, limit: int, tenant: str | None, before_us: int | None, *, moved: bool) -> int | None:
+    """An instant since which there are as many as are asked for, if there ever were; None: there are none at all.
+
+    Requests are indexed by time alone. Where few of them are meant, the sums by hour say how far to look back, so that
+    a page of a tenant that seldom asks does not read everybody else's month.
+    """
+    if tenant is None and not moved:
+        return 0
+    begun_us = None if before_us is None else before_us // US_PER_HOUR * US_PER_HOUR
+    wanted, hours = "fell_back" if moved else "request_count", REQUESTS_BY_HOUR.table
+    conditions, values = [f"{wanted} > 0"], list[Any]()
+    if tenant is not None:
+        conditions.append("tenant = ?")
+        values.append(tenant)
+    if before_us is not None:
+        conditions.append("at_us <= ?")
+        values.append(begun_us)
+    query = (
+        f"SELECT at_us, sum({wanted}) FROM {hours} WHERE {' AND '.join(conditions)} GROUP BY at_us ORDER BY at_us DESC"
+    )
+    since_us, counted = None, 0
+    for since_us, count in ledger.execute(query, values):
+        # Of the hour that a page begins in, nobody knows how many come after the page before.
+        counted += 0 if since_us == begun_us else count
+        if counted >= limit:
+            break
+    return since_us
 
 
 def _instant_of(ledger: Reader, request_id: str, tenant: str | None) -> int:
