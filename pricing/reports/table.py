@@ -19,12 +19,14 @@ def as_table(report: Report, sets: Sequence[ColumnSet] | None = None) -> Rendera
     if report.empty:
         return Text(nothing_text(report))
     shown = plain_sets(report) if sets is None else sets
-    tables = [_table(section) for section in sections(report, shown)]
-    return Group(Text(f"From {window_text(report)}"), *tables, Text(closing_text(report)))
+    parts: list[RenderableType] = [Text(f"From {window_text(report)}\n")]
+    for section in sections(report, shown):
+        parts += [Text(section.title, style="bold"), _table(section)]
+    return Group(*parts, Text(closing_text(report)))
 
 
 def _table(section: Section) -> Table:
-    table = Table(title=section.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, name in enumerate(section.columns):
         table.add_column(name, justify="left" if index < section.keys else "right")
     for row in section.rows:

@@ -185,5 +185,5 @@ def drawn(found: Report, *sets: ColumnSet) -> str:
 
 def cells(text: str, title: str) -> dict[str, list[str]]:
     """The rows of one table by their first cell."""
-    table = text[text.index(title) :].split("\n\n")[0]
+    table = text[text.index(title) :].partition("\n\n")[0]
     return {words[0]: words[1:] for line in table.splitlines() if (words := line.split())}
