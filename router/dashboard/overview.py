@@ -6,19 +6,23 @@ A route that does not answer costs its own panel, which says why, and no other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from pricing.clock import US_PER_S
 from router.dashboard.inside import Answer, PublicApi, Visitor
+from router.dashboard.patience import Patience
 from router.dashboard.spend import BY, Cap, Chart, Table, caps_of, requests_chart, spend_chart, tables_of
 
 FEED_ROWS: Final = 25
 MOVED_ROWS: Final = 8
 CAPS: Final = 200
 HOURS: Final = 24
+HOUR_KEPT_S: Final = 5.0  # real seconds for which one answer serves every look at it
+MONTH_KEPT_S: Final = 20.0
+POOLS_KEPT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,14 @@ class Overview:
     troubles: Mapping[str, str] = field(default_factory=dict)
 
 
-async def overview(api: PublicApi, visitor: Visitor, key: Mapping[str, Any], now_us: int) -> Overview:
+async def overview(
+    api: PublicApi, patience: Patience, visitor: Visitor, key: Mapping[str, Any], now_us: int
+) -> Overview:
     """`key` is what `/v1/key` said of the visitor, `now_us` the endpoint's time."""
     now = datetime.fromtimestamp(now_us // US_PER_S, UTC)
     day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m-01")
     admin = "admin" in key["rights"]
-    answers = await _ask(api, visitor, day, month, admin=admin)
+    answers = await _ask(api, patience, visitor, key, day, month)
     reports = [answers[name] for name in ("hour", "day", "month")]
     caps = caps_of(answers["budgets"].json) if answers["budgets"].ok else []
     known = all(each.ok for each in reports)
@@ -128,22 +134,28 @@ _PANELS: Final = {
 }
 
 
-async def _ask(api: PublicApi, visitor: Visitor, day: str, month: str, *, admin: bool) -> dict[str, Answer]:
-    """Every route that the page reads, all at once."""
+async def _ask(
+    api: PublicApi, patience: Patience, visitor: Visitor, key: Mapping[str, Any], day: str, month: str
+) -> dict[str, Answer]:
+    """Every route that the page reads, all at once; what adds up a ledger, with patience."""
+
+    def added_up(path: str, kept_s: float, **query: object) -> Coroutine[Any, Any, Answer]:
+        return patience.get(visitor, key, path, kept_s=kept_s, **query)
+
     by = ",".join(BY)
     asked = {
         "health": api.get(visitor, "/health"),
-        "hour": api.get(visitor, "/v1/reports", by=by, since="1h"),
-        "day": api.get(visitor, "/v1/reports", by=by, since=day, show="money,failures"),
-        "month": api.get(visitor, "/v1/reports", by=by, since=month),
+        "hour": added_up("/v1/reports", HOUR_KEPT_S, by=by, since="1h"),
+        "day": added_up("/v1/reports", HOUR_KEPT_S, by=by, since=day, show="money,failures"),
+        "month": added_up("/v1/reports", MONTH_KEPT_S, by=by, since=month),
         "budgets": api.get(visitor, "/budgets", limit=CAPS),
-        "costs": api.get(visitor, "/v1/costs", bucket_width="1h", limit=HOURS, group_by="line_item"),
-        "usage": api.get(visitor, "/v1/usage", bucket_width="1h", limit=HOURS),
-        "pools": api.get(visitor, "/v1/pools"),
+        "costs": added_up("/v1/costs", HOUR_KEPT_S, bucket_width="1h", limit=HOURS, group_by="line_item"),
+        "usage": added_up("/v1/usage", HOUR_KEPT_S, bucket_width="1h", limit=HOURS),
+        "pools": added_up("/v1/pools", POOLS_KEPT_S),
         "feed": api.get(visitor, "/v1/decisions", limit=FEED_ROWS),
-        "moved": api.get(visitor, "/v1/decisions", limit=MOVED_ROWS, moved="true"),
+        "moved": added_up("/v1/decisions", HOUR_KEPT_S, limit=MOVED_ROWS, moved="true"),
     }
-    if admin:
+    if "admin" in key["rights"]:
         asked["policy"] = api.get(visitor, "/v1/policy")
     return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from router.dashboard.patience import PENDING
 from router.dashboard.words import FILTERS
 
 STATIC: Final = "/dashboard/static/"
@@ -57,7 +58,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.filters.update(FILTERS)
-    environment.globals["asset"] = _address
+    environment.globals.update(asset=_address, pending=PENDING)
     return environment
 
 

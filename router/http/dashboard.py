@@ -23,6 +23,7 @@ from pricing.clock import Clock
 from router.dashboard.inside import Answer, PublicApi, Visitor
 from router.dashboard.overview import overview
 from router.dashboard.pages import STATIC, assets, feed_row, render
+from router.dashboard.patience import Patience
 from router.dashboard.sessions import LASTS_S, Sessions
 from router.http.exchange import read_body
 
@@ -49,6 +50,7 @@ class Dashboard:
     def __init__(self, api: PublicApi, clock: Clock) -> None:
         self.api = api
         self.clock = clock
+        self.patience = Patience(api, time.monotonic)
         self.sessions = Sessions(time.monotonic)
 
     def visitor(self, request: Request) -> Visitor:
@@ -91,7 +93,8 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
         key = await dashboard.whose(visitor)
         if not key.ok:
             return _to(LOGIN)
-        found = await overview(dashboard.api, visitor, key.json, dashboard.clock.wall_us())
+        now_us = dashboard.clock.wall_us()
+        found = await overview(dashboard.api, dashboard.patience, visitor, key.json, now_us)
         return dashboard.page(request, "overview.html", overview=found)
 
     @app.get("/dashboard/decisions/{request_id}", include_in_schema=False)

@@ -44,3 +44,4 @@ async def sign_in(page: Page, endpoint: Endpoint, key: str = "ops") -> None:
     page.loaded.clear()
     await page.press("Enter")
     await asyncio.wait_for(page.loaded.wait(), 30)
+    await page.until("!document.querySelector('[data-pending]')")

@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const REFRESH_MS = 10000;
+  const PENDING_MS = 1500; // where something is still being added up
   const SAY_MS = 4000;
   const ROWS_AT_MOST = 50;
   const rows = document.getElementById("feed-rows");
@@ -100,7 +101,7 @@
       const next = fresh.getElementById(section.id);
       if (!next || inUse(section)) continue;
       if (section.id === "charts") {
-        const text = (part) => [...part.querySelectorAll("script")].map((one) => one.textContent).join();
+        const text = (part) => [...part.querySelectorAll("script, p")].map((one) => one.textContent).join();
         if (text(section) === text(next)) continue;
         section.replaceChildren(...next.childNodes);
         document.dispatchEvent(new Event("chartschange"));
@@ -113,7 +114,11 @@
     if (!paused) [...fresh.querySelectorAll("#feed-rows > tr")].reverse().forEach((row) => place(document.adoptNode(row)));
   };
 
-  setInterval(() => { if (!paused) refresh(); }, REFRESH_MS);
+  const keepUp = async () => {
+    if (!paused) await refresh();
+    setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
+  };
+  setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !paused) refresh(); });
 
   // -- explanations
