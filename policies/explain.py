@@ -103,7 +103,7 @@ def sentence(rejection: Rejection) -> str:
 
 def as_json(decision: Decision) -> dict[str, Any]:
     """A decision as plain JSON values. Dollars are numbers for reading, not for sums."""
-    needs, chosen = decision.requirements, decision.chosen
+    needs, candidates = decision.requirements, [_candidate(candidate) for candidate in decision.candidates]
     return {
         "class": needs.request_class,
         "tier": decision.tier.value,
@@ -113,8 +113,8 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "output_bound": needs.output_bound,
         **({} if needs.media is None else {"media": msgspec.to_builtins(needs.media)}),
         "objective": decision.objective.value,
-        "chosen": _candidate(chosen) if chosen else None,
-        "candidates": [_candidate(candidate) for candidate in decision.candidates],
+        "chosen": candidates[0] if candidates else None,
+        "candidates": candidates,
         "rejected": [_rejection(rejection) for rejection in decision.rejected],
         "warm": {"pool": decision.warm, "ready_in_s": round(decision.warm_s, 3)} if decision.warm else None,
         "policy_version": decision.policy_version,
