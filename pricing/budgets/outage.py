@@ -43,7 +43,8 @@ from pricing.meters_local import LocalMeters
 FIRST_PAUSE_S: Final = 0.1  # between two questions to a store that is down; doubled each time ...
 LONGEST_PAUSE_S: Final = 2.0  # ... up to this, which is what refused clients are told to wait
 KEPT_AT_MOST: Final = 10_000  # endings kept in memory and holds granted here; a hold beyond is refused
-SPARED_S: Final = 10.0  # after an outage nobody's hold expires: other replicas write their endings first
+SPARED_S: Final = 10.0  # after a long outage nobody's hold expires for so long: others write their endings first
+NOTICED_WITHIN_S: Final = 2.0  # others may have noticed an outage so much later
 
 
 class StoreState(msgspec.Struct, frozen=True):
@@ -95,6 +96,7 @@ class OutageStore:
         self._down_since_us: int | None = None
         self._trouble = ""
         self._refused = 0
+        self._fell_us = 0  # monotonic, when the latest outage began
         self._spared_until_us = 0
         self._seen = False  # whether the store has shown its caps since this process began
 
@@ -332,7 +334,7 @@ class OutageStore:
         self._trouble = str(trouble)
         self._woken.set()
         if self.up:
-            self._down_since_us = self._clock.wall_us()
+            self._down_since_us, self._fell_us = self._clock.wall_us(), self._clock.mono_us()
             self._allowance.begin()
             self._tell(self.state())
 
@@ -352,9 +354,17 @@ class OutageStore:
         self._woken.clear()
         if not self.up:
             self._down_since_us, self._trouble = None, ""
-            self._spared_until_us = self._clock.mono_us() + round(SPARED_S * US_PER_S)
+            self._spared_until_us = self._spare_until_us()
             self._tell(self.state())
         return True
+
+    def _spare_until_us(self) -> int:
+        """Pauses grow with an outage, so that who fell with us is back within as long again. A connection that breaks
+        time and again must not keep holds from expiring.
+        """
+        now_us = self._clock.mono_us()
+        back_us = 2 * (now_us - self._fell_us) + round(NOTICED_WITHIN_S * US_PER_S)
+        return now_us + min(back_us, round(SPARED_S * US_PER_S))
 
     async def keep_up(self) -> None:
         """Bring the store back up whenever it falls. Runs until it is cancelled."""

@@ -25,12 +25,6 @@ async def installation_in(client: RedisClient, prefix: bytes) -> str | None:
     return None if found is None else found.decode()
 
 
-async def must_be_whole(client: RedisClient, prefix: bytes, expected: str | None) -> None:
-    """Raises StoreUnavailable where another id is there, or none. `expected` None: it is not known yet."""
-    if expected is not None and (found := await installation_in(client, prefix)) != expected:
-        raise not_whole(found)
-
-
 def not_whole(found: str | None) -> StoreUnavailable:
     """Why a Redis with an id that is not ours, or with none, cannot be used."""
     return StoreUnavailable(ANOTHERS if found else LOST)

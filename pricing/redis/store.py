@@ -35,7 +35,7 @@ from pricing.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word, bulk
-from pricing.redis.installation import must_be_whole
+from pricing.redis.installation import installation_in, not_whole
 from pricing.redis.keys import LAYOUT
 from pricing.redis.packing import CapPacker, PackedCaps
 from pricing.redis.reading import Reader
@@ -119,12 +119,19 @@ class RedisStore:
                 f"Redis holds budgets in layout {layout}, which this program no longer reads: it knows {LAYOUT}; go on "
                 "with the version that wrote them, or set SLUICE_REDIS_NAMESPACE to a name that is new"
             )
-        await must_be_whole(self._client, self._steps.prefix, self.installation)
+        await self._must_be_whole()
         await asyncio.gather(
             *(self._client.command("SCRIPT", "LOAD", script(name).text) for name in (*_STEPS, *_OTHERS))
         )
         await self._steps.run("agree", self._clock.wall_us(), CLOCKS_AGREE_US)
         await self._catch_up()
+
+    async def _must_be_whole(self) -> None:
+        """Raises StoreUnavailable where Redis has another id than it must have, or none."""
+        expected = self.installation
+        if expected is not None and (found := await installation_in(self._client, self._steps.prefix)) != expected:
+            self._unheard.emptied(self._clock.mono_us())
+            raise not_whole(found)
 
     @property
     def skew_s(self) -> float:
@@ -210,7 +217,7 @@ class RedisStore:
 
     async def expire(self) -> list[str]:
         """Also the store's tick: see that nothing was lost, finish what nobody waits for, refresh the views asked."""
-        await must_be_whole(self._client, self._steps.prefix, self.installation)
+        await self._must_be_whole()
         await self._catch_up()
         ended: dict[str, list[bytes]] = {}
         while True:

@@ -47,6 +47,10 @@ class Unheard:
         known = self._tokens.get(hold_id)
         return known is not None and mono_us - known[1] >= FORGOTTEN_US
 
+    def emptied(self, mono_us: int) -> None:
+        """The store has lost everything: what it does not know from now on, it has not merely forgotten."""
+        self._tokens = {hold_id: (token, mono_us) for hold_id, (token, _) in self._tokens.items()}
+
     def unanswered(self, hold_id: str, token: str, mono_us: int) -> None:
         """A call that was to end this hold got no answer; the first such instant counts."""
         since_us = self._tokens[hold_id][1] if hold_id in self._tokens else mono_us

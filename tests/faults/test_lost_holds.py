@@ -15,6 +15,7 @@ from pricing.redis.store import BACKLOG_BYTES, RedisStore
 from support.money import ACME, cap, caps, paid, request, wish
 from support.real_redis import RedisServer
 from support.stores import RedisBackend
+from support.unsteady_client import Cut
 from support.values import replace
 
 TABLE = caps(cap(100))
@@ -129,4 +130,24 @@ async def test_a_request_that_ends_because_the_backlog_is_full_has_its_summary(s
     scene.backend.server.command("SET", scene.backend.key("backlog"), 0)
     assert await scene.store.recover()
     assert await scene.money() == (20, 0)
+    assert scene.backend.request("a") is not None
+
+
+async def test_what_an_emptied_redis_does_not_know_was_lost_however_long_ago(scene: Scene) -> None:
+    """A settlement got no answer, then the server was emptied, and budgets came back only after it would have forgotten
+    how the hold ended: what the attempt cost is written all the same.
+    """
+    server, key = scene.backend.server, scene.backend.key("installation")
+    server.command("SET", key, "an id")
+    scene.redis.installation = "an id"
+    await scene.store.open(wish("a:1", 40))
+    scene.backend.client(scene.redis).cut = Cut.UNSENT
+    await scene.store.settle(paid("a:1", 30, request=request("a")))
+    scene.lose_everything()
+    for _ in range(3):
+        scene.clock.advance(400)
+        assert not await scene.store.recover()
+    server.command("SET", key, "an id")
+    assert await scene.store.recover()
+    assert await scene.money() == (30, 0)
     assert scene.backend.request("a") is not None

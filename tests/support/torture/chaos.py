@@ -66,6 +66,7 @@ class Chaos:
     deaths: list[tuple[int, float]] = field(default_factory=list)  # replica, when it was killed
     troubles: list[tuple[float, float]] = field(default_factory=list)  # when Redis, or a wire to it, was away
     _one_outage: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _back: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Each mishap at its moment of the run; two may be under way at once."""
@@ -79,9 +80,9 @@ class Chaos:
 
     async def kill(self, draw: random.Random) -> None:
         """A replica dies with all that it runs, and another takes its place. One is always left."""
-        up = [one for one in self.replicas if one.number in self.urls]
-        if len(up) < 2:
-            return
+        while len(up := [one for one in self.replicas if one.number in self.urls]) < 2:
+            self._back.clear()
+            await self._back.wait()
         victim = draw.choice(up)
         del self.urls[victim.number]
         self.done["kill"] += 1
@@ -89,6 +90,7 @@ class Chaos:
         await victim.kill()
         await asyncio.sleep(draw.uniform(0, 1))
         self.urls[victim.number] = await victim.start()
+        self._back.set()
 
     async def outage(self, draw: random.Random) -> None:
         """Redis dies, and comes back with what its file holds."""

@@ -301,6 +301,18 @@ async def test_endings_come_before_leases_after_a_long_outage(kept: Kept) -> Non
     assert [row.estimated for row in kept.rows().values()] == [False, False]
 
 
+async def test_a_connection_that_breaks_again_and_again_keeps_no_hold_from_expiring(kept: Kept) -> None:
+    """Short outages spare holds for a short time."""
+    await kept.store.open(asking("a:1", 10))
+    expired: list[str] = []
+    for _ in range(20):
+        await kept.falls()
+        await kept.returns()
+        kept.clock.advance(SPARED_S / 4)
+        expired += await kept.store.expire()
+    assert expired == ["a:1"]
+
+
 async def test_attempts_are_metered_here(kept: Kept) -> None:
     """A hold that was granted without the store runs on the pool's clock, and leaves it when it ends."""
     await kept.falls()
