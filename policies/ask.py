@@ -93,7 +93,7 @@ def kv_tokens_held(rung: Rung, state: PoolState) -> int:
 def kv_tokens_free(rung: Rung, state: PoolState) -> int:
     """KV tokens of a pool that no request in flight is predicted to take; a cold pool has one container's."""
     held = kv_tokens_held(rung, state)
-    free = held - state.kv_tokens_in_flight - rung.sequence_tokens * state.company
+    free = held - state.kv_tokens_in_flight - rung.sequence_tokens * (state.in_flight + state.foreign_in_flight)
     return free - int(held * state.foreign_kv_share) if state.foreign_in_flight else free
 
 

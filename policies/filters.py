@@ -215,7 +215,7 @@ class MemoryShort:
         needed = (ask.predicted_tokens if paged else ask.cautious_tokens) + rung.sequence_tokens
         if needed <= ask.too_few_tokens:
             needed = ask.too_few_tokens + 1
-        if not state.company or needed <= (free := kv_tokens_free(rung, state)):
+        if not (state.in_flight or state.foreign_in_flight) or needed <= (free := kv_tokens_free(rung, state)):
             return None
         return {
             "needed_kv_tokens": needed,
@@ -261,7 +261,7 @@ class Saturated:
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
         count = state.alive or 1
-        if state.company < rung.pool.max_concurrency * count:
+        if state.in_flight + state.foreign_in_flight < rung.pool.max_concurrency * count:
             return None
         return {**_company(state), "max_concurrency": rung.pool.max_concurrency, "containers": count}
 

@@ -172,11 +172,6 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
 
-    @property
-    def cached(self) -> int:
-        details = self.prompt_tokens_details
-        return 0 if details is None else _count(details.cached_tokens) or 0
-
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
@@ -211,6 +206,7 @@ def peek(data: bytes) -> FramePeek:
             calls = calls or _says(part.tool_calls) or _says(part.function_call)
             content = content or calls or _speaks(part)
     usage = chunk.usage
+    details = None if usage is None else usage.prompt_tokens_details
     return FramePeek(
         seen=tuple(seen),
         finish_reasons=tuple(reasons),
@@ -221,7 +217,7 @@ def peek(data: bytes) -> FramePeek:
         choices_empty=not seen,
         prompt_tokens=_count(usage.prompt_tokens) if usage else None,
         completion_tokens=_count(usage.completion_tokens) if usage else None,
-        cached_tokens=usage.cached if usage else 0,
+        cached_tokens=0 if details is None else _count(details.cached_tokens) or 0,
     )
 
 
