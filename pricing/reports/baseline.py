@@ -13,12 +13,12 @@ pool's baseline, while what they cost counts on the other side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pricing.money import US_PER_HOUR, half_even_nusd
 from pricing.reports.lines import Line
-from pricing.reports.query import Key, Query
+from pricing.reports.query import Asked, Key
 from pricing.token_price import TokenPrice
 
 
@@ -61,22 +61,24 @@ class Needed:
 
 
 def compare(
-    baseline: Baseline, query: Query, by: Sequence[str], lines: Mapping[Key, Line]
+    baseline: Baseline, asked: Sequence[Asked], lines: Mapping[Key, Line]
 ) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
     """The lines with their baseline, and what it would have needed."""
     if baseline.pool is None:
-        return dict(lines), _recorded(baseline.premium, query)
-    return _on_one(baseline.pool, query, by, lines)
+        return dict(lines), _recorded(baseline.premium, asked)
+    return _on_one(baseline.pool, asked, lines)
 
 
-def _recorded(premium: Mapping[str, BaselinePool], query: Query) -> tuple[Needed, ...]:
+def _recorded(premium: Mapping[str, BaselinePool], asked: Iterable[Asked]) -> tuple[Needed, ...]:
+    by_class: dict[str, int] = {}
+    for each in asked:
+        by_class[each.request_class] = by_class.get(each.request_class, 0) + each.line.baseline_nusd
     found: dict[str, Needed] = {}
-    for _, name, line in query.by_class(()):
-        if not line.baseline_nusd:
-            continue
-        pool = premium.get(name)
-        needed = found.get(pool.name if pool else "-", _nothing(pool))
-        found[needed.pool] = _more(needed, line.baseline_nusd, pool)
+    for name, nusd in by_class.items():
+        if nusd:
+            pool = premium.get(name)
+            needed = found.get(pool.name if pool else "-", _nothing(pool))
+            found[needed.pool] = _more(needed, nusd, pool)
     return tuple(sorted(found.values(), key=lambda each: (-each.nusd, each.pool)))
 
 
@@ -92,22 +94,22 @@ def _more(needed: Needed, nusd: int, pool: BaselinePool | None) -> Needed:
 
 
 def _on_one(
-    pool: BaselinePool, query: Query, by: Sequence[str], lines: Mapping[Key, Line]
+    pool: BaselinePool, asked: Iterable[Asked], lines: Mapping[Key, Line]
 ) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
     found = {key: replace(line, baseline_nusd=0) for key, line in lines.items()}
-    needed = _nothing(pool)
-    for key, _, asked in query.by_class(by):
-        if key not in found or not asked.completion_tokens:
-            continue
-        if pool.tokens is not None:
-            nusd = pool.tokens.cost_nusd(asked.prompt_tokens, asked.completion_tokens)
-            found[key] = replace(found[key], baseline_nusd=found[key].baseline_nusd + nusd)
-            needed = replace(needed, nusd=needed.nusd + nusd, container_us=None)
-            continue
-        count = asked.served or asked.requests  # those with tokens, but for a few that broke
-        each_s = pool.seconds(asked.prompt_tokens / count, asked.completion_tokens / count)
-        container_us = round(count * each_s * 1e6)
-        nusd = half_even_nusd(pool.nusd_per_h * container_us, US_PER_HOUR)
-        found[key] = replace(found[key], baseline_nusd=found[key].baseline_nusd + nusd)
-        needed = replace(needed, nusd=needed.nusd + nusd, container_us=(needed.container_us or 0) + container_us)
-    return found, (needed,) if needed.nusd else ()
+    whole_nusd = whole_us = 0
+    for each in asked:
+        if each.line.completion_tokens:
+            nusd, container_us = _cost_on(pool, each.line)
+            found[each.key] = replace(found[each.key], baseline_nusd=found[each.key].baseline_nusd + nusd)
+            whole_nusd, whole_us = whole_nusd + nusd, whole_us + container_us
+    needed = Needed(pool.name, pool.gpu, pool.gpu_count, whole_nusd, whole_us)
+    return found, (needed,) if whole_nusd else ()
+
+
+def _cost_on(pool: BaselinePool, asked: Line) -> tuple[int, int]:
+    """Nano-dollars and container microseconds of requests of one group and class on a pool."""
+    count = asked.served or asked.requests  # those with tokens, but for a few that broke
+    each_s = pool.seconds(asked.prompt_tokens / count, asked.completion_tokens / count)
+    container_us = round(count * each_s * 1e6)
+    return half_even_nusd(pool.nusd_per_h * container_us, US_PER_HOUR), container_us

@@ -71,6 +71,15 @@ class Window:
     tenant: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one group asked of one class."""
+
+    key: Key
+    request_class: str
+    line: Line
+
+
 class Query:
     """One window of a ledger that is being read."""
 
@@ -84,15 +93,14 @@ class Query:
         for key, values in self._of_rows(by, _MONEY.values(), f"account NOT IN ({_CONTAINERS})"):
             yield Line(key, **dict(zip(_MONEY, values, strict=True)))
 
-    def requests(self, by: Sequence[str]) -> Iterator[Line]:
-        """What was asked and answered: a line per group, with the figures that come from summaries."""
-        for key, values in self._of_requests(by, (), _REQUESTS.values()):
-            yield Line(key, **dict(zip(_REQUESTS, values, strict=True)))
-
-    def by_class(self, by: Sequence[str]) -> Iterator[tuple[Key, str, Line]]:
-        """The same by class of request besides: (group, class, figures)."""
-        for key, values in self._of_requests(by, ("request_class",), _REQUESTS.values()):
-            yield key[:-1], key[-1], Line(key[:-1], **dict(zip(_REQUESTS, values, strict=True)))
+    def requests(self, by: Sequence[str]) -> Iterator[Asked]:
+        """What was asked and answered, by group and class, with the figures that come from summaries."""
+        dimensions = [DIMENSIONS[name] for name in by]
+        columns = [*(self._column(each.request, each) for each in dimensions), "request_class"]
+        source = self._source([REQUESTS_BY_HOUR], by)
+        for found, values in self._grouped(columns, (), _REQUESTS.values(), source, "1 = 1"):
+            key = self._labelled(dimensions, found)
+            yield Asked(key, found[-1], Line(key, **dict(zip(_REQUESTS, values, strict=True))))
 
     def containers(self, by: Sequence[str]) -> Iterator[HouseLine]:
         """Container time that no request caused, by account and group."""
@@ -136,14 +144,6 @@ class Query:
         for key, values in self._grouped(columns, (), sums, self._source([ROWS_BY_HOUR], by), where):
             yield self._labelled(dimensions, key) + key[len(dimensions) :], values
 
-    def _of_requests(
-        self, by: Sequence[str], more: Sequence[str], sums: Iterable[str]
-    ) -> Iterator[tuple[Key, tuple[int, ...]]]:
-        dimensions = [DIMENSIONS[name] for name in by]
-        columns = [*(self._column(each.request, each) for each in dimensions), *more]
-        for key, values in self._grouped(columns, (), sums, self._source([REQUESTS_BY_HOUR], by), "1 = 1"):
-            yield self._labelled(dimensions, key) + key[len(dimensions) :], values
-
     def _column(self, column: str, dimension: Dimension) -> str:
         return self._local.sql(self._ledger, column, dimension.span) if dimension.span else column
 
@@ -156,8 +156,10 @@ class Query:
     def _source(self, rollups: Sequence[Rollup], by: Sequence[str]) -> str:
         """Where whole hours of UTC do not make up the spans of a zone, every row is read."""
         since_us, until_us = self._window.since_us, self._window.until_us
-        if self._local.whole_hours or all(DIMENSIONS[name].span is None for name in by):
-            return between(rollups, since_us, until_us)
+        spans = {DIMENSIONS[name].span for name in by} - {None}
+        if self._local.whole_hours or not spans:
+            days = not spans or (self._local.zone is UTC_ZONE and "hour" not in spans)
+            return between(rollups, since_us, until_us, days=days)
         ends = (f"at_us >= {since_us}", f"at_us < {until_us}")
         return " UNION ALL ".join(each.of_rows(each.source, *ends) for each in rollups)
 

@@ -100,10 +100,13 @@ def report(
     with reading(place) as ledger:
         query = Query(ledger, Window(since_us, until_us, zone, tenant))
         if tenant is None or view is HouseView.SEPARATE:
-            lines, separate = _lines(query, groupings, view)
+            lines, separate = _spent(query, groupings, view)
         else:
-            lines, separate = _lines_of_one(Query(ledger, Window(since_us, until_us, zone)), groupings, view, tenant)
-        lines, needed = compare(baseline, query, groupings, lines)
+            lines, separate = _spent_by(tenant, Query(ledger, Window(since_us, until_us, zone)), groupings, view)
+        asked = list(query.requests(groupings))
+        for each in asked:
+            _add(lines, each.key, each.line)
+        lines, needed = compare(baseline, asked, lines)
         return Report(
             groupings,
             since_us,
@@ -130,12 +133,12 @@ def check_view(house: str) -> HouseView:
     return HouseView(house)
 
 
-def _lines(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:
-    """Every group's line, and the container time that stands apart."""
+def _spent(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:
+    """Every group's money, and the container time that stands apart."""
     grouped = by if view is HouseView.SEPARATE or "pool" in by else (*by, "pool")
     spent = list(query.money(grouped))
     lines: dict[Key, Line] = {}
-    for line in (*spent, *query.requests(by)):
+    for line in spent:
         _add(lines, line.key[: len(by)], line)
     shared, apart = share(*_places(query, grouped, len(by), spent), view)
     for part in shared:
@@ -143,14 +146,14 @@ def _lines(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, 
     return lines, _merged(apart)
 
 
-def _lines_of_one(
-    everyone: Query, by: Sequence[str], view: HouseView, tenant: str
+def _spent_by(
+    tenant: str, everyone: Query, by: Sequence[str], view: HouseView
 ) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:
-    """One tenant's lines, with its share of container time, which depends on what others used."""
+    """One tenant's money, with its share of container time, which depends on what others used."""
     grouped = by if "tenant" in by else (*by, "tenant")
     whose = grouped.index("tenant")
     lines: dict[Key, Line] = {}
-    for key, line in _lines(everyone, grouped, view)[0].items():
+    for key, line in _spent(everyone, grouped, view)[0].items():
         if key[whose] == tenant:
             _add(lines, key[: len(by)], line)
     return lines, ()

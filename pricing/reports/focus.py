@@ -1,0 +1,241 @@
+"""The ledger as a FOCUS dataset: a row per pool, hour, resource, phase and account.
+
+Rows are finer where policy version, price book, evidence or tags differ, so that each row has one of them. Amounts are
+the ledger's, divided into resources (`pricing.resources`); `x_PredictedCost` over all rows is the ledger to the
+nano-dollar. A pool's hour that was reconciled (`pricing.reconcile`), and has not changed since, carries BilledCost: the
+bill, of which its rows are then parts. All others are estimates: `x_Estimated` is true and BilledCost null, because
+nobody has billed it yet. FOCUS lets BilledCost never be null; a dataset of `billed_only` rows is exact in that too.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import IO, Final
+
+from pricing.ledger.codec import tags_from
+from pricing.ledger.place import LedgerPlace
+from pricing.ledger.read import Reader, reading
+from pricing.ledger.rollups import ROWS_BY_HOUR
+from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, RowKind
+from pricing.money import US_PER_HOUR
+from pricing.reports.focus_columns import COLUMNS, instant, json_text, month_of, usd_text
+from pricing.reports.focus_price import priced_columns
+from pricing.resources import PricedPool, Pricing, Resource, in_parts
+
+FOCUS_VERSION: Final = "1.2"
+CURRENCY: Final = "USD"
+"""Of every amount of the ledger; price books in another currency are refused when they are read."""
+
+_UNKNOWN: Final = "unknown"
+_GROUPS: Final = (
+    "at_us",
+    "pool",
+    "account",
+    f"CASE WHEN kind = '{RowKind.ADJUSTMENT}' THEN outcome ELSE '' END",
+    "price_books",
+    "policy_version",
+    "evidence",
+    "tags",
+    "model",
+    "gpu",
+)
+_SUMS: Final = ("amount_nusd", "metered_nusd", "duration_us", "prompt_tokens", "completion_tokens")
+_SHARE: Final = (
+    "busy container time, shared by those whose requests ran in it, each by the weight of its requests while they ran"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One sum of the ledger. `adjusted` is the outcome of an adjustment, else "". See `LedgerRow` for the rest."""
+
+    at_us: int
+    pool: str
+    account: str
+    adjusted: str
+    price_books: str
+    policy_version: str
+    evidence: str
+    tags: str
+    model: str
+    gpu: str
+    amount_nusd: int
+    metered_nusd: int
+    duration_us: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def reconciled(self) -> Resource | None:
+        """The resource that a reconciliation brought to the bill; None of every other sum."""
+        return Resource(self.adjusted.removeprefix(RECONCILED)) if self.adjusted.startswith(RECONCILED) else None
+
+    @property
+    def of_tenant(self) -> bool:
+        return self.account not in list(House)
+
+    @property
+    def phase(self) -> str:
+        if self.of_tenant:
+            return "busy"
+        return "reconciled" if self.reconciled else self.account.strip("_")
+
+    @property
+    def is_usage(self) -> bool:
+        """FOCUS's Usage; what is added or taken back later is an Adjustment."""
+        return self.account != House.ADJUSTMENT and self.amount_nusd >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class FocusAsked:
+    """Whole hours of UTC from `since_us` to before `until_us`: what lies in the hours that both begin in is cut.
+
+    `billing_account` is the id of the account at the provider, None for the provider's name. `billed_only` leaves
+    estimates out.
+    """
+
+    since_us: int
+    until_us: int
+    billing_account: str | None = None
+    billed_only: bool = False
+
+    def hours(self) -> tuple[int, int]:
+        """The window in whole hours. Raises ValueError where there is none."""
+        since_us, until_us = (at_us // US_PER_HOUR * US_PER_HOUR for at_us in (self.since_us, self.until_us))
+        if since_us >= until_us:
+            raise ValueError("the export has whole hours of UTC, and the window holds none; ask for a longer one")
+        return since_us, until_us
+
+
+def write_focus(place: LedgerPlace, asked: FocusAsked, pricing: Pricing, file: IO[str]) -> int:
+    """Write a window as CSV and return the number of rows. A null is an empty field without quotes.
+
+    Raises ValueError for a window without a whole hour, and StoreUnavailable.
+    """
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    count = 0
+    for row in focus_rows(place, asked, pricing):
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def focus_rows(place: LedgerPlace, asked: FocusAsked, pricing: Pricing) -> Iterator[dict[str, str | None]]:
+    """The rows by hour and pool, each with a value or None for every column. Raises as `write_focus` does."""
+    since_us, until_us = asked.hours()
+    with reading(place) as ledger:
+        for _, found in groupby(_groups(ledger, since_us, until_us), key=lambda group: group.at_us):
+            hour = sorted(found, key=lambda group: (group.pool, group.account, str(group)))
+            for _, same in groupby(hour, key=lambda group: group.pool):
+                yield from _rows_of_pool_hour(list(same), asked, pricing)
+
+
+def is_billed(groups: list[Group]) -> bool:
+    """Whether all sums of one pool and hour were brought to a bill, and are still what it said."""
+    billed = [group.metered_nusd for group in groups if group.reconciled]
+    return bool(billed) and sum(billed) == sum(group.amount_nusd for group in groups)
+
+
+def _groups(ledger: Reader, since_us: int, until_us: int) -> Iterator[Group]:
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _SUMS)
+    places = ", ".join(str(number) for number in range(1, len(_GROUPS) + 1))
+    query = f"""
+        SELECT {", ".join(_GROUPS)}, {sums} FROM ({ROWS_BY_HOUR.between(since_us, until_us)}) AS hours
+        WHERE kind <> '{RowKind.LATE}' GROUP BY {places} ORDER BY 1"""
+    for found in ledger.execute(query):
+        yield Group(*found)
+
+
+def _rows_of_pool_hour(groups: list[Group], asked: FocusAsked, pricing: Pricing) -> Iterator[dict[str, str | None]]:
+    billed = is_billed(groups)
+    if asked.billed_only and not billed:
+        return
+    for group in groups:
+        priced = pricing(group.pool, group.price_books)
+        parts = _parts(group, priced)
+        for number, (resource, amount_nusd) in enumerate(parts.items()):
+            if amount_nusd or not number:
+                yield {
+                    **_charge(group, resource, amount_nusd, billed),
+                    **_whose(group, priced, asked.billing_account),
+                    **priced_columns(
+                        group.pool, group.price_books, resource, amount_nusd, group.is_usage, priced, group
+                    ),
+                    **_tokens(group, first=number == 0),
+                }
+
+
+def _parts(group: Group, priced: PricedPool | None) -> dict[Resource, int]:
+    known = group.reconciled
+    return in_parts(group.amount_nusd, priced) if known is None else {known: group.amount_nusd}
+
+
+def _charge(group: Group, resource: Resource, amount_nusd: int, billed: bool) -> dict[str, str | None]:
+    amount = usd_text(amount_nusd)
+    month = month_of(group.at_us)
+    return {
+        "BilledCost": amount if billed else None,
+        "EffectiveCost": amount,
+        "BillingCurrency": CURRENCY,
+        "BillingPeriodStart": month[0],
+        "BillingPeriodEnd": month[1],
+        "ChargeCategory": "Usage" if group.is_usage else "Adjustment",
+        "ChargeClass": None,
+        "ChargeDescription": f"{resource} of pool {group.pool}, {group.phase}, {group.account}",
+        "ChargeFrequency": "Usage-Based",
+        "ChargePeriodStart": instant(group.at_us),
+        "ChargePeriodEnd": instant(group.at_us + US_PER_HOUR),
+        "x_Phase": group.phase,
+        "x_Estimated": "false" if billed else "true",
+        "x_PredictedCost": amount,
+        "x_PriceBooks": group.price_books or None,
+        "x_PolicyVersion": group.policy_version or None,
+        "x_Evidence": group.evidence,
+        "x_Model": group.model or None,
+        "x_Gpu": group.gpu or None,
+        "x_Resource": resource.value,
+    }
+
+
+def _whose(group: Group, priced: PricedPool | None, account: str | None) -> dict[str, str | None]:
+    provider = priced.provider if priced else _UNKNOWN
+    shared = group.of_tenant and not (priced and priced.rate.tokens)
+    tags = {tag: True for tag in tags_from(group.tags or "[]") if tag != WITHOUT_STORE}
+    return {
+        "BillingAccountId": account or provider,
+        "BillingAccountName": None,
+        "InvoiceIssuerName": provider,
+        "InvoiceId": None,
+        "ProviderName": provider,
+        "PublisherName": provider,
+        "HostProviderName": provider,
+        "ServiceProviderName": provider,
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceSubcategory": "Generative AI",
+        "ServiceName": f"{provider} {priced.product}" if priced else _UNKNOWN,
+        "ResourceId": group.pool or None,
+        "ResourceName": group.pool or None,
+        "ResourceType": ("Model API" if priced and priced.rate.tokens else "GPU Pool") if group.pool else None,
+        "RegionId": priced.region if priced else None,
+        "RegionName": priced.region if priced else None,
+        "SubAccountId": group.account,
+        "SubAccountName": group.account,
+        "Tags": json_text(tags),
+        "AllocatedMethodId": "sluice:busy-share" if shared else None,
+        "AllocatedMethodDetails": json_text({"x_Method": _SHARE}) if shared else None,
+        "AllocatedResourceId": group.account if shared else None,
+        "AllocatedResourceName": group.account if shared else None,
+    }
+
+
+def _tokens(group: Group, *, first: bool) -> dict[str, str | None]:
+    """Beside the first resource alone, so that a column of them adds up."""
+    counted = first and (group.prompt_tokens or group.completion_tokens)
+    return {
+        "x_InputTokens": str(group.prompt_tokens) if counted else None,
+        "x_OutputTokens": str(group.completion_tokens) if counted else None,
+    }
