@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -27,8 +28,9 @@ def as_table(report: Report, sets: Sequence[ColumnSet] | None = None) -> Rendera
 
 def _table(section: Section) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, name in enumerate(section.columns):
-        table.add_column(name, justify="left" if index < section.keys else "right")
+    for index, cells in enumerate(zip(section.columns, *section.rows, section.total or section.columns, strict=True)):
+        widest = max(map(cell_len, cells))  # no amount or instant is broken: a narrow terminal breaks the lines
+        table.add_column(cells[0], justify="left" if index < section.keys else "right", min_width=widest)
     for row in section.rows:
         table.add_row(*row)
     if section.total:

@@ -72,7 +72,7 @@ def report_command(
         elif output is Format.TABLE:
             sets = asked.sets((ColumnSet.MONEY,))
             found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
-            wide_console().print(as_table(found, None if show is None else sets))
+            wide_console().print(as_table(found, None if show is None else sets), crop=False)
         else:
             sets = sets_for(asked)
             found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)

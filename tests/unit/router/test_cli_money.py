@@ -84,9 +84,33 @@ def test_report_refuses_what_it_does_not_know(ledger: Path) -> None:
         (("--by", "tenat"), "did you mean 'tenant'"),
         (("--since", "yesterday"), "'yesterday' is not a time; write 90m, 24h, 7d"),
         (("--since", "1h", "--until", "2h"), "the begin 1h is not before the end 2h"),
+        (("--show", "monny"), "did you mean 'money'"),
+        (("--by", "tag", "--show", "latency"), "latencies are not kept by 'tag'"),
+        (("--timezone", "Berlin"), "IANA name"),
+        (("--baseline", "flux-schnell-fp8-a10"), "a baseline needs one that writes text"),
+        (("--baseline", "nothing"), "no pool 'nothing'"),
     ):
         result = sluice("report", "--ledger", ledger, *words)
         assert (result.exit_code, message in said(result)) == (2, True), said(result)
+
+
+def test_report_shows_what_is_asked_for(ledger: Path) -> None:
+    """Sets of columns in the order named, in a view and a zone, against a pool by name; money where none is named."""
+    window = ("--since", "2026-01-01", "--until", "2026-01-03", "--ledger", ledger, "--by", "hour,tag")
+    plain = sluice("report", *window).output
+    assert ("Spent" in plain, "Pools" in plain) == (True, False)
+    words = ("--show", "utilisation,money", "--house", "even", "--timezone", "Europe/Berlin")
+    shown = said(sluice("report", *window, *words, "--baseline", "qwen3-4b-bf16-a10"))
+    assert shown.index("Pools") < shown.index("Spent")
+    assert "2026-01-01T02:00+01:00 batch" in shown
+    assert "all on pool qwen3-4b-bf16-a10, which would have needed" in shown
+
+
+def test_report_as_a_page(ledger: Path) -> None:
+    """One document, to be sent to a file."""
+    result = sluice("report", "--since", "2026-01-01", "--until", "2026-01-03", "--ledger", ledger, "--format", "html")
+    assert result.output.startswith("<!doctype html>")
+    assert result.output.rstrip().endswith("</html>")
 
 
 def test_report_of_an_empty_window_says_so(ledger: Path) -> None:
