@@ -58,7 +58,7 @@ def pool_json(
         "breaker_reason": state.breaker_reason if state.breaker is not BreakerState.CLOSED else None,
         "breaker_retry_s": round(state.breaker_retry_s, 1) if state.breaker is BreakerState.OPEN else None,
         "misconfigured": state.misconfigured,
-        "utilisation": None if seen.utilisation is None else round(seen.utilisation, 4),
+        "utilisation": None if seen.utilisation is None or rate.tokens else round(seen.utilisation, 4),
         "first_token_p50_s": None if seen.ttft_p50_us is None else seen.ttft_p50_us / US_PER_S,
         "window_s": WINDOW_S,
     }

@@ -156,6 +156,7 @@ class Chart:
     unit: str
     hours: tuple[int, ...]
     names: tuple[str, ...]
+    colours: tuple[int, ...]  # of the series, by their numbers in the style sheet: each thing keeps its own
     values: tuple[tuple[float, ...], ...]
 
     @property
@@ -165,17 +166,19 @@ class Chart:
     @property
     def document(self) -> dict[str, Any]:
         """What the page's script draws."""
-        return {"id": self.id, "unit": self.unit, "hours": self.hours, "names": self.names, "values": self.values}
+        shown = ("id", "unit", "hours", "names", "colours", "values")
+        return {name: getattr(self, name) for name in shown}
 
 
-_ITEMS: Final = {
-    "gpu.busy": "Answers",
-    "gpu.failed": "Failed attempts",
-    "gpu.overrun": "Overruns",
-    "gpu.boot": "Boot",
-    "gpu.idle": "Idle",
-    "gpu.adjustment": "Adjustments",
+_ITEMS: Final[Mapping[str, tuple[str, int]]] = {
+    "gpu.busy": ("Answers", 1),
+    "gpu.failed": ("Failed attempts", 2),
+    "gpu.overrun": ("Overruns", 7),
+    "gpu.boot": ("Boot", 3),
+    "gpu.idle": ("Idle", 4),
+    "gpu.adjustment": ("Adjustments", 5),
 }
+_ANOTHER: Final = 6  # colour of an item that these are not
 
 
 def spend_chart(page: Mapping[str, Any]) -> Chart:
@@ -185,13 +188,15 @@ def spend_chart(page: Mapping[str, Any]) -> Chart:
         for one in bucket["results"]:
             found.setdefault(one["line_item"], {})[bucket["start_time"]] = nusd_of(one["amount"]["value"])
     hours = tuple(bucket["start_time"] for bucket in page["data"])
-    items = [item for item in _ITEMS if item in found]
+    items = sorted(found, key=lambda item: (list(_ITEMS).index(item) if item in _ITEMS else len(_ITEMS), item))
     values = tuple(tuple(found[item].get(hour, 0) / 1e9 for hour in hours) for item in items)
-    return Chart("spend", "Spend by hour", "usd", hours, tuple(_ITEMS[item] for item in items), values)
+    names = tuple(_ITEMS[item][0] if item in _ITEMS else item for item in items)
+    colours = tuple(_ITEMS[item][1] if item in _ITEMS else _ANOTHER for item in items)
+    return Chart("spend", "Spend by hour", "usd", hours, names, colours, values)
 
 
 def requests_chart(page: Mapping[str, Any]) -> Chart:
     """`/v1/usage` by hour."""
     hours = tuple(bucket["start_time"] for bucket in page["data"])
     values = tuple(float(sum(one["num_model_requests"] for one in bucket["results"])) for bucket in page["data"])
-    return Chart("requests", "Requests by hour", "count", hours, ("Requests",), (values,))
+    return Chart("requests", "Requests by hour", "count", hours, ("Requests",), (1,), (values,))

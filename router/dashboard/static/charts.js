@@ -62,8 +62,8 @@
     const last = sums.length - 1;
     const series = sums.map((_, i) => ({
       label: chart.names[last - i],
-      fill: colour(`--series-${last - i + 1}`),
-      stroke: colour(`--series-${last - i + 1}`),
+      fill: colour(`--series-${chart.colours[last - i]}`),
+      stroke: colour(`--series-${chart.colours[last - i]}`),
       width: 0,
       points: { show: false },
       paths: uPlot.paths.bars({ size: [0.62, 28], radius: i === 0 ? 0.12 : 0 }),

@@ -103,5 +103,6 @@ def test_a_chart_has_a_value_for_every_hour_of_every_series() -> None:
     chart = spend_chart({"data": [bucket(0), bucket(3600, idle=0.5, busy=0.25), bucket(7200, busy=0.125)]})
     assert chart.hours == (0, 3600, 7200)
     assert chart.names == ("Answers", "Idle")
+    assert chart.colours == (1, 4)
     assert chart.values == ((0.0, 0.25, 0.125), (0.0, 0.5, 0.0))
     assert chart.totals == (0.0, 0.75, 0.125)
