@@ -106,9 +106,13 @@ def too_large(name: str, amount_nusd: int, scope: bytes) -> StoreUnavailable:
 def check_amount(name: str, amount_nusd: int) -> None:
     """Raises StoreUnavailable for an amount that scripts cannot count, as the embedded store does for one too large."""
     if amount_nusd > LARGEST_NUSD:
-        raise StoreUnavailable(
-            f"{name}: {amount_nusd} nano-dollars cannot be written; the store counts exactly up to {LARGEST_NUSD}"
-        )
+        raise uncountable(name, amount_nusd)
+
+
+def uncountable(name: str, amount_nusd: int) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{name}: {amount_nusd} nano-dollars cannot be written; the store counts exactly up to {LARGEST_NUSD}"
+    )
 
 
 def backlog_full(waiting: int) -> StoreUnavailable:

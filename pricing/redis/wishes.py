@@ -15,7 +15,7 @@ from pricing.budgets.settlement import bare_row
 from pricing.budgets.store import OpenHold, Settlement
 from pricing.clock import US_PER_S
 from pricing.ledger.entries import rows_json, value_json
-from pricing.redis.answers import check_amount
+from pricing.redis.answers import LARGEST_NUSD, uncountable
 from pricing.redis.packing import PackedCaps
 
 WISH_WORDS: Final = 3
@@ -34,7 +34,8 @@ def wish_words(
     hold_id, amount_nusd, meter = wish.hold_id, wish.amount_nusd, wish.meter
     if amount_nusd < 0 or wish.lease_s <= 0:
         raise ValueError(f"hold {hold_id}: needs an amount of 0 or more and a lease above 0 seconds")
-    check_amount(f"hold {hold_id}", amount_nusd)
+    if amount_nusd > LARGEST_NUSD:
+        raise uncountable(f"hold {hold_id}", amount_nusd)
     row = wish.on_expiry or bare_row(hold_id, wish.request_id, packed.scopes, amount_nusd, 0)
     asked = (
         replica,
@@ -62,7 +63,8 @@ def settlement_words(
     hold_id, amount_nusd = settlement.hold_id, settlement.amount_nusd
     if amount_nusd < 0:
         raise ValueError(f"hold {hold_id}: {amount_nusd} nano-dollars do not fit it; a settlement is 0 or more")
-    check_amount(f"hold {hold_id}", amount_nusd)
+    if amount_nusd > LARGEST_NUSD:
+        raise uncountable(f"hold {hold_id}", amount_nusd)
     asked = (
         replica,
         hold_id,
