@@ -15,6 +15,10 @@ import msgspec
 WITHOUT_STORE: Final = "__store_down__"
 """Tag of rows whose attempts a replica let run, or go on, while its budget store was down. No file can give it."""
 
+RECONCILED: Final = "reconciled:"
+"""What the outcome of an adjustment begins with that brings a pool's hour to the provider's bill; the resource follows.
+Its `metered_nusd` is what the provider's meter said beyond the adjustments before it."""
+
 
 class RowKind(StrEnum):
     ATTEMPT = "attempt"  # a request's share of busy time, charged to its tenant or to the house

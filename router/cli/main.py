@@ -21,6 +21,7 @@ VERBS: Final[dict[str, str]] = {
     "check": "Say whether policy, price and pool files are right.",
     "explain": "Show which pool a request would get, or got, and why.",
     "report": "What was spent, by tenant, pool, class, tier or day.",
+    "focus": "Export the ledger in the columns of FOCUS 1.2.",
     "budget": "Show caps, change one, or raise one for a while.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
     "train": "Train a model of output tokens on the ledger, and test it.",

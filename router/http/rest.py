@@ -21,6 +21,7 @@ from router.errors import ApiError
 from router.http.budgets import add_budget_routes
 from router.http.dashboard import add_dashboard_routes
 from router.http.decisions import add_decision_routes
+from router.http.focus import add_focus_routes
 from router.http.money import add_money_routes
 from router.http.policy_view import add_policy_routes
 from router.http.pools import add_pool_routes
@@ -43,6 +44,7 @@ def build_rest(service: Service) -> FastAPI:
     add_budget_routes(app, service)
     add_money_routes(app, service)
     add_report_routes(app, service)
+    add_focus_routes(app, service)
     add_pool_routes(app, service)
     add_policy_routes(app, service)
     add_dashboard_routes(app, service.clock)

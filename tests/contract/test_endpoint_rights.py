@@ -52,6 +52,7 @@ ROUTES = {
     "GET /v1/usage": Who.KEY,
     "GET /v1/organization/usage/completions": Who.KEY,
     "GET /budgets": Who.KEY,
+    "GET /v1/focus": Who.ADMIN,
     "GET /v1/policy": Who.ADMIN,
     "GET /metrics": Who.ADMIN,
     "GET /warmup": Who.WARMUP,
