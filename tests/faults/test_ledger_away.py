@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,31 +46,11 @@ async def one_replica(
     async with replicas(folder, redis.url, postgres.new_database(), files or policy()) as shared:
         shared.environ["SLUICE_BACKLOG_MIB"] = "1"
         await shared.start("a")
-        await shared.until(lambda: is_up(shared))
+        await shared.until(lambda: shared.is_up("a"))
         assert (await shared.chat("a")).status == 200
-        await drained(shared)
+        await shared.drained()
         yield shared
         await shared.running["a"].stop()
-
-
-async def is_up(shared: Replicas) -> bool:
-    return bool((await shared.readiness("a"))["store"] == "up")
-
-
-async def verified(shared: Replicas) -> Any:
-    said = await asyncio.to_thread(shared.sluice, "ledger", "verify", "--json")
-    return json.loads(said.output or "{}")
-
-
-async def drained(shared: Replicas) -> None:
-    """Wait until nothing is on its way to the database; everything agrees then."""
-
-    async def at_rest() -> bool:
-        found = await verified(shared)
-        return bool(found) and not found["waiting"] and not found["open_holds"]
-
-    await shared.until(at_rest)
-    assert (await verified(shared))["problems"] == []
 
 
 async def costs(shared: Replicas) -> list[int]:
@@ -102,7 +81,7 @@ async def test_requests_do_not_notice_that_postgresql_was_killed(
         page = await shared.ask("a", "/v1/costs?start_time=0")
         readiness = await shared.readiness("a")
         mortal.start()
-        await drained(shared)
+        await shared.drained()
         assert await costs(shared) == sorted(before + told(*replies))
         assert not await ledger_is_down(shared)
     assert (readiness["ready"], readiness["store"]) == (True, "up")
@@ -124,7 +103,7 @@ async def test_requests_do_not_notice_that_postgresql_is_frozen(
         finally:
             mortal.thaw()
         await shared.start("a")
-        await drained(shared)
+        await shared.drained()
         assert await costs(shared) == sorted(before + told(*replies))
 
 
@@ -144,7 +123,7 @@ async def test_a_replica_serves_before_postgresql_is_there(
                 await shared.until(lambda: ledger_is_down(shared))
             finally:
                 returns()
-        await drained(shared)
+        await shared.drained()
         assert await costs(shared) == sorted(before + told(*replies))
 
 
@@ -160,9 +139,9 @@ async def test_new_servers_are_told_from_lost_budgets_by_the_ledger(
             trouble = (await shared.ask("a", "/health")).json["budget_store"]["trouble"]
         finally:
             mortal.start()
-        await shared.until(lambda: is_up(shared))
+        await shared.until(lambda: shared.is_up("a"))
         assert (await shared.chat("a")).status == 200
-        await drained(shared)
+        await shared.drained()
         await shared.running["a"].stop()
     assert (refused.status, refused.json["error"]["code"]) == (503, "store_unavailable")
     assert "whether it has lost them only the ledger can tell" in trouble
@@ -203,9 +182,9 @@ async def test_a_backlog_at_its_limit_counts_as_a_store_that_is_down(
                 await shared.until(lambda: backlog_is_shown(shared))
         finally:
             mortal.start()
-        await shared.until(lambda: is_up(shared))
+        await shared.until(lambda: shared.is_up("a"))
         after = await shared.chat("a")
-        await drained(shared)
+        await shared.drained()
         paid = [below, after, *(beyond if allows else [])]
         assert await costs(shared) == sorted(before + told(*paid))
     assert [reply.status for reply in beyond] == [200 if allows else 503] * 3

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -44,23 +43,6 @@ def rows(shared: Replicas) -> list[LedgerRow]:
     return [row for row in recent_rows(PostgresUrl(shared.environ["SLUICE_LEDGER"]), 10_000) if row.request_id]
 
 
-async def verified(shared: Replicas) -> Any:
-    """What `sluice ledger verify` finds; nothing before the tables are made."""
-    said = await asyncio.to_thread(shared.sluice, "ledger", "verify", "--json")
-    return json.loads(said.output or "{}")
-
-
-async def drained(shared: Replicas) -> None:
-    """Wait until no hold is open and nothing of the ledger waits in Redis; then everything must agree."""
-
-    async def at_rest() -> bool:
-        found = await verified(shared)
-        return bool(found) and not found["waiting"] and not found["open_holds"]
-
-    await shared.until(at_rest)
-    assert (await verified(shared))["problems"] == []
-
-
 async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
     """Requests over both until the cap is full: it holds over both, and everyone who is asked says the same."""
     await asyncio.gather(shared.start("a"), shared.start("b"))
@@ -73,7 +55,7 @@ async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
         assert (reply.status, reply.json["error"]["code"]) == (429, "budget_exceeded")
 
     await asyncio.gather(*map(client, range(6)))
-    await drained(shared)
+    await shared.drained()
     answered: Counter[str] = Counter()
     for row in rows(shared):
         if row.outcome == "answered":
@@ -116,7 +98,7 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     await shared.until(ended)
     lost_rows = [row for row in rows(shared) if row.account == "globex"]
     assert [(row.outcome, row.estimated) for row in lost_rows] == [("expired", True)] * 3
-    found = await verified(shared)  # rows that the dead replica was about to write still wait, and count
+    found = await shared.verified()  # rows that the dead replica was about to write still wait, and count
     assert (found["problems"], found["open_holds"]) == ([], 0)
     await shared.running["b"].stop()
 
@@ -138,7 +120,7 @@ async def test_a_replica_starts_before_its_servers_and_finds_them_later(
         redis.thaw()
         await shared.until(lambda: _ready(shared, "a"))
         assert (await shared.chat("a")).status == 200
-        await drained(shared)
+        await shared.drained()
         await shared.running["a"].stop()
 
 
@@ -191,10 +173,10 @@ async def test_an_outage_that_is_allowed_is_bounded_marked_and_made_up_for(
         readiness = await shared.readiness("a")
         metrics = (await shared.ask("a", "/metrics")).body.decode()
         redis.start()
-        await shared.until(lambda: _up(shared, "a"))
-        await shared.until(lambda: _up(shared, "b"))
+        await shared.until(lambda: shared.is_up("a"))
+        await shared.until(lambda: shared.is_up("b"))
         after = await shared.chat("b")
-        await drained(shared)
+        await shared.drained()
         found = rows(shared)
         budgets = (await shared.ask("a", "/budgets")).json["data"]
         for child in shared.running.values():
@@ -210,10 +192,6 @@ async def test_an_outage_that_is_allowed_is_bounded_marked_and_made_up_for(
     assert not any(row.estimated for row in marked)
     paid = sum(reply.cost_nusd for reply in (before, *during, after))
     assert round(budgets[0]["spent_usd"] * 1e9) == paid
-
-
-async def _up(shared: Replicas, name: str) -> bool:
-    return bool((await shared.readiness(name))["store"] == "up")
 
 
 async def test_no_password_is_shown(tmp_path: Path, postgres_url: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,16 +46,6 @@ async def verb(shared: Replicas, *words: str) -> tuple[int, str]:
     return said.exit_code, said.output
 
 
-async def drained(shared: Replicas) -> None:
-    """Wait until no hold is open and nothing waits in Redis for the ledger."""
-
-    async def at_rest() -> bool:
-        found: Any = json.loads((await verb(shared, "verify", "--json"))[1] or "{}")
-        return bool(found) and not found["waiting"] and not found["open_holds"]
-
-    await shared.until(at_rest)
-
-
 async def load(shared: Replicas, number: int) -> list[tuple[float, Reply]]:
     """One request after another until three were refused, each with the time at which it was sent."""
     replies: list[tuple[float, Reply]] = []
@@ -79,7 +67,7 @@ async def test_nobody_spends_from_budgets_that_were_lost_and_the_ledger_gives_th
     """
     for name in "abab":
         assert (await shared.chat(name)).status == 200
-    await drained(shared)
+    await shared.drained()
     clients = [asyncio.create_task(load(shared, number)) for number in range(4)]
     await asyncio.sleep(0.3)
     redis.command("FLUSHALL")
@@ -95,11 +83,11 @@ async def test_nobody_spends_from_budgets_that_were_lost_and_the_ledger_gives_th
     assert await stores(shared, "down")
     wrote = await verb(shared, "restore-budgets", "--write")
     await shared.until(lambda: stores(shared, "up"))
-    await drained(shared)
+    await shared.drained()
     verified, again = await verb(shared, "verify"), await verb(shared, "restore-budgets")
     while (last := await shared.chat("a")).status == 200:
         pass
-    await drained(shared)
+    await shared.drained()
     rows = recent_rows(PostgresUrl(shared.environ["SLUICE_LEDGER"]), 10_000)
     paid = sum(row.amount_nusd for row in rows if row.account == "acme")
     assert {reply.status for _, reply in sent} == {200, 503}

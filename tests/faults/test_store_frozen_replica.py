@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,7 +35,7 @@ async def shared(tmp_path: Path, redis: RedisServer, postgres_url: str) -> Async
     async with replicas(tmp_path, redis.url, postgres_url, files) as made:
         await asyncio.gather(made.start("a"), made.start("b"))
         assert {(await made.chat(name)).status for name in "ab"} == {200}
-        await drained(made)
+        await made.drained()
         yield made
         for child in made.running.values():
             await child.stop()
@@ -57,10 +56,6 @@ def holds(redis: RedisServer, *, unheard: bool) -> list[bytes]:
     return [hold for hold in found if bool(redis.command("HGET", hold, "unheard")) == unheard]
 
 
-async def is_up(shared: Replicas) -> bool:
-    return bool((await shared.readiness("a"))["store"] == "up")
-
-
 async def open_holds(shared: Replicas, redis: RedisServer, count: int, *, unheard: bool) -> list[str]:
     """Wait until there are so many; the ids of their requests."""
 
@@ -69,19 +64,6 @@ async def open_holds(shared: Replicas, redis: RedisServer, count: int, *, unhear
 
     await shared.until(there)
     return [hold.decode().split(":")[2] for hold in holds(redis, unheard=unheard)]
-
-
-async def drained(shared: Replicas) -> None:
-    """Wait until no hold is open and nothing waits in Redis; everything agrees then."""
-
-    async def at_rest() -> bool:
-        said = await asyncio.to_thread(shared.sluice, "ledger", "verify", "--json")
-        found.update(json.loads(said.output or "{}"))
-        return bool(found) and not found["waiting"] and not found["open_holds"]
-
-    found: dict[str, Any] = {}
-    await shared.until(at_rest)
-    assert found["problems"] == []
 
 
 def rows(shared: Replicas) -> dict[str, list[LedgerRow]]:
@@ -106,7 +88,7 @@ async def test_attempts_of_a_replica_that_stood_still_are_paid_once(shared: Repl
         await open_holds(shared, redis, 0, unheard=True)
         assert (await shared.chat("b")).status == 200
     _, reply = await asyncio.gather(heard, unheard)
-    await drained(shared)
+    await shared.drained()
     found = rows(shared)
     [expired] = [row for row in found[heard_id] if row.amount_nusd]
     [paid] = found[unheard_id]
@@ -131,7 +113,7 @@ async def test_a_hold_that_was_granted_to_a_standstill_is_paid_as_the_answer_say
         await open_holds(shared, redis, 0, unheard=True)
         assert rows(shared)[request_id] == []
     reply = await asked
-    await drained(shared)
+    await shared.drained()
     assert [row.amount_nusd for row in rows(shared)[request_id]] == [reply.cost_nusd]
 
 
@@ -147,8 +129,8 @@ async def test_who_was_refused_pays_nothing_though_a_hold_was_opened_later(
         [request_id] = await open_holds(shared, redis, 1, unheard=True)
         await shared.start("b")
         await open_holds(shared, redis, 0, unheard=True)
-    await drained(shared)
+    await shared.drained()
     assert (refused.status, refused.json["error"]["code"]) == (503, "store_unavailable")
     assert rows(shared)[request_id] == []
-    await shared.until(lambda: is_up(shared))
+    await shared.until(lambda: shared.is_up("a"))
     assert (await shared.chat("a")).status == 200

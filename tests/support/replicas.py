@@ -117,6 +117,25 @@ class Replicas:
             while not await holds():
                 pass
 
+    async def is_up(self, name: str) -> bool:
+        """Whether a replica says that its budget store can be used."""
+        return bool((await self.readiness(name))["store"] == "up")
+
+    async def verified(self) -> Any:
+        """What `sluice ledger verify` finds; nothing before the tables are made."""
+        said = await asyncio.to_thread(self.sluice, "ledger", "verify", "--json")
+        return json.loads(said.output or "{}")
+
+    async def drained(self) -> None:
+        """Wait until no hold is open and nothing of the ledger waits in Redis; then everything must agree."""
+
+        async def at_rest() -> bool:
+            found = await self.verified()
+            return bool(found) and not found["waiting"] and not found["open_holds"]
+
+        await self.until(at_rest)
+        assert (await self.verified())["problems"] == []
+
     def sluice(self, *words: str) -> Result:
         """A verb, with the environment that the replicas have."""
         return CliRunner().invoke(app, words, env=self.environ)
