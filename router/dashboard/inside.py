@@ -14,6 +14,7 @@ import msgspec
 from router.http.exchange import Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+LARGE_BYTES: Final = 2**17  # from there on a document is read beside the event loop, not on it
 _NOT_PASSED_ON: Final = (b"cookie", b"content-length", b"content-type", b"if-none-match", b"last-event-id")
 
 
@@ -69,6 +70,8 @@ class PublicApi:
                     status = message["status"]
                 else:
                     body += message.get("body", b"")
+        if len(body) > LARGE_BYTES:
+            return Answer(status, await asyncio.to_thread(msgspec.json.decode, body))
         return Answer(status, msgspec.json.decode(body))
 
     async def events(self, visitor: Visitor, path: str) -> AsyncGenerator[Any, None]:

@@ -58,7 +58,6 @@ class Overview:
     """`troubles` says by panel why the API did not answer, where it did not; that panel's values are empty then."""
 
     at: str
-    day: str
     month: str
     key: Mapping[str, Any]
     health: Mapping[str, Any]
@@ -82,9 +81,20 @@ async def overview(
 ) -> Overview:
     """`key` is what `/v1/key` said of the visitor, `now_us` the endpoint's time."""
     now = datetime.fromtimestamp(now_us // US_PER_S, UTC)
-    day, month = now.strftime("%Y-%m-%d"), now.strftime("%Y-%m-01")
+    answers = await _ask(api, patience, visitor, key, _day(now), _month(now))
+    return await asyncio.to_thread(_arranged, key, now, answers)  # thousands of tenants are thousands of lines
+
+
+def _day(now: datetime) -> str:
+    return now.strftime("%Y-%m-%d")
+
+
+def _month(now: datetime) -> str:
+    return now.strftime("%Y-%m-01")
+
+
+def _arranged(key: Mapping[str, Any], now: datetime, answers: Mapping[str, Answer]) -> Overview:
     admin = "admin" in key["rights"]
-    answers = await _ask(api, patience, visitor, key, day, month)
     reports = [answers[name] for name in ("hour", "day", "month")]
     caps = caps_of(answers["budgets"].json) if answers["budgets"].ok else []
     known = all(each.ok for each in reports)
@@ -93,8 +103,7 @@ async def overview(
     drawn = (("costs", spend_chart), ("usage", requests_chart))
     return Overview(
         at=now.strftime("%Y-%m-%d %H:%M:%S"),
-        day=day,
-        month=month,
+        month=_month(now),
         key=key,
         health=answers["health"].json,
         admin=admin,

@@ -66,6 +66,13 @@ def _address(name: str) -> str:
     return f"{STATIC}{name}?v={assets()[name].digest}"
 
 
+def prepare() -> None:
+    """Read and compile everything, so that the first page does not do it while requests are served."""
+    assets()
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 def render(template: str, **values: Any) -> str:
     """A page."""
     return _environment().get_template(template).render(**values)

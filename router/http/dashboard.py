@@ -10,6 +10,7 @@ checked as well, so that nobody is signed in or out by another site.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -22,7 +23,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from pricing.clock import Clock
 from router.dashboard.inside import Answer, PublicApi, Visitor
 from router.dashboard.overview import overview
-from router.dashboard.pages import STATIC, assets, feed_row, render
+from router.dashboard.pages import STATIC, assets, feed_row, prepare, render
 from router.dashboard.patience import Patience
 from router.dashboard.sessions import LASTS_S, Sessions
 from router.http.exchange import read_body
@@ -59,18 +60,20 @@ class Dashboard:
     async def whose(self, visitor: Visitor) -> Answer:
         return await self.api.get(visitor, "/v1/key")
 
-    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    async def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         theme = request.cookies.get(THEME)
         signed_in = self.sessions.key_of(request.cookies.get(COOKIE)) is not None
-        text = render(template, theme=theme if theme in ("light", "dark") else None, signed_in=signed_in, **values)
+        theme = theme if theme in ("light", "dark") else None
+        text = await asyncio.to_thread(render, template, theme=theme, signed_in=signed_in, **values)
         return HTMLResponse(text, status, _HEADERS)
 
-    def login_page(self, request: Request, status: int = 200, trouble: str = "") -> Response:
-        return self.page(request, "login.html", status, trouble=trouble, hours=LASTS_S // 3600)
+    async def login_page(self, request: Request, status: int = 200, trouble: str = "") -> Response:
+        return await self.page(request, "login.html", status, trouble=trouble, hours=LASTS_S // 3600)
 
 
 def add_dashboard_routes(app: FastAPI, clock: Clock) -> None:
     """Pages over the API that `app` serves."""
+    prepare()
     dashboard = Dashboard(PublicApi(app), clock)
     _add_pages(app, dashboard)
     _add_feed(app, dashboard)
@@ -95,7 +98,7 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
             return _to(LOGIN)
         now_us = dashboard.clock.wall_us()
         found = await overview(dashboard.api, dashboard.patience, visitor, key.json, now_us)
-        return dashboard.page(request, "overview.html", overview=found)
+        return await dashboard.page(request, "overview.html", overview=found)
 
     @app.get("/dashboard/decisions/{request_id}", include_in_schema=False)
     async def decision(request: Request, request_id: str) -> Response:
@@ -105,8 +108,8 @@ def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
             return _to(LOGIN)
         if not found.ok:
             heading = "Not found" if found.status == 404 else "Not shown"
-            return dashboard.page(request, "message.html", found.status, heading=heading, text=found.trouble)
-        return dashboard.page(request, "decision.html", past=found.json)
+            return await dashboard.page(request, "message.html", found.status, heading=heading, text=found.trouble)
+        return await dashboard.page(request, "decision.html", past=found.json)
 
 
 def _add_feed(app: FastAPI, dashboard: Dashboard) -> None:
@@ -140,19 +143,21 @@ def _add_sessions(app: FastAPI, dashboard: Dashboard) -> None:
     async def form(request: Request) -> Response:
         if (await dashboard.whose(dashboard.visitor(request))).ok:
             return _to("/")
-        return dashboard.login_page(request)
+        return await dashboard.login_page(request)
 
     @app.post(LOGIN, include_in_schema=False)
     async def login(request: Request) -> Response:
         if not _from_our_page(request):
-            return dashboard.login_page(request, 403, "This form was sent from another site. Sign in here.")
+            return await dashboard.login_page(request, 403, "This form was sent from another site. Sign in here.")
         body = await read_body(request.scope, request.receive, _FORM_BYTES)
         key = parse_qs(body.decode("latin-1")).get("key", [""])[0].strip()
         if not key.isascii() or not key.isprintable() or not key:
-            return dashboard.login_page(request, 400, "That is no API key. Paste the whole key, without 'Bearer'.")
+            return await dashboard.login_page(
+                request, 400, "That is no API key. Paste the whole key, without 'Bearer'."
+            )
         known = await dashboard.whose(Visitor.of(request.scope, key))
         if not known.ok:
-            return dashboard.login_page(request, known.status, known.trouble)
+            return await dashboard.login_page(request, known.status, known.trouble)
         dashboard.sessions.close(request.cookies.get(COOKIE))
         answer = _to("/")
         _set_cookie(answer, request, dashboard.sessions.open(key))
@@ -161,7 +166,7 @@ def _add_sessions(app: FastAPI, dashboard: Dashboard) -> None:
     @app.post("/dashboard/logout", include_in_schema=False)
     async def logout(request: Request) -> Response:
         if not _from_our_page(request):
-            return dashboard.login_page(request, 403, "Sign out from the dashboard itself.")
+            return await dashboard.login_page(request, 403, "Sign out from the dashboard itself.")
         dashboard.sessions.close(request.cookies.get(COOKIE))
         answer = _to(LOGIN)
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
