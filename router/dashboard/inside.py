@@ -62,12 +62,14 @@ class PublicApi:
         self._app = app
 
     async def get(self, visitor: Visitor, path: str, **query: object) -> Answer:
-        """Ask a route that answers with JSON."""
+        """Ask a route for its document. One that has none, a stream say, is as good as not found."""
         status, body = 500, b""
         async with aclosing(self._messages(visitor, path, query)) as messages:
             async for message in messages:
                 if message["type"] == "http.response.start":
                     status = message["status"]
+                    if (b"content-type", b"application/json") not in message["headers"]:
+                        return Answer(404, {"error": {"message": f"{path} is no document"}})
                 else:
                     body += message.get("body", b"")
         if len(body) > LARGE_BYTES:

@@ -212,6 +212,16 @@ async def test_names_from_outside_are_text(tmp_path: Path) -> None:
     assert "<img" not in missing
 
 
+async def test_a_route_that_is_no_decision_is_not_found(tmp_path: Path) -> None:
+    """Also the one beside them that never ends."""
+    async with before_simulated(tmp_path) as endpoint:
+        token = await session(endpoint, "ops")
+        for name in ("stream", "..", "%2e%2e%2fpools", "req_1%3Fa=b"):
+            async with asyncio.timeout(30):
+                reply = await ask(endpoint, f"/dashboard/decisions/{name}", token)
+            assert reply.status in (303, 404), name
+
+
 async def test_files_are_kept_by_their_digest(tmp_path: Path) -> None:
     """Scripts and styles are open, may be kept for good under their address, and nothing else is served there."""
     async with before_simulated(tmp_path) as endpoint:

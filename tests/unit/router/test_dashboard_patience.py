@@ -12,6 +12,7 @@ from router.dashboard.patience import KEPT_AT_MOST, PENDING, Patience
 from router.http.exchange import Receive, Scope, Send
 
 PATH = "/v1/reports"
+JSON = (b"content-type", b"application/json")
 KEY = {"id": "k", "rights": []}
 VISITOR = Visitor(((b"authorization", b"Bearer k"),), ("127.0.0.1", 1), "k")
 
@@ -32,7 +33,7 @@ class Slow:
         if self.status == 0:
             raise OSError("a fault")
         body = b'{"error": {"message": "no"}}' if self.status != 200 else b"%d" % number
-        await send({"type": "http.response.start", "status": self.status, "headers": []})
+        await send({"type": "http.response.start", "status": self.status, "headers": [JSON]})
         await send({"type": "http.response.body", "body": body})
 
     def patience(self, patience_s: float = 30.0) -> Patience:
