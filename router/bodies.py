@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Self
 
 import msgspec
 
 from policies.requirements import Tier
-from pools.spec import Feature
+from pools.media import MediaAsked
+from pools.spec import Feature, ModelKind
 from router.errors import ApiError
 from router.inbound import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse
+from router.inbound_media import IMAGES_PATH, media_of, parse_images, parse_video
+
+MediumOf = Callable[[str], ModelKind | None]
+_MEDIA_FIELDS: Final = ("n", "size", "num_inference_steps", "num_frames", "seconds", "fps")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,7 +39,9 @@ class WarmupBody(_Strict):
 
 
 class RouteBody(_Strict):
-    """A request described by its numbers: what `sluice explain` takes on its command line."""
+    """A request described by its numbers: what `sluice explain` takes on its command line. Those after `stream` are of
+    pictures and clips, named as in the bodies that ask for them.
+    """
 
     model: str
     prompt_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -41,10 +49,28 @@ class RouteBody(_Strict):
     tier: Tier | None = None
     features: list[Feature] = []
     stream: bool = False
+    n: int | None = None
+    size: str | None = None
+    num_inference_steps: int | None = None
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: float | None = None
+
+    def media(self, medium: ModelKind | None) -> MediaAsked | None:
+        """What is asked for of a class that makes this. Raises ApiError `invalid_value`, also for a size of text."""
+        fields = {name: value for name in _MEDIA_FIELDS if (value := getattr(self, name)) is not None}
+        if medium is not None:
+            return media_of(fields, medium)
+        if fields:
+            name = next(iter(fields))
+            raise ApiError("invalid_value", f"'{self.model}' makes text, which has no '{name}'", param=name)
+        return None
 
 
-def route_request(body: bytes) -> Parsed | RouteBody:
-    """What `/v1/route` was sent: a chat or completion body as it would be sent to run, or its numbers alone."""
+def route_request(body: bytes, medium_of: MediumOf) -> Parsed | RouteBody:
+    """What `/v1/route` was sent: a body as it would be sent to run, or its numbers alone. `medium_of` says what a model
+    name makes where that is no text.
+    """
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.ValidationError as error:
@@ -54,5 +80,10 @@ def route_request(body: bytes) -> Parsed | RouteBody:
     if "messages" in fields:
         return parse(CHAT_PATH, body)
     if "prompt" in fields:
+        medium = medium_of(fields["model"]) if isinstance(fields.get("model"), str) else None
+        if medium is ModelKind.IMAGE:
+            return parse_images(IMAGES_PATH, "application/json", body)
+        if medium is ModelKind.VIDEO:
+            return parse_video("application/json", body)
         return parse(COMPLETIONS_PATH, body)
     return RouteBody.read(body)

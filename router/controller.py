@@ -23,6 +23,7 @@ from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
 from pools.classify import garbled
 from pools.failures import AttemptFailed, FailureClass
+from pools.spec import ModelKind
 from pools.sse import peek
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable
@@ -37,8 +38,9 @@ from router.errors import ApiError
 from router.events import Fanout, StoreTrouble
 from router.expectation import Outlook, OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
+from router.inbound_media import IMAGES_PATH, SYNC_PATH
 from router.interrupts import Cause, Interrupted, Interrupts
-from router.media import check_kind, check_media, media_requirements
+from router.media import check_kind, check_media, media_requirements, medium_of
 from router.output_check import checked
 from router.prompt_size import PromptSizes
 from router.rates import more_tokens
@@ -110,18 +112,27 @@ class Controller:
             request_class, requirements, _ = self.requirements(asked, caller, policy, turn)
             endpoint = asked.path
         else:
-            request_class, resolved = self._class_of(asked.model, caller, policy)
+            request_class, requirements, endpoint = self._described(asked, caller, policy)
+        limit = stated_cost_limit_nusd(request_class.limits)
+        cached = turn.cached if turn else None
+        gatherer = self.attempts.gatherer
+        return decide(gatherer.facts(requirements, request_class, caller, policy, endpoint, limit, cached=cached))
+
+    def _described(self, asked: RouteBody, caller: Caller, policy: Policy) -> tuple[RequestClass, Requirements, str]:
+        """What a request of these numbers needs, and where it would be sent."""
+        request_class, resolved = self._class_of(asked.model, caller, policy)
+        media = asked.media(medium_of(request_class))
+        if media is not None:
+            requirements = media_requirements(request_class, resolved, media)
+            endpoint = IMAGES_PATH if media.kind is ModelKind.IMAGE else SYNC_PATH
+        else:
             features = frozenset(asked.features)
             question = Question(
                 caller.tenant, request_class.name, asked.prompt_tokens, asked.max_tokens, features, asked.stream
             )
             requirements, _ = self._requirements(request_class, resolved, policy, question, 1)
-            requirements = replace(requirements, tier=asked.tier or requirements.tier, prompt_exact=True)
             endpoint = CHAT_PATH
-        limit = stated_cost_limit_nusd(request_class.limits)
-        cached = turn.cached if turn else None
-        gatherer = self.attempts.gatherer
-        return decide(gatherer.facts(requirements, request_class, caller, policy, endpoint, limit, cached=cached))
+        return request_class, replace(requirements, tier=asked.tier or requirements.tier, prompt_exact=True), endpoint
 
     def requirements(
         self, parsed: Parsed, caller: Caller, policy: Policy, turn: Turn | None

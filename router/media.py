@@ -34,6 +34,12 @@ class _Images(msgspec.Struct):
 _IMAGES: Final = msgspec.json.Decoder(_Images)
 
 
+def medium_of(request_class: RequestClass) -> ModelKind | None:
+    """What a class makes where it makes no text."""
+    kinds = {rung.pool.model.kind for rung in request_class.ladder}
+    return min(kinds) if kinds and kinds.isdisjoint(WORDS) else None
+
+
 def check_kind(request_class: RequestClass, parsed: Parsed) -> None:
     """A route makes one medium, and so does a class. Raises ApiError `feature_not_supported` where they differ."""
     kinds = {rung.pool.model.kind for rung in request_class.ladder}

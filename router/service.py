@@ -15,7 +15,7 @@ from policies.reload import Reloader
 from pools.backend_http import HttpBackend, make_session
 from pools.live import LivePools, LiveSettings
 from pools.platform import PlatformUnavailable, PoolPlatform
-from pools.spec import PoolSpec
+from pools.spec import ModelKind, PoolSpec
 from pools.warmup import WarmUps
 from pricing.budgets.account import CapWarning
 from pricing.budgets.outage import StoreState
@@ -39,6 +39,7 @@ from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
 from router.loops import Loops
+from router.media import medium_of
 from router.meters import MeteredPools
 from router.metrics import MetricsSink
 from router.parts import make_parts
@@ -293,6 +294,10 @@ class Service:
             return resolve(self.policy, model).request_class
         except UnknownModel as unknown:
             raise ApiError("model_not_found", str(unknown), param="model") from None
+
+    def medium_of(self, model: str) -> ModelKind | None:
+        """What a model name makes where that is no text. Raises ApiError `model_not_found`."""
+        return medium_of(self.policy.classes[self.class_of(model)])
 
     async def find_request(self, request_id: str) -> StoredRequest | None:
         """A past request from the ledger, read in a thread: the event loop never touches the disk."""

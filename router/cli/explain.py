@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from policies.decide import decide
 from policies.errors import PolicyError
@@ -26,10 +27,12 @@ from policies.states_file import cold_and_healthy, read_states
 from pools.spec import Feature
 from pricing.budgets.store import Room
 from pricing.clock import SystemClock
+from router.bodies import RouteBody
 from router.cli.options import DEFAULT_LEDGER, LedgerOption
 from router.cli.past import past_from_ledger, past_from_url, render_past
 from router.cli.prices_view import console
 from router.cli.remote import post_json
+from router.media import media_requirements, medium_of
 
 UNLIMITED = Room(left_nusd=None, cap=None, lower_tier=False)
 DEFAULT_PROMPT_TOKENS = 500
@@ -39,14 +42,32 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says of a request. Token counts are tokens; None means the class's default."""
+    """What the command line says of a request. Token counts are tokens; None means the class's default. `size` and what
+    follows are of one picture or clip.
+    """
 
     model: str
     prompt_tokens: int
     max_tokens: int | None
     tier: Tier | None
     features: tuple[Feature, ...]
-    items: int
+    items: int = 1
+    size: str | None = None
+    steps: int | None = None
+    frames: int | None = None
+    seconds: float | None = None
+
+    @property
+    def media(self) -> dict[str, Any]:
+        """The fields of a body that asks for pictures or clips, without those that are not given."""
+        given = {
+            "n": None if self.items == 1 else self.items,
+            "size": self.size,
+            "num_inference_steps": self.steps,
+            "num_frames": self.frames,
+            "seconds": self.seconds,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @app.command()
@@ -58,7 +79,11 @@ def explain(
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The class's bound where it is not given.")] = None,
     tier: Annotated[Tier | None, typer.Option(help="The class's default where it is not given.")] = None,
     feature: Annotated[list[Feature] | None, typer.Option(help="What the pool must be able to do.")] = None,
-    items: Annotated[int, typer.Option(min=1, help="Pictures or clips, for media classes.")] = 1,
+    items: Annotated[int, typer.Option(min=1, help="How many pictures or clips.")] = 1,
+    size: Annotated[str | None, typer.Option(help="Of a picture or clip, pixels: 1024x768.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of a picture or clip: inference steps.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a clip.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long a clip plays; --frames counts first.")] = None,
     policy: Annotated[list[Path] | None, typer.Option(help="Policy files or folders; else the shipped one.")] = None,
     state: Annotated[Path | None, typer.Option(help="YAML or JSON: pool to its state.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask this running endpoint.")] = None,
@@ -73,13 +98,14 @@ def explain(
         return
     if (class_ is None) == (model is None):
         raise typer.BadParameter("say what the request is: --class NAME or --model NAME, or the ID of a past request")
-    asked = Asked(str(class_ or model), prompt_tokens, max_tokens, tier, tuple(feature or ()), items)
+    name, features = str(class_ or model), tuple(feature or ())
+    asked = Asked(name, prompt_tokens, max_tokens, tier, features, items, size, steps, frames, seconds)
     answer = _from_endpoint(asked, url, key) if url else _from_files(asked, tuple(policy or ()), state)
     typer.echo(json.dumps(answer, indent=2)) if print_json else console().print(render_json(answer))
 
 
 def _from_endpoint(asked: Asked, url: str, key: str | None) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": asked.model, "prompt_tokens": asked.prompt_tokens}
+    body: dict[str, Any] = {"model": asked.model, "prompt_tokens": asked.prompt_tokens, **asked.media}
     if asked.max_tokens is not None:
         body["max_tokens"] = asked.max_tokens
     if asked.tier is not None:
@@ -110,24 +136,27 @@ def _from_files(asked: Asked, paths: tuple[Path, ...], state: Path | None) -> di
 
 
 def requirements(policy: Policy, asked: Asked) -> Requirements:
-    """What the endpoint would make of such a request. Media classes count items, not tokens."""
+    """What the endpoint would make of such a request. Raises PolicyError, UnknownModel, and ApiError for a size that is
+    none, or of text.
+    """
     resolved = resolve(policy, asked.model)
     if asked.tier is not None and resolved.tier is not None and asked.tier is not resolved.tier:
         raise PolicyError(f"'{asked.model}' means tier {resolved.tier}, and --tier says {asked.tier}; give one of them")
     request_class = policy.classes[resolved.request_class]
-    limits = request_class.limits
-    media = not any(rung.pool.max_model_len for rung in request_class.ladder)
-    bound = 0 if media else asked.max_tokens or limits.output_bound_default
+    tier = resolved.tier or asked.tier or request_class.default_tier
+    media = RouteBody(asked.model, **asked.media).media(medium_of(request_class))
+    if media is not None:
+        return replace(media_requirements(request_class, resolved, media), tier=tier)
+    bound = asked.max_tokens or request_class.limits.output_bound_default
     return Requirements(
         request_class=request_class.name,
-        tier=resolved.tier or asked.tier or request_class.default_tier,
-        prompt_tokens=0 if media else asked.prompt_tokens,
+        tier=tier,
+        prompt_tokens=asked.prompt_tokens,
         output_bound=bound,
         expected_output_tokens=bound,
-        deadline_s=limits.first_byte_deadline_s,
+        deadline_s=request_class.limits.first_byte_deadline_s,
         prompt_exact=True,
         bounded=asked.max_tokens is not None,
         features=frozenset(asked.features),
         pinned_pool=resolved.pinned_pool,
-        media_items=asked.items,
     )

@@ -160,7 +160,7 @@ def _add_routing(app: FastAPI, service: Service) -> None:
     async def route(request: Request) -> Response:
         """The decision that a request would get now, without running it."""
         caller = caller_of(service, request)
-        asked = route_request(await body_of(service, request))
+        asked = route_request(await body_of(service, request), service.medium_of)
         session = session_asked(request.scope["headers"])
         return reply(as_json(service.controller.plan(asked, caller, service.policy, session)))
 

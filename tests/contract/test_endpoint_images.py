@@ -47,6 +47,20 @@ async def test_the_official_client_edits_a_picture(tmp_path: Path) -> None:
     assert (request.endpoint, request.model_asked, request.images) == (EDITS, "gpt-image-1", 1)
 
 
+async def test_a_route_knows_sizes(tmp_path: Path) -> None:
+    """`/v1/route` takes a body for pictures, or its numbers alone; both say the same, and nothing runs."""
+    numbers = {"size": "512x512", "num_inference_steps": 2, "n": 2}
+    async with running(tmp_path) as run:
+        by_body = await run.ask("POST", "/v1/route", json={"model": "pictures", "prompt": "a lake", **numbers})
+        by_numbers = await run.ask("POST", "/v1/route", json={"model": "pictures", **numbers})
+        larger = await run.ask("POST", "/v1/route", json={"model": "pictures", **numbers, "size": "1024x1024"})
+        of_text = await run.ask("POST", "/v1/route", json={"model": "chat", **numbers})
+        assert run.rows() == []
+    seconds = [reply.json["chosen"]["expected_seconds"] for reply in (by_body, by_numbers, larger)]
+    assert seconds[0] == seconds[1] < seconds[2]
+    assert (of_text.status, of_text.json["error"]["param"]) == (400, "n")
+
+
 async def test_time_and_charge_grow_with_pixels_steps_and_number(tmp_path: Path) -> None:
     """Half as many pixels more, twice the steps and two of them: six times the charge of one."""
     async with running(tmp_path) as run:

@@ -73,12 +73,27 @@ def test_a_policy_of_ones_own_is_used(tmp_path: Path) -> None:
 def test_models_resolve_as_clients_names_do() -> None:
     """An alias brings its tier, a pool's name pins it, media classes count items."""
     policy: Policy = shipped()
-    alias = requirements(policy, Asked("gpt-4o-mini", 500, None, None, (), 1))
+    alias = requirements(policy, Asked("gpt-4o-mini", 500, None, None, ()))
     assert (alias.request_class, alias.tier, alias.output_bound, alias.bounded) == ("chat", Tier.ECONOMY, 1024, False)
-    pinned = requirements(policy, Asked(T4, 500, 10, None, (), 1))
+    pinned = requirements(policy, Asked(T4, 500, 10, None, ()))
     assert (pinned.request_class, pinned.pinned_pool) == ("vision", T4)
-    media = requirements(policy, Asked("flux-dev", 500, 10, Tier.ECONOMY, (), 3))
-    assert (media.prompt_tokens, media.output_bound, media.media_items) == (0, 0, 3)
+    media = requirements(policy, Asked("flux-dev", 500, 10, Tier.ECONOMY, (), 3, size="512x768", steps=4))
+    assert (media.prompt_tokens, media.output_bound, media.media_items, media.tier) == (0, 0, 3, Tier.ECONOMY)
+    assert media.media is not None
+    assert (media.media.width, media.media.height, media.media.steps) == (512, 768, 4)
+
+
+def test_a_larger_picture_takes_longer_and_costs_more() -> None:
+    """`--size` and `--steps` are what the endpoint would read in a body; a class of text has none."""
+    small, large = (
+        json.loads(RUN.invoke(app, ["--class", "flux-dev", "--size", size, "--json"]).output)["chosen"]
+        for size in ("512x512", "1024x1024")
+    )
+    assert small["expected_seconds"] < large["expected_seconds"]
+    assert small["expected_charge_usd"] < large["expected_charge_usd"]
+    refused = RUN.invoke(app, ["--class", "vision", "--size", "512x512"]).exception
+    assert "makes text, which has no 'size'" in str(refused)
+    assert "WIDTHxHEIGHT" in str(RUN.invoke(app, ["--class", "flux-dev", "--size", "big"]).exception)
 
 
 def test_contradictions_and_unknown_names_are_errors() -> None:
