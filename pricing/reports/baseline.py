@@ -103,12 +103,14 @@ def _on_one(
             nusd, container_us = _cost_on(pool, each.line)
             found[each.key] = replace(found[each.key], baseline_nusd=found[each.key].baseline_nusd + nusd)
             whole_nusd, whole_us = whole_nusd + nusd, whole_us + container_us
-    needed = Needed(pool.name, pool.gpu, pool.gpu_count, whole_nusd, whole_us)
+    needed = Needed(pool.name, pool.gpu, pool.gpu_count, whole_nusd, whole_us if pool.tokens is None else None)
     return found, (needed,) if whole_nusd else ()
 
 
 def _cost_on(pool: BaselinePool, asked: Line) -> tuple[int, int]:
     """Nano-dollars and container microseconds of requests of one group and class on a pool."""
+    if pool.tokens is not None:
+        return pool.tokens.cost_nusd(asked.prompt_tokens, asked.completion_tokens), 0
     count = asked.served or asked.requests  # those with tokens, but for a few that broke
     each_s = pool.seconds(asked.prompt_tokens / count, asked.completion_tokens / count)
     container_us = round(count * each_s * 1e6)
