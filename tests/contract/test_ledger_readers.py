@@ -16,7 +16,8 @@ from pricing.ledger.read import find_request, recent_requests, recent_rows
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.ledger.upgrade import ensure_current
 from pricing.reports.costs import COSTS_GROUPS, USAGE_GROUPS, PageQuery, costs, usage
-from pricing.reports.report import DIMENSIONS, report
+from pricing.reports.dimensions import DIMENSIONS
+from pricing.reports.report import report
 from support.ledgers import DAY_1, DAY_2, write_small_ledger
 from support.shared_ledger import empty_database, empty_file, fill, fill_file, sum_problems
 
@@ -144,6 +145,10 @@ def _summary(draw: st.DrawFn, request_id: str, tenant: str) -> RequestRow:
         baseline_nusd=draw(st.none() | st.integers(0, 10**12)),
         policy_version="p1",
         decisions_json=b"[]",
+        images=draw(st.integers(0, 40)),
+        clips=draw(st.integers(0, 4)),
+        video_us=draw(st.integers(0, 10**10)),
+        media_pixels=draw(st.integers(0, 10**12)),
     )
 
 
