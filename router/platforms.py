@@ -43,7 +43,9 @@ def _parts(before: PoolPlatform | None) -> tuple[KubernetesPlatform | None, Pool
 def _kubernetes(
     policy: Policy, before: KubernetesPlatform | None, session: aiohttp.ClientSession, clock: Clock
 ) -> KubernetesPlatform | None:
-    if policy.kubernetes is None or (before is not None and before.settings == policy.kubernetes):
+    if policy.kubernetes is None:
+        return None if _names_one(policy) else before
+    if before is not None and before.settings == policy.kubernetes:
         return before
     return KubernetesPlatform(policy.kubernetes, session, clock)
 
@@ -54,7 +56,7 @@ def _other(
     if policy.platform_url is not None:
         return HttpPlatform(policy.platform_url, session)
     if policy.modal is None:
-        return before
+        return None if _names_one(policy) else before
     from pools.modal.live import ModalPlatform  # the SDK takes a while to import, and few need it
 
     watched = watched_pools(policy, policy.modal)
@@ -62,6 +64,10 @@ def _other(
         before.configure(watched, policy.modal)
         return before
     return ModalPlatform(watched, policy.modal, clock)
+
+
+def _names_one(policy: Policy) -> bool:
+    return policy.platform_url is not None or policy.modal is not None or policy.kubernetes is not None
 
 
 def poll_every_s(policy: Policy, at_least_s: float) -> float:

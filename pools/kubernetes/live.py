@@ -54,7 +54,9 @@ class KubernetesPlatform:
 
     async def wake(self, pool: str) -> None:
         """Scale a Deployment from 0 to 1; one that has Pods is left alone. Raises PlatformUnavailable."""
-        ref = self.settings.deployments[pool]
+        ref = self.settings.deployments.get(pool)
+        if ref is None:
+            raise PlatformUnavailable(f"pool '{pool}' is no Deployment of this policy (platform: kubernetes:)")
         if not ref.scale_to_zero:
             raise PlatformUnavailable(
                 f"pool '{pool}' has no Pod and its scale is left to others; scale Deployment '{ref.name}' up, or set"
@@ -64,8 +66,8 @@ class KubernetesPlatform:
 
     async def sleep(self, pool: str) -> None:
         """Scale a Deployment to 0 where the router may. Raises PlatformUnavailable."""
-        ref = self.settings.deployments[pool]
-        if ref.scale_to_zero:
+        ref = self.settings.deployments.get(pool)
+        if ref is not None and ref.scale_to_zero:
             await self._scale(ref, 1, 0)
 
     @property

@@ -105,6 +105,8 @@ async def test_without_scale_to_zero_nothing_is_woken(fake: FakeKubernetes, plat
     """It is said who has to do it."""
     with pytest.raises(PlatformUnavailable, match="scale Deployment 'coder' up, or set scale_to_zero: true"):
         await platform.wake("code")
+    with pytest.raises(PlatformUnavailable, match="pool 'gone' is no Deployment of this policy"):
+        await platform.wake("gone")
     assert fake.asked == []
 
 

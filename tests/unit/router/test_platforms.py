@@ -89,6 +89,9 @@ async def test_kubernetes_alone_and_beside_modal(tmp_path: Path, session: aiohtt
     joined = platform_of(policy(tmp_path, BOTH), modal_alone, session, clock)
     assert isinstance(joined, SeveralPlatforms)
     assert joined.other is modal_alone
+    assert platform_of(policy(tmp_path, MODAL), joined, session, clock) is modal_alone
+    assert platform_of(policy(tmp_path, KUBERNETES), joined, session, clock) is joined.kubernetes
+    assert platform_of(policy(tmp_path, ""), joined, session, clock) is joined
     loaded = policy(tmp_path, BOTH)
     assert loaded.modal is not None
     assert watched_pools(loaded, loaded.modal) == {}
