@@ -78,7 +78,8 @@ def _may_serve(service: Service, request_class: RequestClass, tier: Tier, pinned
 
 
 def _usable(state: PoolState) -> bool:
-    return not state.drained and state.breaker is not BreakerState.OPEN
+    startable = state.wakeable or state.alive > 0
+    return startable and not state.drained and state.breaker is not BreakerState.OPEN
 
 
 def _ready_in_s(service: Service, name: str, state: PoolState) -> float:

@@ -162,6 +162,7 @@ async def test_a_deployment_whose_scale_is_others_is_not_waited_for(tmp_path: Pa
         [refused] = decision["rejected"]
         assert (refused["reason"], decision["warm"]) == ("not_deployed", None)
         assert "others start it" in refused["detail"]
+        assert (await endpoint.ask("GET", "/health/chat")).json["status"] == "unavailable"
         assert (await endpoint.chat()).status == 503
         now_us = endpoint.service.clock.wall_us()
         vllm.pods = [FakePod("a", now_us, now_us)]
