@@ -72,10 +72,11 @@ def _table(section: Section, name: str) -> str:
 
 
 def _cells(section: Section, row: Sequence[str]) -> str:
-    """The first cell names its row, whether it is a key or there is nothing to group by."""
-    names = max(1, section.keys) if section.keys else 0
+    """The keys name their row; the row of sums has one name, and no text beside it."""
     return "".join(
-        f"<th scope='row'>{escape(text)}</th>" if at < names else f"<td class='figure'>{escape(text)}</td>"
+        f"<th scope='row'>{escape(text)}</th>"
+        if at < section.keys and text
+        else f"<td{_side(section, at)}>{escape(text)}</td>"
         for at, text in enumerate(row)
     )
 
