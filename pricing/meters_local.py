@@ -19,8 +19,12 @@ REMEMBERED_CHARGES: Final = 16_384  # of members that have left, for whoever ask
 Post = Callable[[Sequence[LedgerRow]], Awaitable[None]]
 
 
+def _ignore(_: Sequence[LedgerRow]) -> None:
+    """Nobody asked to be told of rows."""
+
+
 class LocalMeters:
-    """`Meters` in this process. `post` writes rows of the house, each row id once."""
+    """`Meters` in this process. `post` writes rows of the house, each row id once; `on_posted` is told of them then."""
 
     def __init__(self, clock: Clock, post: Post) -> None:
         self._clock = clock
@@ -29,6 +33,7 @@ class LocalMeters:
         self._running: dict[str, tuple[str, int]] = {}  # pool and when it entered, of the members that run
         self._charges: dict[str, Charge] = {}
         self._unposted: list[LedgerRow] = []
+        self.on_posted: Callable[[Sequence[LedgerRow]], None] = _ignore
 
     # -- pools -----------------------------------------------------------------------------------------------------
 
@@ -104,7 +109,8 @@ class LocalMeters:
             self._unposted += house_rows(self._meters[pool], label, now_us)
         if self._unposted:
             await self._post(self._unposted)
-            self._unposted = []
+            posted, self._unposted = self._unposted, []
+            self.on_posted(posted)
 
 
 def house_rows(meter: PoolMeter, label: LedgerRow, now_us: int) -> Iterator[LedgerRow]:

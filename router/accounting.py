@@ -22,7 +22,7 @@ from pricing.budgets.store import BudgetStore, OpenHold, Room, Settlement, Stand
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind, SchemaResult
-from pricing.money import US_PER_HOUR, ceil_nusd
+from pricing.money import US_PER_HOUR, ceil_nusd, half_even_nusd
 from pricing.rates import ContainerRate
 from router.charging import BySeconds, ByTokens, Charging
 from router.interrupts import Cause, Interrupts
@@ -88,6 +88,12 @@ class Attempt:
 
     def __post_init__(self) -> None:
         self.hold_id = f"{self.request_id}:{self.number}"
+
+    @property
+    def busy_us(self) -> int:
+        """Container time of what it cost, at the rate that it began with; 0 where tokens are billed."""
+        rate_nusd_per_h = self.rate.nusd_per_h
+        return half_even_nusd(self.charge_nusd * US_PER_HOUR, rate_nusd_per_h) if rate_nusd_per_h else 0
 
     def accrued_by(self, mono_us: int) -> int:
         """What it has cost by now, if its share stayed as it was when its meter was last read; rounded up."""

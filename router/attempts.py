@@ -24,7 +24,7 @@ from pools.warmup import WarmUps
 from pricing.budgets.store import Settlement
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
-from pricing.ledger.rows import SchemaResult
+from pricing.ledger.rows import House, SchemaResult
 from pricing.money import parse_usd
 from pricing.token_price import TokenPrice
 from router.accounting import Accounting, Attempt, Spender
@@ -312,6 +312,10 @@ class Attempts:
                 duration_us=self.clock.mono_us() - attempt.dispatched_us,
                 ttft_us=attempt.ttft_us,
                 schema_result=attempt.schema_result,
+                paid_nusd=settlement.amount_nusd,
+                house_pays=settlement.rows[0].account == House.FAILED,
+                busy_us=attempt.busy_us,
+                evidence=attempt.evidence,
             )
         )
 

@@ -11,11 +11,15 @@ from typing import Protocol
 import msgspec
 
 from policies.predict.expect import Ground
-from pricing.ledger.rows import SchemaResult
+from pricing.ledger.rows import Evidence, SchemaResult
 
 
 class AttemptEnded(msgspec.Struct, frozen=True):
-    """One attempt is over. `attempt` starts at 1; `outcome` is `answered`, `cut` or a failure class."""
+    """One attempt is over. `attempt` starts at 1; `outcome` is `answered`, `cut` or a failure class.
+
+    `charge_nusd` is what it cost, `paid_nusd` its tenant's part of that; the house bears the rest, all of it where
+    `house_pays`. `busy_us` is container time, 0 where tokens are billed.
+    """
 
     request_id: str
     attempt: int
@@ -28,6 +32,10 @@ class AttemptEnded(msgspec.Struct, frozen=True):
     duration_us: int
     ttft_us: int | None
     schema_result: SchemaResult | None = None  # None: no JSON schema was asked for, or no answer could be judged
+    paid_nusd: int = 0
+    house_pays: bool = False
+    busy_us: int = 0
+    evidence: Evidence = Evidence.MODELLED
 
 
 class RequestEnded(msgspec.Struct, frozen=True):
@@ -55,6 +63,9 @@ class RequestEnded(msgspec.Struct, frozen=True):
     expected_from: Ground | None = None  # what that was drawn from
     lowered_by: str | None = None  # the cap that lowered its tier
     at_us: int = 0  # wall instant at which it came
+    model: str = ""  # of the pool, as the catalogue names it
+    engine: str = ""
+    baseline_nusd: int | None = None  # what the class's premium pool would have charged; None: nobody can say
 
 
 class StreamContinued(msgspec.Struct, frozen=True):

@@ -57,7 +57,6 @@ class HouseCounters:
 
 
 def _signed(more: Counts, less: Counts, labels: tuple[str, ...], amount: int) -> None:
-    if amount >= 0:
-        more.add(labels, amount)
-    else:
-        less.add(labels, -amount)
+    """Both are there from the first row on, so that a query may take the one from the other."""
+    more.add(labels, max(amount, 0))
+    less.add(labels, max(-amount, 0))

@@ -1,32 +1,30 @@
-"""Prometheus metrics, fed by events and by a snapshot of the pools and caps at scrape time. No tenant label.
+"""Prometheus metrics, fed by events and by a snapshot of the pools and caps at scrape time. No tenant label by default.
 
-Names follow OpenTelemetry's `gen_ai.*` where it has one, and are `sluice_*` for money and pools (`docs/metrics.md`).
-Children are looked up once per label set and kept: a labels() call costs three times the increment itself.
+Names and labels follow OpenTelemetry's `gen_ai.*` where it has one, as its exporter writes them, and are `sluice_*` for
+money and pools (`docs/metrics.md`). What every request counts is counted by `router.counting`; what is rare, by the
+client library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from policies.predict.model import OutputModel
-from pools.state import BreakerState, PoolState
+from pools.state import PoolState
 from pricing.clock import US_PER_S
-from pricing.money import usd_number
+from pricing.money import NUSD_PER_USD
 from router.budget_gauges import BudgetGauges
-from router.engine_gauges import engine_gauges
+from router.counting import Counts, Spread, Spreads
 from router.events import (
     AttemptEnded,
     CapExhausted,
@@ -40,70 +38,164 @@ from router.events import (
     StoreTrouble,
     StreamContinued,
 )
+from router.house_counters import HouseCounters
+from router.inbound import CHAT_PATH, COMPLETIONS_PATH
+from router.pool_gauges import PoolGauges
+from router.tenant_counters import TenantCounters
 
-_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84)
-_BREAKER: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+# The boundaries of OpenTelemetry's conventions (semantic-conventions-genai, gen-ai-metrics.md); seconds beyond theirs
+# are ours, since a request may wait for a boot of minutes.
+DURATION_S: Final = (*(0.01 * 2**power for power in range(14)), 163.84, 327.68, 655.36)
+FIRST_TOKEN_S: Final = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 320.0),
+)
+OUTPUT_TOKEN_S: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+TOKENS: Final = tuple(4**power for power in range(14))
+
+_COMMON: Final = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
+_OPERATIONS: Final = {CHAT_PATH: "chat", "/generate": "chat", COMPLETIONS_PATH: "text_completion"}
+_MEDIA: Final = "generate_content"
+NO_PROVIDER: Final = "sluice"  # no pool answered: we did
 
 
-class PoolGauges(Collector):
-    """Reads the pools' states when somebody scrapes."""
+class _Alike(NamedTuple):
+    """Where requests are counted that have all labels in common; a look-up of one instead of five."""
 
-    def __init__(self, states: Callable[[], Mapping[str, PoolState]]) -> None:
-        self._states = states
+    duration: Spread
+    first_token: Spread | None  # None: no pool
+    output_token: Spread | None
+    tokens_in: Spread | None
+    tokens_out: Spread | None
 
-    def collect(self) -> Iterable[Metric]:
-        gauges: list[tuple[str, str, Callable[[PoolState], float]]] = [
-            ("sluice_pool_containers_ready", "Containers that can serve.", lambda state: state.ready),
-            ("sluice_pool_containers_booting", "Containers that are starting.", lambda state: state.booting),
-            ("sluice_pool_requests_in_flight", "Requests dispatched and not ended.", lambda state: state.in_flight),
-            ("sluice_pool_breaker", "0 closed, 1 half open, 2 open.", lambda state: _BREAKER[state.breaker]),
-        ]
-        states = self._states()
-        for name, text, value_of in gauges:
-            family = GaugeMetricFamily(name, text, labels=["pool"])
-            for pool, state in states.items():
-                if state.deployed:
-                    family.add_metric([pool], value_of(state))
-            yield family
-        yield from engine_gauges(states)
+
+class GenAi:
+    """The histograms that OpenTelemetry names. Belongs to the event loop."""
+
+    def __init__(self) -> None:
+        pool = (*_COMMON, "pool")
+        self._duration = Spreads(
+            "gen_ai_server_request_duration_seconds",
+            "Whole requests.",
+            (*_COMMON, "error_type"),
+            DURATION_S,
+            per=US_PER_S,
+        )
+        self._first = Spreads(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Dispatch to first token, of requests that were served.",
+            pool,
+            FIRST_TOKEN_S,
+            per=US_PER_S,
+        )
+        self._each = Spreads(
+            "gen_ai_server_time_per_output_token_seconds",
+            "From token to token after the first, of streams that were served.",
+            pool,
+            OUTPUT_TOKEN_S,
+            per=US_PER_S,
+        )
+        self._tokens = Spreads(
+            "gen_ai_client_token_usage", "Tokens of a request.", (*_COMMON, "gen_ai_token_type"), TOKENS
+        )
+        # One for each set of labels ever seen; all of their values are from files or tables of ours.
+        self._alike: dict[tuple[str, str, str | None, str, str, str], _Alike] = {}
+
+    def ended(self, event: RequestEnded) -> None:
+        served = event.outcome == "served"
+        error = "" if served else event.error_code or event.outcome
+        key = (event.endpoint, event.request_class, event.pool, event.engine, event.model, error)
+        alike = self._alike.get(key) or self._new(*key)
+        alike.duration.observe(event.duration_us)
+        tokens = event.completion_tokens
+        if event.prompt_tokens is not None and alike.tokens_in is not None:
+            alike.tokens_in.observe(event.prompt_tokens)
+        if tokens is not None and alike.tokens_out is not None:
+            alike.tokens_out.observe(tokens)
+        if served and event.ttft_us is not None and alike.first_token is not None and alike.output_token is not None:
+            alike.first_token.observe(event.ttft_us)
+            if event.stream and tokens is not None and tokens > 1:
+                alike.output_token.observe((event.duration_us - event.ttft_us) // (tokens - 1))
+
+    def lines(self) -> Iterator[str]:
+        for spreads in (self._duration, self._first, self._each, self._tokens):
+            yield from spreads.lines()
+
+    def _new(self, endpoint: str, request_class: str, pool: str | None, engine: str, model: str, error: str) -> _Alike:
+        common = (_OPERATIONS.get(endpoint, _MEDIA), engine or NO_PROVIDER, request_class, model)
+        if pool is None:
+            alike = _Alike(self._duration.of(*common, error), None, None, None, None)
+        else:
+            alike = _Alike(
+                self._duration.of(*common, error),
+                self._first.of(*common, pool),
+                self._each.of(*common, pool),
+                self._tokens.of(*common, "input"),
+                self._tokens.of(*common, "output"),
+            )
+        self._alike[endpoint, request_class, pool, engine, model, error] = alike
+        return alike
 
 
 class MetricsSink:
-    """Counts events. `registry` is the process's own, so that several services can live in one process."""
+    """Counts events. `registry` has what is not counted by `router.counting`; it is the service's own, so that several
+    can live in one process.
 
-    def __init__(self, states: Callable[[], Mapping[str, PoolState]]) -> None:
+    `tenants` is how many of them have series of their own.
+    """
+
+    def __init__(self, states: Callable[[], Mapping[str, PoolState]], tenants: int = 0) -> None:
         self.registry = CollectorRegistry()
         # For each counter and histogram a second one, of when it began: nobody asks, and it doubles the scrape.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types for it
-        make: dict[str, Any] = {"registry": self.registry}
-        requests = Counter("sluice_requests", "Requests ended.", ["class", "tier", "outcome", "code"], **make)
-        duration = Histogram(
-            "gen_ai_server_request_duration_seconds", "Whole requests.", ["class"], buckets=_SECONDS, **make
+        self._gen_ai = GenAi()
+        self.house = HouseCounters()
+        self._tenants = TenantCounters(tenants) if tenants else None
+        self._counted: list[Counts] = []
+        self._count_requests()
+        self._count_attempts()
+        self._count_rare()
+        self.budgets = BudgetGauges()
+        self.registry.register(PoolGauges(states))
+        self.registry.register(self.budgets)
+
+    def _counts(self, name: str, text: str, labels: list[str], *, per: int = 1) -> Counts:
+        counts = Counts(name, text, labels, per=per)
+        self._counted.append(counts)
+        return counts
+
+    def _count_requests(self) -> None:
+        money, counts = NUSD_PER_USD, self._counts
+        self._requests = counts(
+            "sluice_requests_total", "Requests ended.", ["class", "tier", "outcome", "code", "status"]
         )
-        ttft = Histogram(
-            "gen_ai_server_time_to_first_token_seconds", "Dispatch to first token.", ["pool"], buckets=_SECONDS, **make
+        self._fallbacks = counts(
+            "sluice_fallbacks_total", "Requests that took more than one attempt.", ["class", "outcome"]
         )
-        tokens = Counter("gen_ai_client_token_usage", "Tokens.", ["class", "type"], **make)
-        charged = Counter("sluice_charged_usd", "Charged to tenants.", ["pool"], **make)
-        attempts = Counter("sluice_attempts", "Attempts ended.", ["pool", "outcome"], **make)
-        schemas = Counter(
-            "sluice_schema_answers", "Answers to requests with a JSON schema.", ["pool", "result"], **make
+        self._baseline = counts(
+            "sluice_baseline_usd_total", "What requests would have been charged on premium pools.", ["class"], per=money
         )
-        predicted = Counter(
-            "sluice_output_predictions",
+        self._compared = counts("sluice_baseline_charged_usd_total", "What they were charged.", ["class"], per=money)
+        self._predicted = counts(
+            "sluice_output_predictions_total",
             "Answers beside what was expected of them.",
-            ["class", "ground", "quantile", "result"],
-            **make,
+            ["class", "ground", "level", "result"],
         )
-        # One bound child per label set ever seen; label values are classes, tiers, pools and codes, all from files.
-        self._requests = cache(requests.labels)
-        self._duration = cache(duration.labels)
-        self._ttft = cache(ttft.labels)
-        self._tokens = cache(tokens.labels)
-        self._charged = cache(charged.labels)
-        self._attempts = cache(attempts.labels)
-        self._schemas = cache(schemas.labels)
-        self._predicted = cache(predicted.labels)
+        self._lowered = counts("sluice_tier_lowered_total", "Requests whose tier a budget lowered.", ["class"])
+
+    def _count_attempts(self) -> None:
+        money, counts = NUSD_PER_USD, self._counts
+        self._attempts = counts("sluice_attempts_total", "Attempts ended.", ["pool", "outcome"])
+        self._costs = counts(
+            "sluice_attempts_usd_total", "What attempts cost, whoever pays for them.", ["pool", "outcome"], per=money
+        )
+        self._charged = counts("sluice_charged_usd_total", "Charged to tenants.", ["pool"], per=money)
+        self._schemas = counts(
+            "sluice_schema_answers_total", "Answers to requests with a JSON schema.", ["pool", "result"]
+        )
+
+    def _count_rare(self) -> None:
+        make: dict[str, Any] = {"registry": self.registry}
         self._continued = Counter("sluice_streams_continued", "Broken streams that went on.", ["how"], **make)
         self._reloads = Counter("sluice_config_reloads", "Changed files taken or refused.", ["result"], **make)
         self._policy = Gauge("sluice_config_info", "1 for the policy in force.", ["version"], **make)
@@ -119,11 +211,10 @@ class MetricsSink:
         self._rate_limited = Counter(
             "sluice_rate_limited", "Requests that a rate limit refused.", ["dimension"], **make
         )
+        self._looks = Counter("sluice_platform_looks", "Lists of containers asked for.", ["result"], **make)
+        for result in ("listed", "failed"):  # from 0 on, so that the first one is a rise
+            self._looks.labels(result)
         self._webhooks = Counter("sluice_webhook_messages", "Messages to webhooks.", ["event", "outcome"], **make)
-        self._lowered = Counter("sluice_tier_lowered", "Requests whose tier a budget lowered.", ["class"], **make)
-        self.budgets = BudgetGauges()
-        self.registry.register(PoolGauges(states))
-        self.registry.register(self.budgets)
 
     def emit(self, event: Event) -> None:
         match event:
@@ -152,6 +243,10 @@ class MetricsSink:
     def webhook_told(self, event: str, outcome: str) -> None:
         self._webhooks.labels(event, outcome).inc()
 
+    def platform_said(self, *, listed: bool) -> None:
+        """The platform was asked for its containers. `listed`: it named all of them."""
+        self._looks.labels("listed" if listed else "failed").inc()
+
     def policy_in_force(self, version: str) -> None:
         self._policy.clear()
         self._policy.labels(version).set(1)
@@ -163,33 +258,40 @@ class MetricsSink:
             self._model.labels(model.version).set(model.trained_at_us / US_PER_S)
 
     def _attempt(self, event: AttemptEnded) -> None:
-        self._attempts(event.pool, event.outcome).inc()
-        if event.ttft_us is not None:
-            self._ttft(event.pool).observe(event.ttft_us / US_PER_S)
+        key = (event.pool, event.outcome)
+        self._attempts.add(key)
+        self._costs.add(key, event.charge_nusd)
+        self._charged.add((event.pool,), event.paid_nusd)
+        self.house.attempted(event)
         if event.schema_result is not None:
-            self._schemas(event.pool, event.schema_result).inc()
+            self._schemas.add((event.pool, event.schema_result))
 
     def _request(self, event: RequestEnded) -> None:
-        self._requests(event.request_class, event.tier, event.outcome, event.error_code or "").inc()
+        name = event.request_class
+        self._requests.add((name, event.tier, event.outcome, event.error_code, event.status))
+        self._gen_ai.ended(event)
+        if event.attempts > 1:
+            self._fallbacks.add((name, event.outcome))
+        if event.baseline_nusd is not None:
+            self._baseline.add((name,), event.baseline_nusd)
+            self._compared.add((name,), event.charge_nusd)
         if event.lowered_by is not None:
-            self._lowered.labels(event.request_class).inc()
-        self._duration(event.request_class).observe(event.duration_us / US_PER_S)
-        if event.pool is not None and event.charge_nusd:
-            self._charged(event.pool).inc(usd_number(event.charge_nusd))
-        if event.prompt_tokens is not None:
-            self._tokens(event.request_class, "input").inc(event.prompt_tokens)
-        if event.completion_tokens is not None:
-            self._tokens(event.request_class, "output").inc(event.completion_tokens)
-            if event.outcome == "served":
-                self._prediction(event, event.completion_tokens)
+            self._lowered.add((name,))
+        if event.completion_tokens is not None and event.outcome == "served":
+            self._prediction(event, event.completion_tokens)
+        if self._tenants is not None:
+            self._tenants.ended(event)
 
     def _prediction(self, event: RequestEnded, tokens: int) -> None:
         """Where expectations are right, half of the answers are not above the median, nine in ten not above the p90."""
-        for quantile, expected in (("0.5", event.expected_tokens), ("0.9", event.p90_tokens)):
+        for level, expected in (("0.5", event.expected_tokens), ("0.9", event.p90_tokens)):
             if expected is not None:
                 result = "above" if tokens > expected else "not_above"
-                self._predicted(event.request_class, event.expected_from, quantile, result).inc()
+                self._predicted.add((event.request_class, event.expected_from, level, result))
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
-        return generate_latest(self.registry)
+        counted = chain.from_iterable(counts.lines() for counts in self._counted)
+        tenants = () if self._tenants is None else self._tenants.lines()
+        lines = chain(self._gen_ai.lines(), counted, self.house.lines(), tenants)
+        return "".join(lines).encode() + generate_latest(self.registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pricing.budgets.caps import CapTable
 from pricing.budgets.outage import OutageStore, StoreState
 from pricing.budgets.sqlite import SqliteStore
 from pricing.clock import Clock
+from pricing.ledger.rows import LedgerRow
 from pricing.meters import Meters
 from pricing.meters_local import LocalMeters
 from pricing.meters_outage import OutageMeters
@@ -21,6 +22,7 @@ from router.shared import Shared
 
 OnWarn = Callable[[CapWarning], None]
 OnChange = Callable[[StoreState], None]
+OnHouse = Callable[[Sequence[LedgerRow]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,13 @@ class Parts:
     store: OutageStore
     meters: Meters
     shared: Shared | None = None
+
+    def on_posted(self, told: OnHouse) -> None:
+        """Tell of the rows that this process writes: those of the house, and in a shared ledger others among them."""
+        if self.shared is not None:
+            self.shared.drainer.on_rows = told
+        elif isinstance(self.meters, LocalMeters):
+            self.meters.on_posted = told
 
     async def start(self) -> None:
         """Reach for the store once; where it is not there, it is down, and `keep_up` goes on trying."""

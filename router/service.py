@@ -49,6 +49,7 @@ from router.resting import rest
 from router.retry_budget import RetryBudget
 from router.scraping import LOOK_S as LOOK_AT_ENGINES_S
 from router.scraping import Scraping
+from router.service_gauges import ServiceGauges
 from router.sessions import Sessions
 from router.settings import Settings
 from router.shared import Shared
@@ -95,8 +96,9 @@ class Service:
         )
         if shared is not None:
             shared.meters.on_heard = self._heard
-        self.metrics = MetricsSink(self.live.states)
+        self.metrics = MetricsSink(self.live.states, settings.metrics_by_tenant)
         self.metrics.registry.register(StoreGauges(self.parts))
+        self.parts.on_posted(self.metrics.house.posted)
         self._log = LogSink()
         self.session = make_session()
         self.webhooks = WebhookSink(self.session, clock, self.metrics.webhook_told)
@@ -108,6 +110,8 @@ class Service:
         self.controller = self._controller()
         self.scraping = Scraping(self.live, self.backends, clock)
         self.loops = Loops(clock, self._retried)
+        well = ServiceGauges(lambda: self.reloader.state().last_error, lambda: self.loops.dead)
+        self.metrics.registry.register(well)
         self._apply(self.policy)
 
     def _controller(self) -> Controller:
@@ -256,9 +260,11 @@ class Service:
         try:
             containers = await self.platform.containers()
         except PlatformUnavailable as trouble:
+            self.metrics.platform_said(listed=False)
             LOGGER.warning("platform not reached", extra={"fields": {"detail": str(trouble)}})
             self.live.observe_containers(self.clock.wall_us(), trouble.listed, whole=False)
             return
+        self.metrics.platform_said(listed=True)
         self.live.observe_containers(self.clock.wall_us(), containers)
         await rest(self.platform, self.live, self.policy)
 

@@ -32,7 +32,7 @@ class Settings:
     `redis` and a `ledger` in PostgreSQL are what replicas share, both or neither; without them one process keeps its
     budgets and its ledger in a file. `max_body_bytes` bounds a request's body; `grace_s` is how long a stop waits for
     running requests; `backlog_bytes` how much of the ledger may wait in Redis for PostgreSQL. `video_bytes` bounds the
-    clips that are kept, `video_keep_s` for how long.
+    clips that are kept, `video_keep_s` for how long. `metrics_by_tenant` is how many tenants have metrics of their own.
     """
 
     policy_paths: tuple[Path, ...] = ()
@@ -52,6 +52,7 @@ class Settings:
     videos: Path | None = None  # folder of video jobs and their clips; None: beside the ledger's file
     video_bytes: int = 2048 * _MIB
     video_keep_s: float = 86_400.0
+    metrics_by_tenant: int = 0
 
     @property
     def video_folder(self) -> Path:
@@ -84,8 +85,9 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Settings from `SLUICE_POLICY` (paths joined by `:`), `SLUICE_LEDGER`, `SLUICE_REDIS_URL`,
         `SLUICE_REDIS_NAMESPACE`, `SLUICE_REPLICA`, `SLUICE_BACKLOG_MIB`, `SLUICE_HOST`, `SLUICE_PORT`,
-        `SLUICE_LOG_LEVEL`, `SLUICE_VIDEOS`, `SLUICE_VIDEOS_MIB`, `SLUICE_VIDEOS_KEEP_H`; what is set and empty counts
-        as not set. Raises ValueError naming the variable that is wrong, never with a password.
+        `SLUICE_LOG_LEVEL`, `SLUICE_VIDEOS`, `SLUICE_VIDEOS_MIB`, `SLUICE_VIDEOS_KEEP_H`, `SLUICE_METRICS_BY_TENANT`;
+        what is set and empty counts as not set. Raises ValueError naming the variable that is wrong, never with a
+        password.
         """
         given = {name: value for name, value in environ.items() if value}
         paths = tuple(Path(text) for text in given.get("SLUICE_POLICY", "").split(":") if text)
@@ -103,6 +105,7 @@ class Settings:
             videos=Path(given["SLUICE_VIDEOS"]) if "SLUICE_VIDEOS" in given else None,
             video_bytes=_MIB * _number(given, "SLUICE_VIDEOS_MIB", 2048, 1, 2**20, "mebibytes"),
             video_keep_s=3600.0 * _number(given, "SLUICE_VIDEOS_KEEP_H", 24, 1, 8760, "hours"),
+            metrics_by_tenant=_number(given, "SLUICE_METRICS_BY_TENANT", 0, 0, 1000, "a number of tenants"),
         )
 
 

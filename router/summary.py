@@ -53,6 +53,7 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
 def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
     """The event, with what the request cost."""
     outlook = chain.outlook
+    spec = None if chain.pool is None else chain.policy.pools[chain.pool]
     return RequestEnded(
         request_id=row.request_id,
         tenant=row.tenant,
@@ -76,4 +77,7 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         expected_from=None if outlook is None else outlook.expected.ground,
         lowered_by=chain.decisions[-1].lowered_by if chain.decisions else None,
         at_us=row.at_us,
+        model=row.model,
+        engine="" if spec is None else spec.engine,
+        baseline_nusd=row.baseline_nusd,
     )

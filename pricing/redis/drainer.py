@@ -21,6 +21,7 @@ from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.insert import Delivered, Inserted, insert
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.postgres import connect_async, is_of_one_row, reason
+from pricing.ledger.rows import LedgerRow
 from pricing.redis.client import RedisClient
 from pricing.redis.replies import RedisReplyError
 from pricing.redis.stream import LedgerStream, StreamEntry
@@ -43,14 +44,15 @@ class Drained:
     poison: int = 0
 
 
-def _ignore(_: str | None) -> None:
-    """Nobody asked to be told of problems."""
+def _ignore(_: object) -> None:
+    """Nobody asked to be told."""
 
 
 class Drainer:
     """One consumer of the stream. Give it a client of its own, since its replies are large.
 
     `consumer` is unique among those alive. `on_problem` is told why nothing can be drained, and None when it can again.
+    `on_rows` is told what this one has written, but for batches of which something was in the ledger already.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Drainer:
         self._in_hand: Sequence[StreamEntry] = ()  # a batch that is not written, or not acknowledged
         self._unheard = True  # there may be entries that we were given and never heard of
         self._claim_us = clock.mono_us()  # when to look for entries of the dead
+        self.on_rows: Callable[[Sequence[LedgerRow]], None] = _ignore
         self.drained = Drained()
         self.problem: str | None = None
 
@@ -182,8 +185,11 @@ class Drainer:
             raise StoreUnavailable(f"ledger {self._url}: no answer within {WRITE_WITHIN_S:g} s") from None
 
     def _count(self, batch: Sequence[tuple[StreamEntry, Delivered]], new: Inserted) -> None:
+        rows = [row for _, delivered in batch for row in delivered.entry.rows]
         self.drained.rows += new.rows
-        self.drained.duplicates += sum(len(delivered.entry.rows) for _, delivered in batch) - new.rows
+        self.drained.duplicates += len(rows) - new.rows
+        if len(rows) == new.rows:
+            self.on_rows(rows)
 
     def _say(self, problem: str | None) -> None:
         if problem != self.problem:

@@ -23,6 +23,7 @@ VERBS: Final[dict[str, str]] = {
     "report": "What was spent, by tenant, pool, class, tier or day.",
     "focus": "Export the ledger in the columns of FOCUS 1.2.",
     "budget": "Show caps, change one, or raise one for a while.",
+    "alerts": "Print alert rules for Prometheus.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
     "train": "Train a model of output tokens on the ledger, and test it.",
     "measure": "Measure a pool under a fixed load, beside what the catalogue claims.",

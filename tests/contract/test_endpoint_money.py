@@ -243,10 +243,14 @@ async def test_metrics_count_what_happened(tmp_path: Path) -> None:
         text = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
         charged = endpoint.charged_nusd()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert values['sluice_requests_total{class="chat",code="",outcome="served",tier="premium"}'] == "1.0"
+    assert values['sluice_requests_total{class="chat",code="",outcome="served",status="200",tier="premium"}'] == "1.0"
     assert values['sluice_attempts_total{outcome="unavailable",pool="small"}'] == "1.0"
     assert values['sluice_attempts_total{outcome="answered",pool="small"}'] == "1.0"
-    assert values['gen_ai_client_token_usage_total{class="chat",type="output"}'] == "5.0"
+    assert values['sluice_fallbacks_total{class="chat",outcome="served"}'] == "1.0"
+    common = 'gen_ai_operation_name="chat",gen_ai_provider_name="vllm",gen_ai_request_model="chat"'
+    common += ',gen_ai_response_model="qwen3-4b"'
+    assert values[f'gen_ai_client_token_usage_sum{{{common},gen_ai_token_type="output"}}'] == "5.0"
+    assert values[f'gen_ai_server_request_duration_seconds_count{{error_type="",{common}}}'] == "1.0"
     assert round(float(values['sluice_charged_usd_total{pool="small"}']) * 10**9) == charged
     assert values['sluice_pool_containers_ready{pool="small"}'] == "1.0"
     assert "acme" not in text

@@ -26,12 +26,12 @@ async def answering(exchange: Exchange) -> None:
     await exchange.answer("200 OK", json.dumps({"choices": choices, "usage": usage}).encode())
 
 
-async def counted(endpoint: Endpoint, ground: str, quantile: str = "0.5") -> dict[str, float]:
+async def counted(endpoint: Endpoint, ground: str, level: str = "0.5") -> dict[str, float]:
     """Answers above and not above what was expected."""
     text = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
     found = {}
     for line in text.splitlines():
-        if line.startswith("sluice_output_predictions_total{") and f'ground="{ground}",quantile="{quantile}"' in line:
+        if line.startswith("sluice_output_predictions_total{") and f'ground="{ground}",level="{level}"' in line:
             found[line.partition('result="')[2].partition('"')[0]] = float(line.rpartition(" ")[2])
     return found
 

@@ -11,6 +11,7 @@ import pytest
 from pricing.ledger.rows import LedgerRow, SchemaResult
 from pricing.reports.report import report
 from support.endpoint import COMPLETIONS, Endpoint, Policy, before_scripts, before_simulated, events, policy
+from support.scrape import value
 from support.scripted_server import DONE, ROLE, Exchange, Script, frame, text_frame
 from support.simulated import text_of
 
@@ -47,8 +48,7 @@ def results(rows: list[LedgerRow]) -> list[tuple[str, str, SchemaResult | None]]
 
 
 def metric(endpoint: Endpoint, pool: str, result: str) -> float | None:
-    name = "sluice_schema_answers_total"
-    return endpoint.service.metrics.registry.get_sample_value(name, {"pool": pool, "result": result})
+    return value(endpoint.service.metrics.text(), "sluice_schema_answers_total", pool=pool, result=result)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

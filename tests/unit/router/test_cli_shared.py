@@ -19,7 +19,7 @@ from pricing.budgets.store import Settlement
 from pricing.clock import SystemClock
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import recent_requests, recent_rows
-from pricing.ledger.upgrade import ensure_current
+from pricing.ledger.upgrade import HEAD, ensure_current
 from pricing.redis.store import RedisStore
 from router.cli.main import app
 from support.ledgers import write_small_ledger
@@ -80,7 +80,7 @@ def test_upgrade_creates_the_tables(postgres_url: str) -> None:
         done = sluice("ledger", "upgrade", "--ledger", postgres_url)
         assert done.exit_code == 0
         assert done.output.startswith("postgresql://127.0.0.1:")
-        assert "tables of version 0007" in done.output
+        assert f"tables of version {HEAD}" in done.output
     assert sluice("ledger", "show", "--ledger", postgres_url).output.endswith("has no rows yet.\n")
 
 

@@ -7,6 +7,7 @@ from policies.predict.model import compile_model
 from router.events import RequestEnded
 from router.metrics import MetricsSink
 from support.models import small_model
+from support.scrape import value
 
 
 def ended(tokens: int | None, outcome: str = "served") -> RequestEnded:
@@ -40,9 +41,9 @@ def test_answers_are_counted_beside_their_expectations() -> None:
     for tokens, outcome in ((100, "served"), (101, "served"), (301, "served"), (7, "broken"), (None, "served")):
         sink.emit(ended(tokens, outcome))
 
-    def count(quantile: str, result: str) -> float | None:
-        labels = {"class": "chat", "ground": "model", "quantile": quantile, "result": result}
-        return sink.registry.get_sample_value("sluice_output_predictions_total", labels)
+    def count(level: str, result: str) -> float | None:
+        labels = {"class": "chat", "ground": "model", "level": level, "result": result}
+        return value(sink.text(), "sluice_output_predictions_total", **labels)
 
     assert (count("0.5", "not_above"), count("0.5", "above")) == (1, 2)
     assert (count("0.9", "not_above"), count("0.9", "above")) == (2, 1)

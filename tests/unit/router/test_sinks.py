@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pools.state import BreakerState, PoolState
-from pricing.ledger.rows import SchemaResult
+from pricing.ledger.rows import Evidence, SchemaResult
 from router.errors import ERRORS
 from router.events import (
     AttemptEnded,
@@ -28,9 +28,29 @@ from router.events import (
     StoreTrouble,
 )
 from router.log import LOGGER, JsonLines, LogSink
-from router.metrics import MetricsSink
+from router.metrics import DURATION_S, FIRST_TOKEN_S, TOKENS, MetricsSink
+from support.values import replace
 
-ATTEMPT = AttemptEnded("req_1", 1, "l4", "L4", "chat", "answered", "", 1_500, 2_000_000, 300_000, SchemaResult.KEPT)
+ATTEMPT = AttemptEnded(
+    request_id="req_1",
+    attempt=1,
+    pool="l4",
+    gpu="L4",
+    request_class="chat",
+    outcome="answered",
+    detail="",
+    charge_nusd=1_500,
+    duration_us=2_000_000,
+    ttft_us=300_000,
+    schema_result=SchemaResult.KEPT,
+    paid_nusd=1_400,
+    busy_us=6_750,
+    evidence=Evidence.OBSERVED,
+)
+GEN_AI = (
+    'gen_ai_operation_name="text_completion",gen_ai_provider_name="vllm",gen_ai_request_model="chat",'
+    'gen_ai_response_model="qwen3-4b"'
+)
 
 
 def ended(**more: Any) -> RequestEnded:
@@ -46,12 +66,15 @@ def ended(**more: Any) -> RequestEnded:
         "status": 200,
         "error_code": None,
         "attempts": 1,
-        "stream": False,
+        "stream": True,
         "duration_us": 2_000_000,
-        "ttft_us": None,
+        "ttft_us": 400_000,
         "charge_nusd": 1_500,
         "prompt_tokens": 3,
-        "completion_tokens": 2,
+        "completion_tokens": 5,
+        "model": "qwen3-4b",
+        "engine": "vllm",
+        "baseline_nusd": 4_000,
     }
     return RequestEnded(**{**plain, **more})
 
@@ -152,14 +175,22 @@ def test_each_event_counts_where_it_belongs() -> None:
         sink.emit(event)
     found = values(sink)
     expected = {
-        'sluice_requests_total{class="chat",code="",outcome="served",tier="standard"}': 1,
+        'sluice_requests_total{class="chat",code="",outcome="served",status="200",tier="standard"}': 1,
         'sluice_attempts_total{outcome="answered",pool="l4"}': 1,
         'sluice_schema_answers_total{pool="l4",result="kept"}': 1,
-        'gen_ai_client_token_usage_total{class="chat",type="input"}': 3,
-        'gen_ai_client_token_usage_total{class="chat",type="output"}': 2,
-        'gen_ai_server_request_duration_seconds_sum{class="chat"}': 2,
-        'gen_ai_server_time_to_first_token_seconds_sum{pool="l4"}': 0.3,
-        'sluice_charged_usd_total{pool="l4"}': 1.5e-6,
+        f'gen_ai_client_token_usage_sum{{{GEN_AI},gen_ai_token_type="input"}}': 3,
+        f'gen_ai_client_token_usage_sum{{{GEN_AI},gen_ai_token_type="output"}}': 5,
+        f'gen_ai_client_token_usage_bucket{{{GEN_AI},gen_ai_token_type="output",le="4.0"}}': 0,
+        f'gen_ai_client_token_usage_bucket{{{GEN_AI},gen_ai_token_type="output",le="16.0"}}': 1,
+        f'gen_ai_server_request_duration_seconds_sum{{error_type="",{GEN_AI}}}': 2,
+        f'gen_ai_server_time_to_first_token_seconds_sum{{{GEN_AI},pool="l4"}}': 0.4,
+        f'gen_ai_server_time_per_output_token_seconds_sum{{{GEN_AI},pool="l4"}}': 0.4,
+        'sluice_attempts_usd_total{outcome="answered",pool="l4"}': 1.5e-6,
+        'sluice_charged_usd_total{pool="l4"}': 1.4e-6,
+        'sluice_house_usd_total{account="__overrun__",pool="l4"}': 1e-7,
+        'sluice_container_seconds_total{evidence="observed",phase="busy",pool="l4"}': 0.00675,
+        'sluice_baseline_usd_total{class="chat"}': 4e-6,
+        'sluice_baseline_charged_usd_total{class="chat"}': 1.5e-6,
         'sluice_config_reloads_total{result="taken"}': 1,
         'sluice_config_reloads_total{result="refused"}': 1,
         'sluice_config_info{version="v2"}': 1,
@@ -181,6 +212,10 @@ def test_a_request_that_never_had_a_pool_counts_as_a_request() -> None:
     sink.emit(
         ended(
             pool=None,
+            model="",
+            engine="",
+            baseline_nusd=None,
+            ttft_us=None,
             outcome="refused",
             status=429,
             error_code="budget_exceeded",
@@ -190,14 +225,82 @@ def test_a_request_that_never_had_a_pool_counts_as_a_request() -> None:
         )
     )
     found = values(sink)
-    assert found['sluice_requests_total{class="chat",code="budget_exceeded",outcome="refused",tier="standard"}'] == 1
-    assert not [name for name in found if name.startswith(("sluice_charged", "gen_ai_client"))]
+    labels = 'class="chat",code="budget_exceeded",outcome="refused",status="429",tier="standard"'
+    assert found[f"sluice_requests_total{{{labels}}}"] == 1
+    labels = GEN_AI.replace("vllm", "sluice").replace("qwen3-4b", "")
+    assert found[f'gen_ai_server_request_duration_seconds_count{{error_type="budget_exceeded",{labels}}}'] == 1
+    others = ("sluice_charged", "sluice_baseline", "gen_ai_client", "gen_ai_server_time")
+    assert not [name for name in found if name.startswith(others)]
+
+
+def test_only_what_was_served_says_how_fast_tokens_came() -> None:
+    """A stream that broke has an error's type and its tokens, and no times of tokens; neither has what came whole."""
+    sink = MetricsSink(dict)
+    sink.emit(ended(outcome="broken", error_code=None))
+    sink.emit(ended(stream=False, ttft_us=None))
+    sink.emit(ended(completion_tokens=1))
+    found = values(sink)
+    assert found[f'gen_ai_server_request_duration_seconds_count{{error_type="broken",{GEN_AI}}}'] == 1
+    assert found[f'gen_ai_server_request_duration_seconds_count{{error_type="",{GEN_AI}}}'] == 2
+    assert found[f'gen_ai_server_time_to_first_token_seconds_count{{{GEN_AI},pool="l4"}}'] == 1
+    assert not [name for name in found if "time_per_output_token" in name]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "operation"),
+    [
+        ("/v1/chat/completions", "chat"),
+        ("/generate", "chat"),
+        ("/v1/completions", "text_completion"),
+        ("/v1/images/generations", "generate_content"),
+        ("/v1/videos", "generate_content"),
+    ],
+)
+def test_endpoints_are_operations_as_the_conventions_name_them(endpoint: str, operation: str) -> None:
+    """Pictures and clips are content that is generated."""
+    sink = MetricsSink(dict)
+    sink.emit(ended(endpoint=endpoint))
+    assert f'gen_ai_operation_name="{operation}"' in sink.text().decode()
+
+
+def test_buckets_are_those_of_the_conventions_and_reach_over_a_boot() -> None:
+    """OpenTelemetry's boundaries, each with others of ours beyond where a request may wait for a container."""
+    assert DURATION_S[:14] == (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+    assert TOKENS == (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+    assert (FIRST_TOKEN_S[0], FIRST_TOKEN_S[15]) == (0.001, 10.0)
+    assert max(FIRST_TOKEN_S) > 300
+    assert max(DURATION_S) > 600
+
+
+def test_tenants_have_series_only_where_somebody_asked_for_them() -> None:
+    """So many by name; those that come later are counted together, and nobody twice."""
+    sink = MetricsSink(dict, tenants=2)
+    for tenant in ("acme", "globex", "initech", "acme", "umbrella"):
+        sink.emit(ended(tenant=tenant))
+    found = values(sink)
+    requests = {
+        tenant: found.get(f'sluice_tenant_requests_total{{outcome="served",tenant="{tenant}"}}')
+        for tenant in ("acme", "globex", "initech", "__others__")
+    }
+    assert requests == {"acme": 2, "globex": 1, "initech": None, "__others__": 2}
+    assert found['sluice_tenant_charged_usd_total{tenant="acme"}'] == 3e-6
+    assert found['sluice_tenant_tokens_total{tenant="__others__",type="output"}'] == 10
+
+
+def test_attempts_that_the_house_pays_for_are_failed_ones() -> None:
+    """All of its cost, on the account of failed attempts."""
+    sink = MetricsSink(dict)
+    sink.emit(replace(ATTEMPT, outcome="timeout", paid_nusd=0, house_pays=True))
+    found = values(sink)
+    assert found['sluice_house_usd_total{account="__failed__",pool="l4"}'] == 1.5e-6
+    assert found['sluice_attempts_usd_total{outcome="timeout",pool="l4"}'] == 1.5e-6
+    assert found['sluice_charged_usd_total{pool="l4"}'] == 0
 
 
 def test_pools_show_as_they_are_when_somebody_looks() -> None:
     """Gauges are read at scrape time; pools without an endpoint are left out."""
     states = {
-        "l4": PoolState(ready=2, booting=1, in_flight=5, breaker=BreakerState.HALF_OPEN),
+        "l4": PoolState(ready=2, booting=1, in_flight=5, breaker=BreakerState.HALF_OPEN, misconfigured=True),
         "gone": PoolState(deployed=False),
     }
     found = values(MetricsSink(lambda: states))
@@ -205,4 +308,5 @@ def test_pools_show_as_they_are_when_somebody_looks() -> None:
     assert found['sluice_pool_containers_booting{pool="l4"}'] == 1
     assert found['sluice_pool_requests_in_flight{pool="l4"}'] == 5
     assert found['sluice_pool_breaker{pool="l4"}'] == 1
+    assert found['sluice_pool_needs_operator{pool="l4"}'] == 1
     assert not [name for name in found if "gone" in name]
