@@ -1,6 +1,6 @@
-"""How fast the ledger's stream goes from Redis into PostgreSQL, and how long a month's report takes there.
+"""How fast the ledger's stream goes from Redis into PostgreSQL.
 
-    python benchmarks/bench_ledger_drain.py [--entries 20000] [--month-sums 500000]
+    python benchmarks/bench_ledger_drain.py [--entries 20000]
 
 Redis, PostgreSQL (with fsync) and the drainers share the machine's cores, as they would in a small installation. Needs
 redis-server and PostgreSQL.
@@ -13,7 +13,6 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +22,11 @@ import uvloop
 from pricing.clock import SystemClock
 from pricing.ledger.entries import rows_entry
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.postgres import connect
-from pricing.ledger.rollups import ROLLUPS, Rollup
 from pricing.ledger.upgrade import ensure_current
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.keys import prefix_of
-from pricing.reports.report import report
 from request_money import REQUEST, ROW
 from results import Result, Target, number
 
@@ -39,10 +35,7 @@ from support.real_postgres import running_postgres  # the servers of the tests
 from support.real_redis import running_redis
 
 ROWS_PER_S: Final = 5_000
-REPORT_WITHIN_S: Final = 1.0
-HOUR_US: Final = 3_600_000_000
 BEGIN_US: Final = 1_793_491_200_000_000  # 2026-11-01
-HOURS: Final = 720
 TENANTS: Final = 100
 
 
@@ -89,45 +82,9 @@ async def drain(redis_url: str, url: PostgresUrl, entries: int, drainers: int) -
     return rows / seconds, 1e6 * cpu / rows
 
 
-def fill_month(url: PostgresUrl, sums: int) -> None:
-    """Sums by hour as a month of ten million requests leaves them behind."""
-    with connect(url) as connection:
-        for rollup in ROLLUPS:
-            connection.execute(_month(rollup, sums).encode())
-    with connect(url) as connection:
-        connection.autocommit = True
-        connection.execute("VACUUM ANALYZE")
-
-
-def _month(rollup: Rollup, sums: int) -> str:
-    texts = {
-        "tenant": f"'tenant-' || i % {TENANTS}",
-        "account": f"'tenant-' || i % {TENANTS}",
-        "pool": "'pool-' || i % 7",
-    }
-    dimensions = ", ".join(texts.get(name, "'x'") for name in rollup.dimensions)
-    numbers = ", ".join("20" for _ in rollup.sums)
-    columns = ", ".join(("at_us", "key", *rollup.dimensions, *rollup.sums))
-    return (
-        f"INSERT INTO {rollup.table} ({columns}) SELECT {BEGIN_US} + i % {HOURS} * {HOUR_US}, "
-        f"sha256(i::text::bytea), {dimensions}, {numbers} FROM generate_series(1, {sums}) AS i"
-    )
-
-
-def timed_report(url: PostgresUrl, by: Sequence[str]) -> float:
-    """Seconds for a month that begins and ends within an hour, the best of three."""
-    taken = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        report(url, by, BEGIN_US + 1, BEGIN_US + HOURS * HOUR_US - 1)
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--entries", type=int, default=20_000)
-    options.add_argument("--month-sums", type=int, default=500_000)
     asked = options.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -139,22 +96,12 @@ def main() -> None:
             url = PostgresUrl(postgres.new_database())
             ensure_current(url)
             drained.append((drainers, *uvloop.run(drain(redis.url, url, asked.entries, drainers))))
-        fill_month(url, asked.month_sums)
-        by_pool_s, by_day_s = timed_report(url, ("tenant", "pool")), timed_report(url, ("day", "class"))
     rows = [(f"drained by {n}", f"{number(per_s)} rows/s", f"{number(us)} µs CPU/row") for n, per_s, us in drained]
-    rows += [
-        ("month by tenant and pool", f"{number(by_pool_s)} s", ""),
-        ("month by day and class", f"{number(by_day_s)} s", ""),
-    ]
-    slowest, month = min(per_s for _, per_s, _ in drained), f"{REPORT_WITHIN_S:g} s"
-    targets = (
-        Target("rows drained", f"≥ {ROWS_PER_S:,}/s", f"{number(slowest)}/s", slowest >= ROWS_PER_S),
-        Target("month by tenant and pool", f"< {month}", f"{number(by_pool_s)} s", by_pool_s < REPORT_WITHIN_S),
-    )
+    slowest = min(per_s for _, per_s, _ in drained)
+    targets = (Target("rows drained", f"≥ {ROWS_PER_S:,}/s", f"{number(slowest)}/s", slowest >= ROWS_PER_S),)
     about = (
-        f"{asked.entries:,} settlements in a Redis stream, each a row of money and a summary, into PostgreSQL with "
-        f"fsync; then reports of a month over {asked.month_sums:,} sums by hour of rows and as many of requests, of "
-        f"{TENANTS} tenants and 7 pools."
+        f"{asked.entries:,} settlements of {TENANTS} tenants in a Redis stream, each a row of money and a summary, "
+        "into PostgreSQL with fsync; each is added to the sums by hour and day."
     )
     print(Result("Ledger", about, ("what", "speed", "CPU of the drainers"), rows, targets).as_json())
 

@@ -29,9 +29,10 @@ QUICK: Final = {
     "decide": "--rounds 500",
     "endpoint": "--seconds 1 --rounds 1 --only sluice",
     "failover": "--requests 20 --streams 50 --seconds 3",
-    "ledger_drain": "--entries 2000 --month-sums 20000",
+    "ledger_drain": "--entries 2000",
     "redis": "--requests 400",
     "reload": "--tenants 1000 --rounds 1 --seconds 2",
+    "reports": "--rows 20000",
     "store": "--requests 400",
 }
 

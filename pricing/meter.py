@@ -15,9 +15,9 @@ what a division leaves over is carried into the next one. Rounding errors of cha
 departure to the next, and the last to leave takes the remainder, so that a pool that is empty has charged its busy
 cost to the nano-dollar. Time is passed in, in microseconds of any one clock; a clock that steps back stands still.
 
-Time of containers counts as observed while a platform's list of them is fresh and shows at least as many as serve, else
-as modelled. The meter keeps only when it last was modelled, so what an amount rests on is said as a whole: a request, or
-a row of the house, that has any modelled time in it is modelled.
+Time of containers counts as observed while a platform's list of them is fresh and shows at least as many as serve,
+else as modelled. The meter keeps only when it last was modelled, so what an amount rests on is said as a whole: a
+request, or a row of the house, that has any modelled time in it is modelled.
 """
 
 from __future__ import annotations

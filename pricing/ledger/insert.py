@@ -15,7 +15,7 @@ import psycopg
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.entries import Entry
-from pricing.ledger.rollups import ROLLUPS, ROWS_BY_HOUR, Rollup, outcome_known
+from pricing.ledger.rollups import ROLLUPS, ROWS, Rollup, outcome_known
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.upgrade import HEAD
 
@@ -53,6 +53,14 @@ async def insert(connection: psycopg.AsyncConnection[tuple[Any, ...]], batch: Se
         return Inserted(await _insert(connection, _ROWS, rows), written)
 
 
+async def insert_directly(connection: psycopg.AsyncConnection[tuple[Any, ...]], rows: Sequence[LedgerRow]) -> int:
+    """Write rows that came in no stream, all or nothing, and return how many were new. Raises as `insert` does."""
+    async with connection.transaction():
+        locked = await connection.execute(_LOCK_AND_VERSION, [_INSERT_LOCK])
+        _check_version(await locked.fetchone())
+        return await _insert(connection, _ROWS, [(None, None, row) for row in rows])
+
+
 def _check_version(found: tuple[Any, ...] | None) -> None:
     """An older program would leave out columns that it does not know; whoever is newer drains instead."""
     version = found[-1] if found else None
@@ -64,7 +72,9 @@ def _check_version(found: tuple[Any, ...] | None) -> None:
 
 
 async def _insert(
-    connection: psycopg.AsyncConnection[tuple[Any, ...]], statement: str, values: Sequence[tuple[int, int, _Value]]
+    connection: psycopg.AsyncConnection[tuple[Any, ...]],
+    statement: str,
+    values: Sequence[tuple[int | None, int | None, _Value]],
 ) -> int:
     if not values:
         return 0
@@ -110,20 +120,20 @@ def from_json(struct: type[LedgerRow | RequestRow]) -> str:
 
 def _statement(struct: type[LedgerRow | RequestRow], table: str, key: str, sums: Sums) -> str:
     """Insert rows, and add what `sums` makes of those that are new, called `fresh`."""
-    added = ", ".join(f"summed_{place} AS ({_adding(rollup, rows)})" for place, (rollup, rows) in enumerate(sums))
+    added = ", ".join(f"summed_{place} AS ({adding(rollup, rows)})" for place, (rollup, rows) in enumerate(sums))
     return f"""
         WITH fresh AS (
             INSERT INTO {table} ({columns_of(struct)}) {from_json(struct)} ON CONFLICT ({key}) DO NOTHING RETURNING *
         ), {added} SELECT count(*) FROM fresh"""
 
 
-def _adding(rollup: Rollup, rows: str) -> str:
-    """Add what `Rollup.of_rows` gives to the sums."""
+def adding(rollup: Rollup, rows: str) -> str:
+    """SQL: add what `Rollup.of_rows` gives to the sums."""
     columns = ", ".join(rollup.columns)
     key = f"sha256(convert_to(CAST(ROW({', '.join(rollup.dimensions)}) AS text), 'UTF8'))"
     return (
         f"INSERT INTO {rollup.table} AS known (key, {columns}) SELECT {key}, {columns} "
-        f"FROM ({rollup.by_hour(rows)}) AS hours ON CONFLICT (at_us, key) DO UPDATE SET {rollup.added}"
+        f"FROM ({rollup.by_span(rows)}) AS hours ON CONFLICT (at_us, key) DO UPDATE SET {rollup.added}"
     )
 
 
@@ -143,7 +153,7 @@ _REQUESTS: Final = _statement(
     "request_id",
     [
         *((rollup, rollup.of_rows("fresh")) for rollup in ROLLUPS if rollup.source == "requests"),
-        (ROWS_BY_HOUR, outcome_known("fresh")),
+        *((rollup, outcome_known(rollup, "fresh")) for rollup in ROWS),
     ],
 )
 _ROWS: Final = _statement(

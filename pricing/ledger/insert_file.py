@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_values, row_values
-from pricing.ledger.rollups import LATENCIES, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, outcome_known
-from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.rollups import LATENCIES, REQUESTS, ROWS, Rollup, outcome_known
+from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 
 _NEW_ROWS: Final = "(SELECT * FROM ledger_rows WHERE seq > ?1)"
 _NEW_REQUESTS: Final = "(SELECT * FROM requests WHERE rowid > ?1)"
@@ -32,15 +34,35 @@ def insert_ledger(connection: sqlite3.Connection, rows: Sequence[LedgerRow], req
     Summaries come first: the sums of rows look for the outcome there.
     """
     if requests:
-        [last] = connection.execute("SELECT coalesce(max(rowid), 0) FROM requests").fetchone()
-        insert_values(connection, "requests", REQUEST_COLUMNS, [request_values(request) for request in requests])
-        for statement in _SUM_REQUESTS:
-            connection.execute(statement, [last])
+        with summing_requests(connection, late=_some_rows_came_before(rows, requests)):
+            insert_values(connection, "requests", REQUEST_COLUMNS, [request_values(request) for request in requests])
     if rows:
-        [last] = connection.execute("SELECT coalesce(max(seq), 0) FROM ledger_rows").fetchone()
-        insert_values(connection, "ledger_rows", ROW_COLUMNS, [row_values(row) for row in rows])
-        for statement in _SUM_ROWS:
-            connection.execute(statement, [last])
+        with summing_rows(connection):
+            insert_values(connection, "ledger_rows", ROW_COLUMNS, [row_values(row) for row in rows])
+
+
+@contextmanager
+def summing_requests(connection: sqlite3.Connection, *, late: bool = True) -> Iterator[None]:
+    """Add the summaries that are inserted meanwhile to the sums. `late`: rows of theirs may be there already."""
+    [last] = connection.execute("SELECT coalesce(max(rowid), 0) FROM requests").fetchone()
+    yield
+    for statement in (*_SUM_REQUESTS, *_MOVE_ROWS) if late else _SUM_REQUESTS:
+        connection.execute(statement, [last])
+
+
+@contextmanager
+def summing_rows(connection: sqlite3.Connection) -> Iterator[None]:
+    """Add the rows of money that are inserted meanwhile to the sums."""
+    [last] = connection.execute("SELECT coalesce(max(seq), 0) FROM ledger_rows").fetchone()
+    yield
+    for statement in _SUM_ROWS:
+        connection.execute(statement, [last])
+
+
+def _some_rows_came_before(rows: Sequence[LedgerRow], requests: Sequence[RequestRow]) -> bool:
+    """Not if each summary comes with the rows of all its attempts, as that of a request whose first attempt answers."""
+    here = Counter(row.request_id for row in rows if row.kind is RowKind.ATTEMPT)
+    return any(request.attempts > here[request.request_id] for request in requests)
 
 
 def insert_values(
@@ -78,7 +100,7 @@ def _adding(rollup: Rollup, rows: str) -> str:
     columns = ", ".join(rollup.columns)
     key = ", ".join(("at_us", *rollup.dimensions))
     return (
-        f"INSERT INTO {rollup.table} AS known ({columns}) {rollup.by_hour(rows)} "
+        f"INSERT INTO {rollup.table} AS known ({columns}) {rollup.by_span(rows)} "
         f"ON CONFLICT ({key}) DO UPDATE SET {rollup.added}"
     )
 
@@ -90,11 +112,11 @@ def _of(source: str, new: str) -> str:
 
 
 _SUM_REQUESTS: Final = (
-    _adding(REQUESTS_BY_HOUR, REQUESTS_BY_HOUR.of_rows(_NEW_REQUESTS)),
+    *(_adding(rollup, rollup.of_rows(_NEW_REQUESTS)) for rollup in REQUESTS),
     _of("requests", _NEW_REQUESTS),
-    _adding(ROWS_BY_HOUR, outcome_known(_NEW_REQUESTS)),
 )
+_MOVE_ROWS: Final = tuple(_adding(rollup, outcome_known(rollup, _NEW_REQUESTS)) for rollup in ROWS)
 _SUM_ROWS: Final = (
-    _adding(ROWS_BY_HOUR, ROWS_BY_HOUR.of_rows(_NEW_ROWS)),
+    *(_adding(rollup, rollup.of_rows(_NEW_ROWS)) for rollup in ROWS),
     _of("ledger_rows", _NEW_ROWS),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -41,8 +41,6 @@ class Found(Protocol):
 class Reader(Protocol):
     """A ledger at one moment, with the sums by hour of `pricing.ledger.rollups`."""
 
-    has_rollups: ClassVar[bool]
-
     def execute(self, statement: str, values: Values = ()) -> Found: ...
 
     def utc_text(self, column: str, span: Span) -> str:
@@ -52,8 +50,6 @@ class Reader(Protocol):
 
 class FileReader:
     """A SQLite ledger."""
-
-    has_rollups: ClassVar[bool] = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.execute = connection.execute

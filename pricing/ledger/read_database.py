@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import psycopg
 
@@ -20,8 +20,6 @@ _TO_CHAR: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "mont
 
 class DatabaseReader:
     """A PostgreSQL ledger. Statements hold `?`, `%` and `:name` as parameters and operators only, never in text."""
-
-    has_rollups: ClassVar[bool] = True
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         self._connection = connection

@@ -1,9 +1,9 @@
-"""Sums by hour that a ledger keeps beside its rows, so that a month's report reads no single row.
+"""Sums by hour and by day that a ledger keeps beside its rows, so that a month's report reads no single row.
 
 Each is a table whose columns are named like those of the rows it sums, so that one query reads either. `at_us` is the
-first instant of an hour in UTC; a dimension that a row lacks is the empty text. They are written in the transaction
-that inserts the rows (`pricing.ledger.insert_file` and `pricing.ledger.insert`), from the rows that were really
-inserted, and `sluice ledger verify` holds them against the rows.
+first instant of an hour or a day in UTC; a dimension that a row lacks is the empty text. They are written in the
+transaction that inserts the rows (`pricing.ledger.insert_file` and `pricing.ledger.insert`), from the rows that were
+really inserted, and `sluice ledger verify` holds them against the rows.
 
 A row of money is often older than the summary of its request, as when its attempt failed: until then `request_outcome`
 is `unfinished`. When the summary comes, what those rows had added moves to the outcome (`outcome_known`), and leaves a
@@ -14,8 +14,8 @@ The SQL here is understood alike by SQLite and PostgreSQL.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pricing.ledger.latencies import BASE, SMALLEST
@@ -23,12 +23,14 @@ from pricing.ledger.rows import RowKind, SchemaResult
 from pricing.money import US_PER_HOUR
 
 INTEGERS: Final = ("bucket",)  # the dimensions that are no text
+US_PER_DAY: Final = 24 * US_PER_HOUR
 UNFINISHED: Final = "unfinished"  # the outcome of a request that has no summary yet
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """Sums of the rows of `source` by hour and `dimensions`, both of which are column names with SQL over one row.
+    """Sums of the rows of `source` by spans of time and `dimensions`; these and `sums` are column names with SQL over
+    one row.
 
     `counts` says which rows count, `kept` which rows of `table` are of this roll-up, and are there at all.
     """
@@ -39,6 +41,7 @@ class Rollup:
     sums: Mapping[str, str]
     counts: str = ""
     kept: str = ""
+    span_us: int = US_PER_HOUR
 
     def sum(self, name: str, rolled: bool) -> str:
         """SQL: one of `sums`, over the roll-up or over the rows themselves."""
@@ -49,9 +52,9 @@ class Rollup:
         """Of the table, without a key that it may have besides."""
         return ("at_us", *self.dimensions, *self.sums)
 
-    def between(self, since_us: int, until_us: int) -> str:
-        """SQL: a window in the columns of the roll-up, its whole hours from there and its ends from the rows."""
-        return between([self], since_us, until_us)
+    def between(self, since_us: int, until_us: int, *, days: bool = False) -> str:
+        """SQL: a window in the columns of the roll-up, see `between`."""
+        return between([self], since_us, until_us, days=days)
 
     def of_table(self, *conditions: str) -> str:
         """SQL: what is kept."""
@@ -66,12 +69,12 @@ class Rollup:
         sums = ", ".join(f"{sign} * ({sql}) AS {name}" for name, sql in self.sums.items())
         return f"SELECT at_us, {by}, {sums} FROM {source} AS one {_where(self.counts, *conditions)}"
 
-    def by_hour(self, rows: str) -> str:
-        """SQL: the sums of what `of_rows` gives, by hour."""
+    def by_span(self, rows: str) -> str:
+        """SQL: the sums of what `of_rows` gives, by hour or day."""
         names = ", ".join(self.dimensions)
         sums = ", ".join(f"sum({name}) AS {name}" for name in self.sums)
-        hour = f"at_us / {US_PER_HOUR} * {US_PER_HOUR}"
-        return f"SELECT {hour} AS at_us, {names}, {sums} FROM ({rows}) AS each GROUP BY 1, {names}"
+        span = f"at_us / {self.span_us} * {self.span_us}"
+        return f"SELECT {span} AS at_us, {names}, {sums} FROM ({rows}) AS each GROUP BY 1, {names}"
 
     @property
     def added(self) -> str:
@@ -79,27 +82,34 @@ class Rollup:
         return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in self.sums)
 
 
-def between(rollups: Sequence[Rollup], since_us: int, until_us: int) -> str:
-    """SQL: a window of roll-ups that have the same columns, in these. See `Rollup.between`."""
-    first_us, last_us = -(-since_us // US_PER_HOUR) * US_PER_HOUR, until_us // US_PER_HOUR * US_PER_HOUR
-    if first_us >= last_us:
-        return " UNION ALL ".join(each.of_rows(each.source, *_window(since_us, until_us)) for each in rollups)
-    parts: list[str] = []
-    for each in rollups:
-        parts += [
-            each.of_table(*_window(first_us, last_us)),
-            each.of_rows(each.source, *_window(since_us, first_us)),
-            each.of_rows(each.source, *_window(last_us, until_us)),
-        ]
-    return " UNION ALL ".join(parts)
+def between(rollups: Sequence[Rollup], since_us: int, until_us: int, *, days: bool = False) -> str:
+    """SQL: a window of roll-ups by hour that have the same columns, in these: whole hours from their sums, the ends
+    from the rows. With `days`, for who asks for nothing shorter, whole days from the sums by day, where there are such.
+    """
+    parts = [part for each in rollups for part in _parts(each, since_us, until_us, days)]
+    return " UNION ALL ".join(parts or [each.of_rows(each.source, "1 = 0") for each in rollups])
 
 
-def outcome_known(ended: str) -> str:
-    """SQL: what changes in ROWS_BY_HOUR, as `of_rows` says it, when the summaries `ended` come after rows of theirs."""
+def _parts(rollup: Rollup, since_us: int, until_us: int, days: bool) -> Iterator[str]:
+    wide = BY_DAY.get(rollup.table, rollup) if days else rollup
+    first_us, last_us = -(-since_us // wide.span_us) * wide.span_us, until_us // wide.span_us * wide.span_us
+    if first_us < last_us:
+        yield wide.of_table(*_window(first_us, last_us))
+    else:
+        first_us = last_us = until_us
+    for begin_us, end_us in ((since_us, first_us), (last_us, until_us)):
+        if wide is not rollup:
+            yield from _parts(rollup, begin_us, end_us, days=False)
+        elif begin_us < end_us:
+            yield rollup.of_rows(rollup.source, *_window(begin_us, end_us))
+
+
+def outcome_known(rollup: Rollup, ended: str) -> str:
+    """SQL: what changes in sums of rows, as `of_rows` says it, when the summaries `ended` come after rows of theirs."""
     mine = f"request_id IN (SELECT request_id FROM {ended})"
     outcome = f"(SELECT outcome FROM {ended} WHERE request_id = one.request_id)"
-    before = ROWS_BY_HOUR.of_rows("ledger_rows", mine, sign=-1, request_outcome=f"'{UNFINISHED}'")
-    return f"{before} UNION ALL {ROWS_BY_HOUR.of_rows('ledger_rows', mine, request_outcome=outcome)}"
+    before = rollup.of_rows("ledger_rows", mine, sign=-1, request_outcome=f"'{UNFINISHED}'")
+    return f"{before} UNION ALL {rollup.of_rows('ledger_rows', mine, request_outcome=outcome)}"
 
 
 def _where(*conditions: str) -> str:
@@ -226,4 +236,7 @@ LATENCIES: Final = (
 )
 """How long served requests took from their arrival to their end, how long answers took from dispatch to their first
 token, and how fast they were written, in the buckets of `pricing.ledger.latencies`."""
-ROLLUPS: Final = (ROWS_BY_HOUR, REQUESTS_BY_HOUR, *LATENCIES)
+ROWS: Final = (ROWS_BY_HOUR, replace(ROWS_BY_HOUR, table="ledger_days", span_us=US_PER_DAY))
+REQUESTS: Final = (REQUESTS_BY_HOUR, replace(REQUESTS_BY_HOUR, table="request_days", span_us=US_PER_DAY))
+BY_DAY: Final = {hours.table: days for hours, days in (ROWS, REQUESTS)}
+ROLLUPS: Final = (*ROWS, *REQUESTS, *LATENCIES)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from pricing.clock import US_PER_S
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import Reader, reading
-from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup
+from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, US_PER_DAY, Rollup
 from pricing.ledger.rows import House, RowKind
 from pricing.money import US_PER_HOUR, usd_number
 from pricing.reports.dimensions import NONE, tags_label
@@ -169,7 +169,8 @@ def _grouped(
 ) -> Iterable[tuple[int, dict[str, Any], tuple[int, ...]]]:
     """(bucket, group, sums) for every group of every bucket that has any, in order."""
     since_us, until_us = page.start_s * US_PER_S, page.end_s * US_PER_S
-    source = f"({rollup.between(since_us, until_us)}) AS hours" if _rolled(page) else rollup.source
+    days = page.width_s * US_PER_S % US_PER_DAY == 0
+    source = f"({rollup.between(since_us, until_us, days=days)}) AS sums" if _rolled(page) else rollup.source
     width_us = page.width_s * US_PER_S
     groups = [f"nullif({column}, '')" for column in columns.values()]
     selected = [f"at_us / {width_us} * {page.width_s}", *groups, *sums]

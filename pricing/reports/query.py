@@ -14,7 +14,7 @@ from pricing.ledger.rollups import LATENCIES, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Ro
 from pricing.ledger.rows import Evidence, House, RowKind, SchemaResult
 from pricing.reports.dimensions import DIMENSIONS, NONE, Dimension
 from pricing.reports.lines import CONTAINER_ACCOUNTS, HouseLine, Line
-from pricing.reports.zones import LocalTime
+from pricing.reports.zones import UTC_ZONE, LocalTime
 
 Key = tuple[str, ...]
 _CONTAINERS: Final = ",".join(f"'{account}'" for account in CONTAINER_ACCOUNTS)
@@ -156,8 +156,10 @@ class Query:
     def _source(self, rollups: Sequence[Rollup], by: Sequence[str]) -> str:
         """Where whole hours of UTC do not make up the spans of a zone, every row is read."""
         since_us, until_us = self._window.since_us, self._window.until_us
-        if self._local.whole_hours or all(DIMENSIONS[name].span is None for name in by):
-            return between(rollups, since_us, until_us)
+        spans = {DIMENSIONS[name].span for name in by} - {None}
+        if self._local.whole_hours or not spans:
+            days = not spans or (self._local.zone is UTC_ZONE and "hour" not in spans)
+            return between(rollups, since_us, until_us, days=days)
         ends = (f"at_us >= {since_us}", f"at_us < {until_us}")
         return " UNION ALL ".join(each.of_rows(each.source, *ends) for each in rollups)
 

@@ -33,7 +33,7 @@ def charges(rows: list[LedgerRow]) -> list[int]:
 async def test_requests_share_a_container_as_the_policy_says(
     tmp_path: Path, weight: str, least: float, most: float
 ) -> None:
-    """Two answers of the same length at once: alike by request; by tokens the long prompt pays several times as much."""
+    """Two answers of the same length at once: alike by request; by tokens the long prompt pays far more."""
     async with before_simulated(tmp_path, one_pool(defaults={"meter_weight": weight}), awake=("small",)) as endpoint:
         prompts = [[{"role": "user", "content": text}] for text in ("hello", "word " * 2_400)]
         await asyncio.gather(*(endpoint.chat(messages=messages, **LONG) for messages in prompts))

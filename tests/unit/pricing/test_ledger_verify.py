@@ -12,6 +12,11 @@ from support.ledgers import LEDGER_NUSD, write_small_ledger
 NOW = 1_800_000_000 * 1_000_000
 HOLD = "INSERT INTO holds VALUES ('{}', 'r', 5, 0, 30000000, {}, '[\"tenant:acme\"]', NULL)"
 
+SUMS = """
+    UPDATE ledger_{} SET metered_nusd = 7, estimated_rows = 1, estimated_nusd = 1000
+    WHERE account = 'acme' AND outcome = 'answered' AND pool = 'l4' AND tags = '[]';
+"""
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +55,7 @@ def test_a_good_ledger_agrees(good: Path) -> None:
             "UPDATE ledger_hours SET amount_nusd = 1 WHERE kind = 'idle' AND pool = 'l4'",
             "hour 2026-01-01T01:00Z: 2 sums in ledger_hours are not those of ledger_rows",
         ),
+        ("DELETE FROM request_days", "hour 2026-01-01T00:00Z: 4 sums in request_days are not those of requests"),
         ("DELETE FROM request_hours", "hour 2026-01-01T01:00Z: 4 sums in request_hours are not those of requests"),
         ("DELETE FROM latency_hours", "hour 2026-01-01T01:00Z:"),
         (HOLD.format("a:1", NOW + 1).replace("'r'", "'a'"), "hold a:1 is open although row a:1:attempt ended it"),
@@ -67,11 +73,9 @@ def test_each_disagreement_is_named(good: Path, tmp_path: Path, tampering: str, 
     "change",
     [
         HOLD.format("r:1", NOW + 5_000_000),
-        """
-        UPDATE ledger_rows SET metered_nusd = 7, estimated = 1 WHERE row_id = 'a:1:attempt';
-        UPDATE ledger_hours SET metered_nusd = 7, estimated_rows = 1, estimated_nusd = 1000
-        WHERE account = 'acme' AND outcome = 'answered' AND pool = 'l4' AND tags = '[]'
-        """,
+        "UPDATE ledger_rows SET metered_nusd = 7, estimated = 1 WHERE row_id = 'a:1:attempt'; "
+        + SUMS.format("hours")
+        + SUMS.format("days"),
     ],
 )
 def test_what_is_no_disagreement(good: Path, tmp_path: Path, change: str) -> None:

@@ -1,4 +1,4 @@
-"""What amounts rest on, where requests were tried last, and sums by hour in files too, of latencies as well.
+"""What amounts rest on, where requests were tried last, and sums by hour in files too, by day and of latencies as well.
 
 All sums are made anew from the rows, which gives them the dimensions that they lacked.
 """
@@ -14,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 HOUR = 3_600_000_000
+DAY = 24 * HOUR
 OUTCOME = (
     "CASE WHEN request_id IS NULL THEN '' ELSE coalesce("
     "(SELECT r.outcome FROM requests r WHERE r.request_id = one.request_id), 'unfinished') END"
@@ -114,18 +115,20 @@ def upgrade() -> None:
     _find_models()
     if not _is_file():
         _drop_hours()
-    _create("ledger_hours", ROW_DIMENSIONS, tuple(ROW_SUMS))
-    _create("request_hours", REQUEST_DIMENSIONS, tuple(REQUEST_SUMS))
+    for span, span_us in (("hours", HOUR), ("days", DAY)):
+        _create(f"ledger_{span}", ROW_DIMENSIONS, tuple(ROW_SUMS))
+        _create(f"request_{span}", REQUEST_DIMENSIONS, tuple(REQUEST_SUMS))
+        _fill(f"ledger_{span}", "ledger_rows", ROW_DIMENSIONS, ROW_SUMS, span_us=span_us)
+        _fill(f"request_{span}", "requests", REQUEST_DIMENSIONS, REQUEST_SUMS, span_us=span_us)
     _create("latency_hours", LATENCY_DIMENSIONS, ("count",))
-    _fill("ledger_hours", "ledger_rows", ROW_DIMENSIONS, ROW_SUMS)
-    _fill("request_hours", "requests", REQUEST_DIMENSIONS, REQUEST_SUMS)
     for what, table, value, counts, tier in LATENCIES:
         known = {"what": f"'{what}'", "bucket": _bucket(value), "tier": tier}
         _fill("latency_hours", table, LATENCY_DIMENSIONS, {"count": "1"}, f"WHERE {counts}", known)
 
 
 def downgrade() -> None:
-    op.drop_table("latency_hours")
+    for table in ("latency_hours", "request_days", "ledger_days"):
+        op.drop_table(table)
     _drop_hours()
     if not _is_file():
         _create("ledger_hours", OLD_ROW_DIMENSIONS, tuple(OLD_ROW_SUMS))
@@ -186,12 +189,13 @@ def _fill(
     sums: dict[str, str],
     where: str = "",
     known: dict[str, str] | None = None,
+    span_us: int = HOUR,
 ) -> None:
     sql = {name: f"coalesce({name}, '')" for name in dimensions} | {"request_outcome": OUTCOME} | (known or {})
     rows = ", ".join(f"{sql.get(name) or sums[name]} AS {name}" for name in (*dimensions, *sums))
     names, added = ", ".join(dimensions), ", ".join(f"sum({name}) AS {name}" for name in sums)
     hours = (
-        f"SELECT at_us / {HOUR} * {HOUR} AS at_us, {names}, {added} "
+        f"SELECT at_us / {span_us} * {span_us} AS at_us, {names}, {added} "
         f"FROM (SELECT at_us, {rows} FROM {source} AS one {where}) AS each GROUP BY 1, {names}"
     )
     columns = ", ".join(("at_us", *dimensions, *sums))
