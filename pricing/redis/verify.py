@@ -21,7 +21,7 @@ from pricing.ledger.insert import Delivered
 from pricing.ledger.installation import known_id, newest_id
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import Reader
-from pricing.ledger.rows import WITHOUT_STORE, RowKind
+from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, RowKind
 from pricing.ledger.verify import Verification
 from pricing.redis.client import RedisClient
 from pricing.redis.installation import ANOTHERS, LOST
@@ -131,11 +131,12 @@ def pending_charges(snapshot: Snapshot) -> Counter[str]:
 
 
 def house_sums(ledger: Reader) -> dict[tuple[str, str], int]:
-    """By pool and kind, what rows say that its meter wrote for the house."""
+    """By pool and kind, what rows say that its meter wrote for the house; reconciliations are no meter's."""
     kinds = ",".join(f"'{kind}'" for kind in _HOUSE_KINDS)
     query = f"""
         SELECT pool, kind, sum(amount_nusd) FROM ledger_rows
-        WHERE kind IN ({kinds}) AND position('"{WITHOUT_STORE}"' IN tags) = 0 GROUP BY pool, kind"""
+        WHERE kind IN ({kinds}) AND position('"{WITHOUT_STORE}"' IN tags) = 0
+        AND position('{RECONCILED}' IN outcome) <> 1 GROUP BY pool, kind"""
     return {(pool, kind): nusd for pool, kind, nusd in ledger.execute(query)}
 
 

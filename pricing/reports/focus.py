@@ -17,11 +17,11 @@ from typing import IO, Final
 
 from pricing.ledger.codec import tags_from
 from pricing.ledger.place import LedgerPlace
-from pricing.ledger.read import Reader, reading
-from pricing.ledger.rollups import ROWS_BY_HOUR
-from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, RowKind
+from pricing.ledger.read import reading
+from pricing.ledger.rows import WITHOUT_STORE
 from pricing.money import US_PER_HOUR
 from pricing.reports.focus_columns import COLUMNS, instant, json_text, month_of, usd_text
+from pricing.reports.focus_groups import Group, is_billed, read_groups
 from pricing.reports.focus_price import priced_columns
 from pricing.resources import PricedPool, Pricing, Resource, in_parts
 
@@ -30,63 +30,9 @@ CURRENCY: Final = "USD"
 """Of every amount of the ledger; price books in another currency are refused when they are read."""
 
 _UNKNOWN: Final = "unknown"
-_GROUPS: Final = (
-    "at_us",
-    "pool",
-    "account",
-    f"CASE WHEN kind = '{RowKind.ADJUSTMENT}' THEN outcome ELSE '' END",
-    "price_books",
-    "policy_version",
-    "evidence",
-    "tags",
-    "model",
-    "gpu",
-)
-_SUMS: Final = ("amount_nusd", "metered_nusd", "duration_us", "prompt_tokens", "completion_tokens")
 _SHARE: Final = (
     "busy container time, shared by those whose requests ran in it, each by the weight of its requests while they ran"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One sum of the ledger. `adjusted` is the outcome of an adjustment, else "". See `LedgerRow` for the rest."""
-
-    at_us: int
-    pool: str
-    account: str
-    adjusted: str
-    price_books: str
-    policy_version: str
-    evidence: str
-    tags: str
-    model: str
-    gpu: str
-    amount_nusd: int
-    metered_nusd: int
-    duration_us: int
-    prompt_tokens: int
-    completion_tokens: int
-
-    @property
-    def reconciled(self) -> Resource | None:
-        """The resource that a reconciliation brought to the bill; None of every other sum."""
-        return Resource(self.adjusted.removeprefix(RECONCILED)) if self.adjusted.startswith(RECONCILED) else None
-
-    @property
-    def of_tenant(self) -> bool:
-        return self.account not in list(House)
-
-    @property
-    def phase(self) -> str:
-        if self.of_tenant:
-            return "busy"
-        return "reconciled" if self.reconciled else self.account.strip("_")
-
-    @property
-    def is_usage(self) -> bool:
-        """FOCUS's Usage; what is added or taken back later is an Adjustment."""
-        return self.account != House.ADJUSTMENT and self.amount_nusd >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +74,10 @@ def focus_rows(place: LedgerPlace, asked: FocusAsked, pricing: Pricing) -> Itera
     """The rows by hour and pool, each with a value or None for every column. Raises as `write_focus` does."""
     since_us, until_us = asked.hours()
     with reading(place) as ledger:
-        for _, found in groupby(_groups(ledger, since_us, until_us), key=lambda group: group.at_us):
+        for _, found in groupby(read_groups(ledger, since_us, until_us), key=lambda group: group.at_us):
             hour = sorted(found, key=lambda group: (group.pool, group.account, str(group)))
             for _, same in groupby(hour, key=lambda group: group.pool):
                 yield from _rows_of_pool_hour(list(same), asked, pricing)
-
-
-def is_billed(groups: list[Group]) -> bool:
-    """Whether all sums of one pool and hour were brought to a bill, and are still what it said."""
-    billed = [group.metered_nusd for group in groups if group.reconciled]
-    return bool(billed) and sum(billed) == sum(group.amount_nusd for group in groups)
-
-
-def _groups(ledger: Reader, since_us: int, until_us: int) -> Iterator[Group]:
-    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in _SUMS)
-    places = ", ".join(str(number) for number in range(1, len(_GROUPS) + 1))
-    query = f"""
-        SELECT {", ".join(_GROUPS)}, {sums} FROM ({ROWS_BY_HOUR.between(since_us, until_us)}) AS hours
-        WHERE kind <> '{RowKind.LATE}' GROUP BY {places} ORDER BY 1"""
-    for found in ledger.execute(query):
-        yield Group(*found)
 
 
 def _rows_of_pool_hour(groups: list[Group], asked: FocusAsked, pricing: Pricing) -> Iterator[dict[str, str | None]]:

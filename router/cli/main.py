@@ -22,6 +22,7 @@ VERBS: Final[dict[str, str]] = {
     "explain": "Show which pool a request would get, or got, and why.",
     "report": "What was spent, by tenant, pool, class, tier or day.",
     "focus": "Export the ledger in the columns of FOCUS 1.2.",
+    "reconcile": "Compare the ledger with the provider's bill, and make them equal.",
     "budget": "Show caps, change one, or raise one for a while.",
     "alerts": "Print alert rules for Prometheus.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import grpclib
@@ -64,6 +65,7 @@ class FakeModal:
         self.url = ""  # while it listens
         self.requests: list[tuple[str, Any]] = []
         self.late_s: dict[str, float] = {}
+        self.billed: list[Any] = []
         self._faults: dict[str, _Fault] = {}
         self._ids: Counter[str] = Counter()
         self._images: dict[str, Any] = {}
@@ -92,6 +94,19 @@ class FakeModal:
         self.app(name).tasks.pop(task, None)
         self.app(name).serving.discard(task)
 
+    def bill(self, app: str, at_s: int, parts: dict[str, str], cost: str | None = None, **tags: str) -> None:
+        """An App is billed for an hour, or whatever begins at `at_s`; `parts` are dollars by resource."""
+        item = api_pb2.WorkspaceBillingReportItem(
+            object_id=f"ap-{app}",
+            description=app,
+            environment_name="main",
+            cost=cost or str(sum(map(Decimal, parts.values()))),
+            cost_by_resource=parts,
+            tags=tags,
+        )
+        item.interval.FromSeconds(at_s)
+        self.billed.append(item)
+
     def asked(self, rpc: str) -> list[Any]:
         return [request for name, request in self.requests if name == rpc]
 
@@ -119,7 +134,9 @@ class FakeModal:
                 raise grpclib.GRPCError(fault.status, fault.message)
             if answer is None:
                 raise grpclib.GRPCError(grpclib.Status.UNIMPLEMENTED, name)
-            await stream.send_message(answer(request))
+            answered = answer(request)
+            for message in answered if isinstance(answered, list) else [answered]:
+                await stream.send_message(message)
 
         return method
 
@@ -328,6 +345,23 @@ class FakeModal:
         app = self._by_function(request.function_id)
         configuration = api_pb2.AutoscalerConfiguration(settings=app.autoscaler)
         return api_pb2.FunctionGetSchedulingParamsResponse(autoscaler_configuration=configuration)
+
+    def _WorkspaceNameLookup(self, _: Any) -> Any:  # noqa: N802
+        return api_pb2.WorkspaceNameLookupResponse(username="fake")
+
+    def _WorkspaceBillingReport(self, request: Any) -> Any:  # noqa: N802
+        """Full hours only: the first is cut to its begin, a last one that has not ended is left out."""
+        since, until = (each.seconds // 3600 for each in (request.start_timestamp, request.end_timestamp))
+        wanted = "*" in request.tag_names
+        found = []
+        for item in self.billed:
+            if since <= item.interval.seconds // 3600 < until:
+                answer = api_pb2.WorkspaceBillingReportItem()
+                answer.CopyFrom(item)
+                for name in set(item.tags) - (set(item.tags) if wanted else set(request.tag_names)):
+                    del answer.tags[name]
+                found.append(answer)
+        return found
 
 
 @contextmanager
