@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from router.alerts import RULES
+from router.cli.alerts import app
 from support.alert_cases import CASES, SUMMARIES
 from support.promtool import promtool, rules, write_tests
 
@@ -17,6 +20,11 @@ def test_prometheus_takes_the_rules() -> None:
     done = promtool("check", "rules", "--lint=all", "--lint-fatal", str(RULES))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERTS)} rules found" in done.stdout
+
+
+def test_the_command_prints_the_file() -> None:
+    """Byte for byte, for Prometheus to read."""
+    assert CliRunner().invoke(app, []).stdout == RULES.read_text(encoding="utf-8")
 
 
 def test_every_alert_has_a_severity_a_summary_and_a_way_to_its_page() -> None:

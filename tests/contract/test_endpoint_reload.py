@@ -74,10 +74,13 @@ async def test_a_bad_file_changes_nothing_and_is_shown(tmp_path: Path) -> None:
             assert problems
             assert all("policy.yaml:" in problem for problem in problems)
             assert (await endpoint.chat()).status == 200
+        refused = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
         endpoint.write_policy(with_endpoints(endpoint, one_pool(aliases={"helper": "chat"})))
         assert endpoint.service.reloader.check_once() == "swapped"
         assert (await policy_shown(endpoint))[1] == []
         metrics = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
+    assert "sluice_config_last_reload_successful 0.0" in refused
+    assert "sluice_config_last_reload_successful 1.0" in metrics
     assert 'sluice_config_reloads_total{result="refused"} 3.0' in metrics
     assert 'sluice_config_reloads_total{result="taken"} 1.0' in metrics
 

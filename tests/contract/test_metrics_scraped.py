@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ async def test_replicas_tell_of_what_they_share(tmp_path: Path, redis_url: str, 
     assert found.keys() == {name for name, row in METRICS.items() if not row.text.startswith(OF_TENANTS)}
     assert {name: kind for name, (kind, _) in found.items()} == {name: METRICS[name].kind for name in found}
     assert promtool("check", "metrics", stdin=scraped.decode()).stdout == ""
+
+
+async def test_a_platform_that_cannot_be_asked_is_counted(tmp_path: Path) -> None:
+    """Lists that came and lists that did not, so that an alert can tell a platform that is away."""
+    async with before_simulated(tmp_path, one_pool(), awake=("small",)) as endpoint:
+        metrics = endpoint.service.metrics
+        assert total(metrics.text(), "sluice_platform_looks_total", result="failed") == 0
+        assert total(metrics.text(), "sluice_platform_looks_total", result="listed") > 0
+        assert endpoint.pools is not None
+        await endpoint.pools.stop()
+        async with asyncio.timeout(30):
+            while not total(metrics.text(), "sluice_platform_looks_total", result="failed"):
+                await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from pricing.errors import StoreUnavailable
 from pricing.ledger.entries import rows_entry, value_json
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import find_request
-from pricing.ledger.rows import House
+from pricing.ledger.rows import House, LedgerRow
 from pricing.redis.drainer import Drainer
 from pricing.redis.stream import GROUP
 from support.money import request, row
@@ -66,6 +66,22 @@ async def test_a_row_that_comes_again_changes_nothing(ledger: SharedLedger) -> N
     assert ledger.rows() == [("a:1:attempt", 700), ("a:2:attempt", 5)]
     assert ledger.query("SELECT sum(amount_nusd), sum(row_count) FROM ledger_hours") == [(705, 2)]
     assert (drainer.drained.entries, drainer.drained.rows, drainer.drained.duplicates) == (4, 2, 4)
+
+
+async def test_who_listens_hears_of_a_row_once(ledger: SharedLedger) -> None:
+    """What is written is told as it was; a batch that had come before, or in part, is not told again."""
+    drainer = ledger.drainer()
+    told: list[LedgerRow] = []
+    drainer.on_rows = told.extend
+    for rows in (
+        [row("a:1", 700), row("a:2", 5)],
+        [row("a:1", 700)],
+        [row("a:1", 700), row("a:3", 1)],
+        [row("a:4", 9)],
+    ):
+        await ledger.add(*rows)
+        await ledger.drain(drainer)
+    assert told == [row("a:1", 700), row("a:2", 5), row("a:4", 9)]
 
 
 async def test_what_was_inserted_but_not_acknowledged_is_taken_up_again(ledger: SharedLedger) -> None:

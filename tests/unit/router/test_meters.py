@@ -87,18 +87,22 @@ async def test_unknown_pools_are_left_alone() -> None:
 
 
 async def test_house_rows_wait_for_a_store_that_is_down() -> None:
-    """Nothing of what was drained from the meters is lost, and nothing is written twice."""
+    """Nothing of what was drained from the meters is lost, and nothing is written, or told as written, twice."""
     clock = ManualClock()
     pools, meters, disk = metered(clock)
+    told: list[LedgerRow] = []
+    meters.on_posted = told.extend
     meters.set_containers(POOL, clock.wall_us(), 1, 1)
     clock.advance(3_600)
     disk.full = True
     with pytest.raises(StoreUnavailable):
         await pools.post_house()
+    assert told == []
     disk.full = False
     clock.advance(3_600)
     await pools.post_house()
     await pools.post_house()
     rate = shipped().rates[POOL].nusd_per_h
+    assert told == disk.posted
     assert sum(row.amount_nusd for row in disk.posted if row.account == House.BOOT) == 2 * rate
     assert sum(row.amount_nusd for row in disk.posted if row.account == House.IDLE) == 2 * rate

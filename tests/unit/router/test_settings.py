@@ -29,11 +29,13 @@ def test_replicas_share_redis_and_postgresql() -> None:
             "SLUICE_REDIS_NAMESPACE": "staging",
             "SLUICE_REPLICA": "eu-1",
             "SLUICE_BACKLOG_MIB": "64",
+            "SLUICE_METRICS_BY_TENANT": "50",
         }
     )
     assert str(settings.redis) == "10.0.0.7:6380"
     assert isinstance(settings.ledger, PostgresUrl)
     assert (settings.namespace, settings.replica, settings.backlog_bytes) == ("staging", "eu-1", 64 * 2**20)
+    assert (settings.metrics_by_tenant, Settings().metrics_by_tenant) == (50, 0)
     assert "hunter2" not in repr(settings)
 
 
@@ -52,6 +54,7 @@ def test_replicas_share_redis_and_postgresql() -> None:
         ({"SLUICE_REPLICA": "two words"}, "SLUICE_REPLICA is 'two words'"),
         ({"SLUICE_BACKLOG_MIB": "0"}, "SLUICE_BACKLOG_MIB must be mebibytes from 1"),
         ({"SLUICE_BACKLOG_MIB": "1e3"}, "SLUICE_BACKLOG_MIB"),
+        ({"SLUICE_METRICS_BY_TENANT": "true"}, "SLUICE_METRICS_BY_TENANT must be a number of tenants from 0 to 1000"),
         ({"SLUICE_PORT": "65536"}, "SLUICE_PORT must be a port from 0 to 65535"),
     ],
 )
