@@ -16,7 +16,6 @@ from policies.policy import Policy
 from pools.modal.check_router import pool_name_problems, router_problems
 from pools.modal.router import FOLDER, Release, RouterDeclaration, RouterFile, declare_router
 from pools.modal.settings import ModalSettings, RouterSettings
-from pools.spec import ModelKind
 from pricing.errors import FileProblem, UnknownPrice
 from pricing.rates import plain_container_rate
 
@@ -135,8 +134,3 @@ def _plain(path: Path) -> Path:
 def _notes(policy: Policy) -> Iterator[str]:
     if not policy.endpoints:
         yield "No pool has an endpoint: `sluice pools deploy` prints the part of the policy that is missing."
-    if any(rung.pool.model.kind is ModelKind.VIDEO for each in policy.classes.values() for rung in each.ladder):
-        yield (
-            "Video jobs are kept by the container that took them, on its own disk: with more than one container, or "
-            "after a deployment, GET /v1/videos/{id} may not find them. Serve them from a router of one process."
-        )

@@ -11,6 +11,7 @@ from typing import Final
 import uvicorn
 
 from pricing.clock import US_PER_S, Clock
+from pricing.ledger.place import PostgresUrl
 from router.considerate import considerate
 from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
@@ -18,6 +19,8 @@ from router.http.rest import build_rest
 from router.http.videos import add_video_routes
 from router.service import Service
 from router.settings import Settings
+from router.video_database import PostgresVideos
+from router.video_files import FileVideos
 from router.video_store import VideoStore
 from router.videos import VideoJobs
 
@@ -32,10 +35,8 @@ def build_app(service: Service) -> Dispatcher:
         stopping=lambda: service.stopping,
         ongoing=service.ongoing,
     )
-    settings = service.settings
-    keep_us = round(settings.video_keep_s * US_PER_S)
     videos = VideoJobs(
-        VideoStore(settings.video_folder, settings.video_bytes, keep_us),
+        _video_store(service.settings),
         service.controller,
         service.ongoing,
         inference.policy,
@@ -45,6 +46,14 @@ def build_app(service: Service) -> Dispatcher:
     rest = build_rest(service)
     add_video_routes(rest, service, videos)
     return Dispatcher(inference, rest, videos)
+
+
+def _video_store(settings: Settings) -> VideoStore:
+    """Jobs lie where the ledger is: with one process, or with all replicas."""
+    keep_us = round(settings.video_keep_s * US_PER_S)
+    if isinstance(settings.ledger, PostgresUrl):
+        return PostgresVideos(settings.ledger, settings.replica, settings.video_bytes, keep_us)
+    return FileVideos(settings.video_folder, settings.video_bytes, keep_us)
 
 
 GC_THRESHOLDS: Final = (10_000, 10, 10)

@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -26,6 +27,7 @@ from pools.media import clip_us
 from pools.multipart import boundary_of, parts_of
 from pools.spec import MediaSize
 from pricing.clock import Clock
+from pricing.errors import StoreUnavailable
 from router.callers import Caller
 from router.chain import Chain
 from router.controller import Controller
@@ -37,8 +39,12 @@ from router.log import LOGGER
 from router.refusals import stop_error
 from router.video_store import Job, JobStatus, VideoStore
 
+T = TypeVar("T")
+
 RUNNING_AT_MOST: Final = 200  # jobs that run or wait for a pool; each keeps its body in memory
-BROKEN: Final = (OSError, sqlite3.Error)
+BROKEN: Final = (OSError, sqlite3.Error, StoreUnavailable)
+PAGE: Final = 20  # jobs of a list, as OpenAI has it
+PAGE_AT_MOST: Final = 100
 
 
 class VideoJobs:
@@ -89,10 +95,23 @@ class VideoJobs:
     async def find(self, job_id: str, viewer: Caller) -> Job:
         """A job of the viewer's tenant; an admin sees all. Raises ApiError `video_not_found`."""
         await self._open()
-        found = await asyncio.to_thread(self._store.find, job_id)
+        found = await self._read(partial(self._store.find, job_id))
         if found is None or not (viewer.is_admin or found.tenant == viewer.tenant):
             raise ApiError("video_not_found", "no video job of that id is yours; it may have expired")
         return found
+
+    async def listed(
+        self, viewer: Caller, limit: int, after: str | None, *, newest_first: bool
+    ) -> tuple[list[Job], bool]:
+        """Jobs of the viewer's tenant behind `after`, an admin's of all; whether there are more.
+
+        Raises ApiError `video_not_found` for an `after` that is none of these.
+        """
+        await self._open()
+        last = None if after is None else await self.find(after, viewer)
+        tenant = None if viewer.is_admin else viewer.tenant
+        found = await self._read(partial(self._store.listed, tenant, limit + 1, last, newest_first=newest_first))
+        return found[:limit], len(found) > limit
 
     async def clip(self, job_id: str, viewer: Caller) -> tuple[Job, bytes]:
         """A clip that is complete. Raises ApiError `video_not_found` and `video_not_ready`."""
@@ -102,18 +121,21 @@ class VideoJobs:
             raise ApiError(
                 "video_not_ready", f"this job is {job.status}{why}; GET /v1/videos/{job.id} says when it ends"
             )
-        try:
-            return job, await asyncio.to_thread(self._store.clip(job.id).read_bytes)
-        except FileNotFoundError:
-            raise ApiError("video_not_found", "this clip has just been deleted") from None
+        clip = await self._read(partial(self._store.clip, job.id))
+        if clip is None:
+            raise ApiError("video_not_found", "this clip has just been deleted")
+        return job, clip
 
     async def delete(self, job_id: str, viewer: Caller) -> None:
-        """Forget a job and its clip; one that runs is ended, and its tenant pays for what ran."""
+        """Forget a job and its clip; one that runs is ended, and its tenant pays for what ran.
+
+        Another replica that runs it ends it when it next renews its lease.
+        """
         job = await self.find(job_id, viewer)
         interrupts = self._running.get(job.id)
         if interrupts is not None:
             interrupts.interrupt(Cause.CLIENT_GONE)
-        await asyncio.to_thread(self._store.delete, job.id)
+        await self._read(partial(self._store.delete, job.id))
 
     async def ended(self) -> None:
         """Wait until every job has ended; to be called once nothing more begins."""
@@ -131,6 +153,13 @@ class VideoJobs:
             except BROKEN as error:
                 raise _unwritten(error) from error
             self._opened = True
+
+    async def _read(self, question: Callable[[], T]) -> T:
+        """Ask the store, in a thread. Raises ApiError `store_unavailable`."""
+        try:
+            return await asyncio.to_thread(question)
+        except BROKEN as error:
+            raise _unwritten(error) from error
 
     async def _run(
         self,
@@ -153,11 +182,37 @@ class VideoJobs:
                 return
             self._running[job.id] = interrupts
             try:
-                await self._make(job, chain)
+                async with self._renewing(job.id, interrupts):
+                    await self._make(job, chain)
             except BROKEN:
                 LOGGER.exception("the record of a video job could not be written")
             finally:
                 del self._running[job.id]
+
+    @asynccontextmanager
+    async def _renewing(self, job_id: str, interrupts: Interrupts) -> AsyncIterator[None]:
+        """Hold the record's lease for as long as the block runs, where it has one."""
+        every_s = self._store.renew_every_s
+        if every_s is None:
+            yield
+            return
+        renewal = asyncio.create_task(self._renew(job_id, interrupts, every_s * self._clock.speedup))
+        try:
+            yield
+        finally:
+            renewal.cancel()
+
+    async def _renew(self, job_id: str, interrupts: Interrupts, every_s: float) -> None:
+        """End the job where its record is gone, or was failed because nobody had heard of it for too long."""
+        while True:
+            await self._clock.sleep(every_s)
+            try:
+                status = await asyncio.to_thread(self._store.renew, job_id)
+            except BROKEN as error:
+                LOGGER.warning("the lease of a video job could not be renewed: %s", error)
+                continue
+            if status is None or status is JobStatus.FAILED:
+                return interrupts.interrupt(Cause.CLIENT_GONE if status is None else Cause.SHUTDOWN)
 
     async def _record(self, job: Job, repeated: bool) -> Job:
         """The job's record, on disk; or that of the job which is there for this request. Raises ApiError."""
@@ -214,7 +269,7 @@ def _tell(created: asyncio.Future[Job], task: asyncio.Task[None]) -> None:
 
 
 def _unwritten(error: Exception) -> ApiError:
-    return ApiError("store_unavailable", f"the folder of video jobs cannot be written or read: {error}")
+    return ApiError("store_unavailable", f"video jobs cannot be written or read: {error}")
 
 
 def _job(name: str, chain: Chain, idempotency_key: str | None) -> Job:

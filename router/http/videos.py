@@ -13,7 +13,7 @@ from router.http.replies import body_of, caller_of, reply, viewer_of
 from router.inbound_media import VIDEOS_PATH, parse_video
 from router.service import Service
 from router.video_store import Job, JobStatus
-from router.videos import VideoJobs
+from router.videos import PAGE, PAGE_AT_MOST, VideoJobs
 
 _PROGRESS = {JobStatus.QUEUED: 0, JobStatus.IN_PROGRESS: 0, JobStatus.COMPLETED: 100, JobStatus.FAILED: 0}
 
@@ -24,15 +24,24 @@ def add_video_routes(app: FastAPI, service: Service, videos: VideoJobs) -> None:
         """Begin a job; 200 with the one that is there for a request that came before."""
         caller = caller_of(service, request)
         parsed = parse_video(request.headers.get("content-type", ""), await body_of(service, request))
-        if service.settings.redis is not None:
-            text = "video jobs are kept by a single process with a ledger file; this is one of several replicas"
-            raise ApiError("feature_not_supported", text)
         # The official clients count their own repetitions of one request in this header.
         repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
         job = await videos.create(parsed, caller, request.headers.get("idempotency-key"), repeated=repeated)
         answer = reply(video_json(job))
         answer.headers["x-sluice-request-id"] = job.request_id
         return answer
+
+    @app.get(VIDEOS_PATH)
+    async def listed(request: Request, limit: int = PAGE, after: str | None = None, order: str = "desc") -> Response:
+        """A page of jobs, the newest first unless `order` is `asc`."""
+        viewer = viewer_of(service, request)
+        if not 1 <= limit <= PAGE_AT_MOST:
+            raise ApiError("invalid_value", f"limit {limit} is not between 1 and {PAGE_AT_MOST}", param="limit")
+        if order not in ("asc", "desc"):
+            raise ApiError("invalid_value", "'order' is asc or desc", param="order")
+        jobs, more = await videos.listed(viewer, limit, after or None, newest_first=order == "desc")
+        ends = {"first_id": jobs[0].id if jobs else None, "last_id": jobs[-1].id if jobs else None}
+        return reply({"object": "list", "data": [video_json(job) for job in jobs], **ends, "has_more": more})
 
     @app.get(VIDEOS_PATH + "/{job_id}")
     async def find(job_id: str, request: Request) -> Response:

@@ -35,6 +35,7 @@ class Who(Enum):
 ROUTES = {
     **{f"POST {path}": Who.KEY for path in PATHS},
     "POST /v1/videos": Who.KEY,
+    "GET /v1/videos": Who.KEY,
     "GET /v1/videos/{job_id}": Who.KEY,
     "GET /v1/videos/{job_id}/content": Who.KEY,
     "DELETE /v1/videos/{job_id}": Who.KEY,

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from pricing.money import cost_nusd
-from router.video_store import VideoStore
+from router.video_files import FileVideos
+from router.video_store import JobStatus
 from support.endpoint import Endpoint, Policy, Reply, before_simulated, policy
+from support.values import replace
 
 # The official client warns that OpenAI's own video models end; its shapes are what other servers speak.
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
@@ -138,12 +140,14 @@ async def test_a_job_whose_router_died_is_failed_and_not_run_again(tmp_path: Pat
         done = await until_ended(run, (await create(run, seconds="1")).json["id"])
         folder = run.service.settings.video_folder
         rows = len(run.rows())
-    store = VideoStore(folder, 10**9, 10**12)
-    store.begun(done["id"])
+    store = FileVideos(folder, 10**9, 10**12)
+    made = store.find(done["id"])
+    assert made is not None
+    store.create(replace(made, id="video_of_the_dead", status=JobStatus.IN_PROGRESS, ended_us=None, bytes=0))
     (folder / "video_of_nobody").write_bytes(b"half a clip")
     async with running(tmp_path) as run:
-        found = await until_ended(run, done["id"])
-        content = await run.ask("GET", f"{VIDEOS}/{done['id']}/content")
+        found = await until_ended(run, "video_of_the_dead")
+        content = await run.ask("GET", f"{VIDEOS}/video_of_the_dead/content")
         assert len(run.rows()) == rows
     assert (found["status"], found["error"]["code"]) == ("failed", "stopped")
     assert (content.status, content.code) == (409, "video_not_ready")
@@ -157,7 +161,7 @@ async def test_a_stop_fails_what_runs_and_settles_it(tmp_path: Path) -> None:
         job_id = (await create(run, seconds="1")).json["id"]
         await until_dispatched(run, job_id)
         folder = run.service.settings.video_folder
-    found = VideoStore(folder, 10**9, 10**12).find(job_id)
+    found = FileVideos(folder, 10**9, 10**12).find(job_id)
     assert found is not None
     assert (found.status, found.error_code) == ("failed", "shutting_down")
 
@@ -187,6 +191,45 @@ async def test_tenants_see_their_own_jobs_only(tmp_path: Path) -> None:
             assert (reply.status, reply.code) == (404, "video_not_found")
         assert (await run.ask("GET", f"{VIDEOS}/{job_id}", "ops")).status == 200
         assert (await run.ask("GET", f"{VIDEOS}/{job_id}", None)).status == 401
+
+
+async def test_the_official_client_lists_a_tenant_s_jobs(tmp_path: Path) -> None:
+    """Page by page, the newest first or last, its own alone; an admin's key lists all."""
+    async with running(tmp_path) as run:
+        mine = [(await create(run, seconds=str(number))).json["id"] for number in (1, 2, 3)]
+        theirs = (await create(run, "globex", seconds="1")).json["id"]
+        client = run.client()
+        newest = [video.id async for video in client.videos.list(limit=2)]
+        oldest = [video.id async for video in client.videos.list(limit=1, order="asc")]
+        page = await client.videos.list(after=mine[2], limit=1)
+        of_all = (await run.ask("GET", VIDEOS, "ops")).json
+        empty = (await run.ask("GET", f"{VIDEOS}?after={mine[0]}")).json
+        for job_id in mine:
+            await until_ended(run, job_id)
+        await until_ended_by(run, theirs, "globex")
+    assert newest == mine[::-1]
+    assert oldest == mine
+    assert ([video.id for video in page.data], page.has_more, page.last_id) == ([mine[1]], True, mine[1])
+    assert (page.data[0].object, page.data[0].seconds) == ("video", "2")
+    assert {video["id"] for video in of_all["data"]} == {*mine, theirs}
+    assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "param"),
+    [
+        ("limit=0", "invalid_value", "limit"),
+        ("limit=101", "invalid_value", "limit"),
+        ("limit=many", "invalid_value", "limit"),
+        ("order=size", "invalid_value", "order"),
+        ("after=video_of_nobody", "video_not_found", None),
+    ],
+)
+async def test_a_list_that_cannot_be_is_refused(tmp_path: Path, query: str, code: str, param: str | None) -> None:
+    """With the parameter that is wrong; a job of another tenant is none to begin behind."""
+    async with running(tmp_path, awake=0) as run:
+        reply = await run.ask("GET", f"{VIDEOS}?{query}")
+    assert (reply.code, reply.json["error"]["param"]) == (code, param)
 
 
 async def test_a_job_that_no_budget_allows_fails_in_the_words_of_the_budget(tmp_path: Path) -> None:

@@ -143,13 +143,19 @@ class Replicas:
 
 @contextlib.asynccontextmanager
 async def replicas(
-    folder: Path, redis_url: str, postgres_url: str, files: Mapping[str, Any] | None = None, namespace: str = "sluice"
+    folder: Path,
+    redis_url: str,
+    postgres_url: str,
+    files: Mapping[str, Any] | None = None,
+    namespace: str = "sluice",
+    simulated: tuple[str, ...] = (),
 ) -> AsyncIterator[Replicas]:
-    """Simulated pools in a process of their own, and nothing that serves yet."""
+    """Simulated pools in a process of their own (`simulated`, else all that chat), and nothing that serves yet."""
     text = dict(files or policy())
     path = folder / "policy.yaml"
     path.write_text(json.dumps(text), encoding="utf-8")
-    pools = await Child.start("simulate", ["--policy", str(path), "--port", "0"], folder)
+    named = [word for name in simulated for word in ("--pool", name)]
+    pools = await Child.start("simulate", ["--policy", str(path), "--port", "0", *named], folder)
     text["endpoints"] = {name: {"url": f"{pools.url}/pools/{name}"} for name in text["pools"]}
     text["platform"] = {"url": pools.url}
     path.write_text(json.dumps(text), encoding="utf-8")
