@@ -95,6 +95,7 @@ class Chain:
     outlook: Outlook | None = None  # how long its answer was expected to be
     ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
+    trace_parent: str | None = None  # the client's, as it goes up
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     made: MediaSize | None = None  # each of the pictures or clips that came

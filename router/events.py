@@ -66,6 +66,7 @@ class RequestEnded(msgspec.Struct, frozen=True):
     model: str = ""  # of the pool, as the catalogue names it
     engine: str = ""
     baseline_nusd: int | None = None  # what the class's premium pool would have charged; None: nobody can say
+    trace_id: str | None = None  # of the trace that the client's request belongs to
 
 
 class StreamContinued(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from router.baseline import baseline_nusd
 from router.chain import Chain
 from router.events import RequestEnded
 from router.media import made
+from router.tracing import trace_id
 
 
 def request_row(chain: Chain, outcome: str, status: int, error_code: str | None, duration_us: int) -> RequestRow:
@@ -79,5 +80,6 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         at_us=row.at_us,
         model=row.model,
         engine="" if spec is None else spec.engine,
+        trace_id=trace_id(chain.trace_parent),
         baseline_nusd=row.baseline_nusd,
     )

@@ -11,6 +11,7 @@ from policies.requirements import TAKES_TOKEN_IDS
 from pools.backend import UpstreamRequest
 from pools.splice import replace_fields, without_fields
 from pricing.clock import US_PER_S, Clock
+from router import tracing
 from router.chain import Chain
 from router.media import media_body
 from router.sessions import SESSION_HEADER
@@ -52,15 +53,19 @@ def upstream_request(chain: Chain, candidate: Candidate, clock: Clock) -> Upstre
         total_timeout_s=max(0.0, total_s),
         first_token_by_client=first_by_client,
         total_by_client=total_by_client,
-        headers=_headers(chain, session),
+        headers=_headers(chain, candidate, session),
         choices=0 if chain.parsed.media is not None else chain.requirements.sequences,
     )
 
 
-def _headers(chain: Chain, session: str | None) -> tuple[tuple[str, str], ...]:
+def _headers(chain: Chain, candidate: Candidate, session: str | None) -> tuple[tuple[str, str], ...]:
     if chain.parsed.media is not None:
-        return (("Content-Type", chain.parsed.content_type),)
-    return () if session is None else ((SESSION_HEADER, session),)
+        headers: tuple[tuple[str, str], ...] = (("Content-Type", chain.parsed.content_type),)
+    else:
+        headers = () if session is None else ((SESSION_HEADER, session),)
+    if chain.trace_parent is None or candidate.pool.terms is not None:
+        return headers  # what an API of somebody else's logs is no part of the client's trace
+    return (*headers, (tracing.HEADER, chain.trace_parent))
 
 
 def _patience_s(chain: Chain, candidate: Candidate) -> float:

@@ -35,6 +35,7 @@ from router.inbound_media import IMAGE_PATHS, parse_images
 from router.interrupts import Cause, Interrupted, Interrupts, Ongoing
 from router.refusals import stop_error
 from router.sessions import session_asked
+from router.tracing import trace_parent
 
 # Ids must be unique, not secret: whose request an id is, is checked by key. They begin with the microsecond, so that a
 # ledger's indexes grow at their end: ids in no order cost its writer twice the time (a page of each index for every
@@ -88,7 +89,9 @@ class Inference:
         path = scope["path"]
         parsed = _parse(path, scope, body)
         session = session_asked(scope["headers"])
-        return await self.controller.open(request_id, parsed, caller, policy, interrupts, timeout_s, path, session)
+        chain = await self.controller.open(request_id, parsed, caller, policy, interrupts, timeout_s, path, session)
+        chain.trace_parent = trace_parent(header(scope, b"traceparent"))
+        return chain
 
     async def _run(self, chain: Chain, path: str, send: Send) -> None:
         try:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from policies.policy import Limits
+from pools.spec import TokenTerms
 from pricing.clock import ManualClock
 from router.upstream import upstream_request
 from support.chains import candidate, chain
@@ -65,6 +66,17 @@ async def test_a_client_s_longer_deadline_changes_nothing() -> None:
     clock = ManualClock()
     request = upstream_request(chain(clock, ASKED, client_s=5_000, stream=True), candidate(ASKED), clock)
     assert request == upstream_request(chain(clock, ASKED, stream=True), candidate(ASKED), clock)
+
+
+async def test_a_trace_stays_among_pools_of_our_own() -> None:
+    """An API that is billed by the token is somebody else's: what traces a client keeps is not told to it."""
+    clock = ManualClock()
+    under_way = chain(clock, ASKED)
+    under_way.trace_parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    chosen = candidate(ASKED)
+    elsewhere = replace(chosen, pool=replace(chosen.pool, terms=TokenTerms("mini", (), 1.0, 50.0)))
+    assert upstream_request(under_way, chosen, clock).headers == (("traceparent", under_way.trace_parent),)
+    assert upstream_request(under_way, elsewhere, clock).headers == ()
 
 
 async def test_a_stated_timeout_for_the_first_token_holds() -> None:
