@@ -36,7 +36,7 @@ class BillProblem(SluiceError):
 class Bill:
     """Nano-dollars by pool and hour, then resource. `unknown` are objects that are no pool of ours, by name.
 
-    It covers the hours from `since_us` to before `until_us`; both are 0 of an empty one.
+    It covers the hours from `since_us` to before `until_us`, which is not after it of an empty one.
     """
 
     source: str

@@ -79,6 +79,8 @@ def explain(hour: BookedHour | None, billed: Mapping[Resource, int], around: Aro
         causes[Cause.POOL_UNSEEN] = difference
     elif not around.active:
         causes[Cause.ROUTER_DOWN] = difference
+    elif around.priced is not None and around.priced.rate.tokens is not None:
+        causes[Cause.TOKEN_PRICE] = difference
     else:
         _explain_containers(causes, known, billed, around)
     causes[Cause.REST] += difference - sum(causes.values())

@@ -25,7 +25,6 @@ from pricing.reports.focus_groups import Group, is_billed, read_groups
 from pricing.reports.focus_price import priced_columns
 from pricing.resources import PricedPool, Pricing, Resource, in_parts
 
-FOCUS_VERSION: Final = "1.2"
 CURRENCY: Final = "USD"
 """Of every amount of the ledger; price books in another currency are refused when they are read."""
 
@@ -37,7 +36,7 @@ _SHARE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FocusAsked:
-    """Whole hours of UTC from `since_us` to before `until_us`: what lies in the hours that both begin in is cut.
+    """Whole hours of UTC: from that in which `since_us` lies to before that in which `until_us` lies.
 
     `billing_account` is the id of the account at the provider, None for the provider's name. `billed_only` leaves
     estimates out.
@@ -75,7 +74,7 @@ def focus_rows(place: LedgerPlace, asked: FocusAsked, pricing: Pricing) -> Itera
     since_us, until_us = asked.hours()
     with reading(place) as ledger:
         for _, found in groupby(read_groups(ledger, since_us, until_us), key=lambda group: group.at_us):
-            hour = sorted(found, key=lambda group: (group.pool, group.account, str(group)))
+            hour = sorted(found, key=lambda group: group.key)
             for _, same in groupby(hour, key=lambda group: group.pool):
                 yield from _rows_of_pool_hour(list(same), asked, pricing)
 

@@ -57,6 +57,12 @@ class Group:
     boots: int
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What tells the sums of one hour apart, to put them in the same order from any database."""
+        who = (self.pool, self.account, self.adjusted, self.price_books, self.policy_version)
+        return (*who, self.evidence, self.tags, self.model, self.gpu)
+
+    @property
     def reconciled(self) -> Resource | None:
         """The resource that a reconciliation brought to the bill; None of every other sum."""
         return Resource(self.adjusted.removeprefix(RECONCILED)) if self.adjusted.startswith(RECONCILED) else None

@@ -48,8 +48,11 @@ def focus_command(
     if out is None:
         write_focus(ledger, asked, pricing, sys.stdout)
         return
-    with out.open("w", encoding="utf-8", newline="") as file:
-        count = write_focus(ledger, asked, pricing, file)
+    try:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            count = write_focus(ledger, asked, pricing, file)
+    except OSError as error:
+        raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from None
     typer.echo(f"{count:,} rows written to {out}")
 
 

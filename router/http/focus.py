@@ -10,6 +10,7 @@ from typing import IO, Final
 from fastapi import FastAPI, Request, Response
 from starlette.responses import StreamingResponse
 
+from pricing.errors import FileProblem
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.spans import parse_window
 from router.callers import ADMIN
@@ -45,8 +46,15 @@ def add_focus_routes(app: FastAPI, service: Service) -> None:
 
 
 def _export(service: Service, asked: FocusAsked) -> IO[str]:
-    """The whole export, so that what is wrong with it is said before its first byte. Raises StoreUnavailable."""
-    pricing = pricing_of(service.policy, known_books(service.settings.policy_paths))
+    """The whole export, so that what is wrong with it is said before its first byte.
+
+    Raises StoreUnavailable, and ApiError for price books that somebody has spoilt since the policy was loaded.
+    """
+    try:
+        pricing = pricing_of(service.policy, known_books(service.settings.policy_paths))
+    except FileProblem as error:
+        text = f"a price book cannot be read: {error.problems[0]}; `sluice check` says what is wrong"
+        raise ApiError("internal_error", text) from None
     file: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed when it was sent
         _IN_MEMORY_BYTES, "w+", encoding="utf-8", newline=""
     )

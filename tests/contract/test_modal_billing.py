@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import grpclib
 import modal
 import pytest
+from typer.testing import CliRunner
 
 from pools.modal.billing import SETTLED_AFTER_US, modal_bill
 from pools.modal.errors import ModalTrouble
+from pricing.ledger.rows import RowKind
 from pricing.resources import Resource
+from router.cli.main import app
+from support.example_ledger import L4 as POOL
 from support.modal_control_plane import FakeModal, control_plane
+from support.money import house_row
+from support.shared_ledger import fill_file
 
 HOUR = 3_600
 BEGIN = 1_793_491_200  # 2026-11-01
@@ -113,3 +122,26 @@ async def test_a_report_that_does_not_come_ends(fake: FakeModal, client: modal.C
     fake.late_s["WorkspaceBillingReport"] = 30
     with pytest.raises(ModalTrouble, match="ask for fewer days"):
         await modal_bill(pool_of, *DAY, LATER, client, timeout_s=0.3)
+
+
+def test_the_verb_asks_modal(
+    fake: FakeModal, client: modal.Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the environment's token; Apps are pools by their tag, and the rest is that of a CSV."""
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-fake")
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-fake")
+    begin = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=6)
+    at_s = int(begin.timestamp())
+    fill_file(tmp_path / "ledger.sqlite", [house_row("i", RowKind.IDLE, 1_245_200_000, at_s * 10**6, POOL)])
+    fake.bill("any", at_s, {**L4, "Memory": "0.356"}, pool=POOL)
+    words = ["reconcile", "--modal", "--since", "1d", "--ledger", str(tmp_path / "ledger.sqlite"), "--format", "json"]
+    modal.Client._set_env_client(client)
+    try:
+        document = json.loads(CliRunner().invoke(app, words).stdout)
+        fake.fail("WorkspaceBillingReport", grpclib.Status.PERMISSION_DENIED)
+        refused = CliRunner().invoke(app, words)
+    finally:
+        modal.Client._set_env_client(None)
+    assert (document["ledger_nusd"], document["bill_nusd"]) == (1_245_200_000, 1_345_200_000)
+    assert [(each["cause"], each["nusd"]) for each in document["causes"]] == [("memory_above_request", 100_000_000)]
+    assert isinstance(refused.exception, ModalTrouble)

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pricing.budgets.store import MeterEntry, Settlement
-from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow, RowKind
+from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, LedgerRow, RowKind
 from pricing.ledger.verify import Verification
+from pricing.reconcile.adjust import write_rows
 from pricing.redis.meters import SharedMeters
 from pricing.redis.store import RedisStore
 from pricing.redis.verify import verify_shared
@@ -267,6 +268,18 @@ async def test_poison_is_named_and_not_counted(scene: Scene) -> None:
     assert "was set aside as" in found.problems[0]
     assert "CheckViolation (SQLSTATE 23514); `sluice ledger poison` shows it and puts it back" in found.problems[0]
     assert found.problems[1].startswith("tenant acme: its ledger rows are $0.000000000")
+
+
+async def test_reconciliations_are_no_meter_s(scene: Scene) -> None:
+    """Rows that bring the ledger to a bill are written past Redis, and neither meters nor budgets miss anything."""
+    await scene.serve("a:1")
+    await scene.house()
+    await scene.drain()
+    made = house_row("reconcile:l4:1970-01-01T00Z:gpu", RowKind.ADJUSTMENT, 77, scene.clock.wall_us())
+    await asyncio.to_thread(write_rows, scene.url, [replace(made, outcome=f"{RECONCILED}gpu", metered_nusd=99)])
+    found = await scene.verify()
+    assert found.problems == ()
+    assert ("reconcile:l4:1970-01-01T00Z:gpu", 77) in scene.rows()
 
 
 async def test_other_pools_and_tenants_are_named_apart(scene: Scene) -> None:

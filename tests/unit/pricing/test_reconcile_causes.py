@@ -1,0 +1,125 @@
+"""Causes of single hours, one claim each; a month of them together is in the contract suite."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+
+from pricing.rates import ContainerRate
+from pricing.reconcile.bill import Bill, PoolHour
+from pricing.reconcile.booked import Booked, BookedHour
+from pricing.reconcile.causes import SAID, Around, Cause, explain
+from pricing.reconcile.factors import Factors, find_factors
+from pricing.resources import PricedPool, Resource
+from pricing.token_price import TokenPrice
+
+RATE = ContainerRate(1_000, 700, 200, 100, "book")
+PRICED = PricedPool(RATE, "modal", "serverless", "L4", 1, 4.0, 32.0)
+BY_TOKENS = ContainerRate(0, 0, 0, 0, "book", tokens=TokenPrice("big", 1, 1, 1))
+API = PricedPool(BY_TOKENS, "tokens-inc", "chat", "api", 0, 0.0, 0.0)
+QUIET = Around(Factors(), PRICED, active=True, pool_seen=True, booked_before=True)
+KNOWN = {Resource.GPU: 7_000_000, Resource.CPU: 2_000_000, Resource.MEMORY: 1_000_000}
+
+
+def around(**changes: object) -> Around:
+    fields = {name: getattr(QUIET, name) for name in Around.__slots__}
+    return Around(**{**fields, **changes})  # type: ignore[arg-type] # names and types are those of the fields
+
+
+def hour(known: dict[Resource, int], **more: int) -> BookedHour:
+    return BookedHour(metered=Counter(known), **more)
+
+
+def scaled(gpu: Fraction | int, cpu: Fraction | int, memory: Fraction | int) -> dict[Resource, int]:
+    factors = dict(zip(KNOWN, (gpu, cpu, memory), strict=True))
+    return {resource: int(nusd * factors[resource]) for resource, nusd in KNOWN.items()}
+
+
+def test_time_brings_cpu_and_memory_with_it() -> None:
+    """Half as much again of everything is container time that nobody saw, a boot's where one was booked."""
+    billed = scaled(Fraction(3, 2), Fraction(3, 2), Fraction(3, 2))
+    assert explain(hour(KNOWN), billed, QUIET) == {Cause.TIME_UNSEEN: 5_000_000}
+    assert explain(hour(KNOWN, boots=1), billed, QUIET) == {Cause.BOOT_UNSEEN: 5_000_000}
+    assert explain(hour(KNOWN), billed, around(booked_before=False)) == {Cause.BOOT_UNSEEN: 5_000_000}
+    less = scaled(Fraction(1, 2), Fraction(1, 2), Fraction(1, 2))
+    assert explain(hour(KNOWN), less, QUIET) == {Cause.TIME_NOT_BILLED: -5_000_000}
+
+
+def test_what_time_does_not_explain_is_use() -> None:
+    """CPU and memory beyond the same seconds, each by itself."""
+    billed = scaled(Fraction(3, 2), 2, Fraction(5, 2))
+    assert explain(hour(KNOWN), billed, QUIET) == {
+        Cause.TIME_UNSEEN: 5_000_000,
+        Cause.CPU_ABOVE_REQUEST: 1_000_000,
+        Cause.MEMORY_ABOVE_REQUEST: 1_000_000,
+    }
+
+
+def test_an_hour_that_was_not_booked_is_divided_by_the_rate() -> None:
+    """Others were busy in it, so that the router ran."""
+    billed = {**KNOWN, Resource.MEMORY: 1_500_000, Resource.OTHER: 9}
+    assert explain(None, billed, QUIET) == {
+        Cause.TIME_UNSEEN: 10_000_000,
+        Cause.MEMORY_ABOVE_REQUEST: 500_000,
+        Cause.NOT_PRICED: 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"active": False}, Cause.ROUTER_DOWN),
+        ({"pool_seen": False, "active": False}, Cause.POOL_UNSEEN),
+        ({"priced": API}, Cause.TOKEN_PRICE),
+    ],
+)
+def test_what_is_known_of_the_whole_hour(changes: dict[str, object], cause: Cause) -> None:
+    """A router that was down, a pool that it does not serve, a pool that has no containers."""
+    assert explain(None, KNOWN, around(**changes)) == {cause: 10_000_000}
+    assert explain(None, {Resource.CONTAINER: 5}, around(**changes)) == {cause: 5}
+
+
+def test_an_hour_that_was_reconciled_changed_since() -> None:
+    """Whatever its resources say."""
+    known = hour(KNOWN, boots=1)
+    known.adjusted[Resource.GPU] += 10
+    known.written[Resource.GPU] += 1
+    assert explain(known, KNOWN, QUIET) == {Cause.CHANGED_SINCE: -10}
+
+
+def test_factors_come_before_time() -> None:
+    """What a multiplier explains is no missing time; the rest of the hour is."""
+    billed = scaled(Fraction(5, 2), Fraction(5, 2), Fraction(5, 2))
+    found = explain(hour(KNOWN), billed, around(factors=Factors(uniform=Fraction(5, 4))))
+    assert found == {Cause.MULTIPLIER: 2_500_000, Cause.TIME_UNSEEN: 12_500_000}
+    dear = explain(hour(KNOWN), scaled(2, 1, 1), around(factors=Factors(gpu=Fraction(2))))
+    assert dear == {Cause.GPU_PRICE: 7_000_000}
+    kept = explain(hour(KNOWN), scaled(1, 3, 3), around(factors=Factors(cpu=Fraction(3), memory=Fraction(3))))
+    assert kept == {Cause.MULTIPLIER: 6_000_000}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ((Fraction(5, 4), Fraction(5, 4), Fraction(5, 4)), Factors(uniform=Fraction(5, 4))),
+        ((Fraction(7, 4), Fraction(7, 4), Fraction(7, 2)), Factors(uniform=Fraction(7, 4), memory=Fraction(2))),
+        ((Fraction(1), Fraction(3), Fraction(3)), Factors(cpu=Fraction(3), memory=Fraction(3))),
+        ((Fraction(6, 5), Fraction(1), Fraction(1)), Factors(gpu=Fraction(6, 5))),
+        ((Fraction(1001, 1000), Fraction(1), Fraction(1)), Factors()),
+    ],
+    ids=["region", "region and memory", "nonpreemptible", "price of the GPU", "noise"],
+)
+def test_factors_that_hours_share(ratios: tuple[Fraction, Fraction, Fraction], expected: Factors) -> None:
+    """Of a pool whose hours have the same ratios; two hours are too few to say."""
+    for hours, found in ((4, expected), (2, Factors())):
+        places: list[PoolHour] = [("l4", number) for number in range(hours)]
+        booked = Booked({place: hour(KNOWN) for place in places}, frozenset())
+        bill = Bill("a bill", {place: scaled(*ratios) for place in places}, {}, 0, hours)
+        assert find_factors(booked, bill) == {"l4": found}
+
+
+def test_every_cause_is_explained() -> None:
+    """In a sentence, for tables."""
+    assert set(SAID) == set(Cause)
