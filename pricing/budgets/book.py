@@ -20,12 +20,26 @@ from pricing.budgets.caps import LONGEST_ROLLING_S, CapTable, RateLimits, Scope
 from pricing.budgets.rates import ScopeRates
 from pricing.budgets.refusal import refuse
 from pricing.budgets.standing import UNLIMITED, standing_of
-from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Standing, counted
+from pricing.budgets.store import (
+    CapCounts,
+    CapStatus,
+    Extended,
+    Hold,
+    OpenHold,
+    RateStatus,
+    Room,
+    Standing,
+    counted,
+    not_open,
+)
 from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded, HoldEnded, Shortfall
 from pricing.ledger.rows import LedgerRow
 
+SETTLED: Final = "settled"
+RELEASED: Final = "released"
+EXPIRED: Final = "expired"
 REMEMBERED_ENDS: Final = 16_384  # ids of ended holds kept at hand, so that a second or late end is known as such
 KEPT_US: Final = (LONGEST_ROLLING_S + 2 * 86_400) * US_PER_S  # spend older than this is in no window
 
@@ -61,8 +75,8 @@ class BudgetBook:
     def __init__(self, caps: CapTable, wall_us: int, on_warn: Callable[[CapWarning], None]) -> None:
         self._accounts: dict[Scope, Account] = {}
         self._holds: dict[str, Held] = {}
-        self._ended: dict[str, None] = {}
-        self._expired: dict[str, None] = {}
+        self._ended: dict[str, str] = {}  # id -> how
+        self._expired: dict[str, str] = {}
         self._caps = CapTable((), caps.timezone)
         self._limited: list[Account] = []
         self._on_warn = on_warn
@@ -155,7 +169,7 @@ class BudgetBook:
         """Grow a hold to `amount_nusd` if every cap has room, and renew its lease either way. It never shrinks."""
         held = self._holds.get(hold_id)
         if held is None:
-            return Extended(hold_id, 0, granted=False, good_for_s=0.0)
+            return not_open(hold_id, self._how(hold_id))
         held.deadline_us = mono_us + held.lease_us
         more_nusd = max(0, amount_nusd - held.amount_nusd)
         granted = not more_nusd or _first_shortfall(held.accounts, more_nusd, held.bucket, wall_us) is None
@@ -168,20 +182,30 @@ class BudgetBook:
         self._grow(held, amount_nusd - held.amount_nusd)
 
     def settle(
-        self, hold_id: str, amount_nusd: int, wall_us: int, *, may_exceed_hold: bool = False, more_tokens: int = 0
+        self,
+        hold_id: str,
+        amount_nusd: int,
+        wall_us: int,
+        *,
+        may_exceed_hold: bool = False,
+        more_tokens: int = 0,
+        how: str = SETTLED,
     ) -> Held:
-        """End a hold with an amount spent, and correct the tokens that its request counted.
+        """End a hold with an amount spent, and correct the tokens that its request counted. `how` is what is said to
+        whoever comes later.
 
         Raises HoldEnded, and ValueError for more than the hold without leave.
         """
         held = self._holds.get(hold_id)
         if held is None:
-            raise HoldEnded(f"hold {hold_id} has ended or was never opened; settle each hold once")
+            ending = self._how(hold_id)
+            before = f"was {ending} before" if ending else "has ended or was never opened"
+            raise HoldEnded(f"hold {hold_id} {before}; settle each hold once")
         if amount_nusd < 0 or (amount_nusd > held.amount_nusd and not may_exceed_hold):
             raise ValueError(
                 f"hold {hold_id}: {amount_nusd} nano-dollars do not fit its {held.amount_nusd}; extend first"
             )
-        self._end(held, amount_nusd, wall_us)
+        self._end(held, amount_nusd, wall_us, how)
         self._correct(held, more_tokens)
         return held
 
@@ -189,8 +213,8 @@ class BudgetBook:
         """End the holds whose lease has run out, each spent in full."""
         due = [held for held in self._holds.values() if held.deadline_us <= mono_us]
         for held in due:
-            self._end(held, held.amount_nusd, wall_us)
-            _remember(self._expired, held.hold_id)
+            self._end(held, held.amount_nusd, wall_us, EXPIRED)
+            _remember(self._expired, held.hold_id, EXPIRED)
         return due
 
     def undo_end(self, held: Held, amount_nusd: int, more_tokens: int = 0) -> None:
@@ -323,9 +347,13 @@ class BudgetBook:
                 if account.rates is not None:
                     account.rates.correct(held.anchor_us, more_tokens)
 
-    def _end(self, held: Held, amount_nusd: int, wall_us: int) -> None:
+    def _how(self, hold_id: str) -> str | None:
+        """How a hold ended, as long as that is remembered."""
+        return self._ended.get(hold_id) or self._expired.get(hold_id)
+
+    def _end(self, held: Held, amount_nusd: int, wall_us: int, how: str) -> None:
         self._remove(held, amount_nusd)
-        _remember(self._ended, held.hold_id)
+        _remember(self._ended, held.hold_id, how)
         if amount_nusd:
             for account in held.accounts:
                 self._warn(account, wall_us)
@@ -356,7 +384,7 @@ def _warning_key(view: CapView) -> tuple[str, str]:
     return view.cap.label, str(view.cap.amount_nusd)
 
 
-def _remember(ends: dict[str, None], hold_id: str) -> None:
-    ends[hold_id] = None
+def _remember(ends: dict[str, str], hold_id: str, how: str) -> None:
+    ends[hold_id] = how
     if len(ends) > REMEMBERED_ENDS:
         del ends[next(iter(ends))]

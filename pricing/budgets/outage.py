@@ -33,6 +33,7 @@ from pricing.budgets.store import (
     RateStatus,
     Room,
     Settlement,
+    not_open,
 )
 from pricing.budgets.times import StepTimes
 from pricing.clock import US_PER_S, Clock
@@ -247,7 +248,7 @@ class OutageStore:
             hold = await self._store.open(tracked.again(hold_id, max(amount_nusd, tracked.whole_nusd)))
         except (BudgetExceeded, HoldEnded) as refusal:
             ended = isinstance(refusal, HoldEnded)
-            return Extended(hold_id, 0, granted=False, good_for_s=0.0, store_down=ended)
+            return Extended(hold_id, 0, granted=False, good_for_s=0.0, store_down=ended, why=str(refusal))
         self._allowance.regrant(tracked, 0)
         tracked.stored_nusd = hold.amount_nusd
         return Extended(hold_id, hold.amount_nusd, granted=True, good_for_s=hold.good_for_s)
@@ -255,7 +256,7 @@ class OutageStore:
     def _grow(self, hold_id: str, amount_nusd: int) -> Extended:
         tracked = self._holds.get(hold_id)
         if tracked is None:
-            return Extended(hold_id, 0, granted=False, good_for_s=0.0)
+            return not_open(hold_id, None)
         return self._allowance.grow(tracked, amount_nusd)
 
     async def settle(self, settlement: Settlement) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from pricing.budgets.account import CapWarning
-from pricing.budgets.book import BudgetBook, Held
+from pricing.budgets.book import RELEASED, SETTLED, BudgetBook, Held
 from pricing.budgets.caps import CapTable, Scope, ScopeKind
 from pricing.budgets.journal import Change
 from pricing.budgets.lockfile import FileLock
@@ -172,7 +172,9 @@ class SqliteStore:
         return await self._opened(held, wish.meter, change, undo)
 
     async def release(self, hold_id: str, request: RequestRow | None = None) -> None:
-        await self.settle(Settlement(hold_id, 0, (), request))
+        change, undo = Change(), list[Undo]()
+        self._settle(Settlement(hold_id, 0, (), request), change, undo, RELEASED)
+        await self._commit(change, undo)
 
     async def expire(self) -> list[str]:
         wall_us = self._clock.wall_us()
@@ -247,11 +249,11 @@ class SqliteStore:
     def _let_go(self, held: Held) -> None:
         if self._book.find(held.hold_id) is held:
             change, undo = Change(), list[Undo]()
-            self._book.settle(held.hold_id, 0, self._clock.wall_us(), more_tokens=-held.tokens)
+            self._book.settle(held.hold_id, 0, self._clock.wall_us(), more_tokens=-held.tokens, how=RELEASED)
             self._note_end(held, 0, change, undo, -held.tokens)
             self._steps.submit(change, undo)
 
-    def _settle(self, settlement: Settlement, change: Change, undo: list[Undo]) -> None:
+    def _settle(self, settlement: Settlement, change: Change, undo: list[Undo], how: str = SETTLED) -> None:
         check_settlement(settlement)
         wall_us = self._clock.wall_us()
         if self._book.has_expired(settlement.hold_id):
@@ -261,7 +263,7 @@ class SqliteStore:
             amount = settlement.amount_nusd
             more_tokens, exceeds = settlement.more_tokens, settlement.may_exceed_hold
             held = self._book.settle(
-                settlement.hold_id, amount, wall_us, may_exceed_hold=exceeds, more_tokens=more_tokens
+                settlement.hold_id, amount, wall_us, may_exceed_hold=exceeds, more_tokens=more_tokens, how=how
             )
             self._note_end(held, amount, change, undo, more_tokens)
             change.rows += settlement.rows

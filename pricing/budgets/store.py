@@ -89,7 +89,8 @@ class Hold(msgspec.Struct, frozen=True):
 class Extended(msgspec.Struct, frozen=True):
     """The answer to one extension: the hold's amount now, and whether the wish was granted in full.
 
-    `store_down`: it was not, because the store could not be asked.
+    `store_down`: it was not, because the store could not be asked. `why`: there is no such hold to extend, since it has
+    ended, never was, or is another replica's; empty for one that is open.
     """
 
     hold_id: str
@@ -97,6 +98,13 @@ class Extended(msgspec.Struct, frozen=True):
     granted: bool
     good_for_s: float
     store_down: bool = False
+    why: str = ""
+
+
+def not_open(hold_id: str, how: str | None) -> Extended:
+    """The answer for a hold that is not open; `how` it ended (settled, released, expired), None where nobody knows."""
+    ending = "has ended or was never opened" if how is None else f"was {how} before"
+    return Extended(hold_id, 0, granted=False, good_for_s=0.0, why=f"hold {hold_id} {ending}; extend open holds only")
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -214,7 +222,10 @@ class BudgetStore(Protocol):
         ...
 
     async def extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
-        """Grow holds (id, new amount) in one batch and renew their leases; unknown ids: ungranted, amount 0."""
+        """Grow holds (id, new amount) in one batch and renew their leases.
+
+        What is not an open hold of this process's replica is ungranted, with amount 0, and says `why`.
+        """
         ...
 
     async def settle(self, settlement: Settlement) -> None:

@@ -20,8 +20,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from pricing.budgets.account import CapWarning
 from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, late_row
@@ -39,6 +37,7 @@ from pricing.redis.installation import installation_in, not_whole
 from pricing.redis.keys import LAYOUT
 from pricing.redis.packing import CapPacker, PackedCaps
 from pricing.redis.reading import Reader
+from pricing.redis.recall import not_extended, terms_of
 from pricing.redis.scripts import script
 from pricing.redis.steps import Reply, Steps
 from pricing.redis.unheard import Unheard
@@ -53,7 +52,6 @@ _STEPS: Final = ("open", "settle", "settle_open", "extend", "expire")
 _OTHERS: Final = ("forgo", "sums", "frees", "rows", "post", "check")
 _STILL_OPEN: Final = (b"misfit", b"too_large")
 _CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
-_terms_of: Final = msgspec.msgpack.Decoder()
 
 
 def _ignore(_: CapWarning) -> None:
@@ -290,10 +288,8 @@ class RedisStore:
             if hold_id not in self._holds:
                 await self._recall(hold_id)
         ours = [(hold_id, amount) for hold_id, amount in wishes if hold_id in self._holds]
-        answers = {hold_id: Extended(hold_id, 0, granted=False, good_for_s=0.0) for hold_id, _ in wishes}
-        if ours:
-            answers.update(await self._extend_ours(ours))
-        return [answers[hold_id] for hold_id, _ in wishes]
+        answers = await self._extend_ours(ours) if ours else {}
+        return [answers.get(hold_id) or await not_extended(self._steps, hold_id) for hold_id, _ in wishes]
 
     async def _extend_ours(self, wishes: Sequence[tuple[str, int]]) -> dict[str, Extended]:
         tables: dict[PackedCaps, int] = {}
@@ -312,17 +308,18 @@ class RedisStore:
         answers: dict[str, Extended] = {}
         for index, (hold_id, _) in enumerate(wishes):
             amount_nusd, granted, deadline_us = reply[2][3 * index : 3 * index + 3]
-            answers[hold_id] = Extended(hold_id, amount_nusd, bool(granted), good_for_s(deadline_us, now_us, taken_us))
-            if not deadline_us:
+            if deadline_us:
+                left_s = good_for_s(deadline_us, now_us, taken_us)
+                answers[hold_id] = Extended(hold_id, amount_nusd, bool(granted), left_s)
+            else:
                 self._holds.pop(hold_id, None)
         return answers
 
     async def _recall(self, hold_id: str) -> None:
         """Learn the scopes of a hold that an earlier process of this name opened."""
-        terms = await self._client.command("HGET", self._steps.prefix + b"hold:" + hold_id.encode(), "terms")
+        terms = await terms_of(self._steps, hold_id)
         if terms is not None:
-            *_, scopes = _terms_of.decode(terms)  # as lua/holds.lua writes them
-            self._holds[hold_id] = self._packer.pack([parse_scope(scope) for scope in scopes])
+            self._holds[hold_id] = self._packer.pack(terms.scopes)
 
     # -- ending ----------------------------------------------------------------------------------------------------
 

@@ -93,6 +93,27 @@ async def test_one_batch_extends_who_fits_and_refuses_the_others(setup: StoreSet
         ("r:2", 30, False),
         ("r:9", 0, False),
     ]
+    assert [each.why for each in answers] == ["", "", "hold r:9 has ended or was never opened; extend open holds only"]
+
+
+@pytest.mark.parametrize("how", ["settled", "released", "expired"])
+async def test_a_hold_extended_after_its_end_says_how_it_ended_and_changes_nothing(setup: StoreSetup, how: str) -> None:
+    """Whoever extends it, or ends it again, hears in the same words of every store what had happened to it."""
+    await setup.store.open(wish("r:1", 30))
+    await setup.store.extend([("r:1", 30)])
+    if how == "expired":
+        setup.clock.advance(30)
+        await setup.store.expire()
+    else:
+        await (setup.store.settle(paid("r:1", 30)) if how == "settled" else setup.store.release("r:1"))
+    before = await setup.spent(), await setup.left(ACME), setup.rows()
+    [answer] = await setup.store.extend([("r:1", 60)])
+    assert (answer.granted, answer.amount_nusd, answer.good_for_s) == (False, 0, 0.0)
+    assert answer.why == f"hold r:1 was {how} before; extend open holds only"
+    if how != "expired":  # what ends an expired one is told late, and stands
+        with pytest.raises(HoldEnded, match=f"^hold r:1 was {how} before; settle each hold once$"):
+            await setup.store.settle(paid("r:1", 30))
+    assert (await setup.spent(), await setup.left(ACME), setup.rows()) == before
 
 
 async def test_settling_and_opening_is_one_step(setup: StoreSetup) -> None:

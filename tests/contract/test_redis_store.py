@@ -104,7 +104,8 @@ async def test_a_hold_is_its_replicas_own(replicas: Replicas) -> None:
         await two.release("a:1")
     with pytest.raises(HoldEnded, match="replica one's"):
         await two.open(wish("a:1", 10))
-    assert not (await two.extend([("a:1", 70)]))[0].granted
+    [extended] = await two.extend([("a:1", 70)])
+    assert (extended.granted, extended.why) == (False, "hold a:1 belongs to replica one, which alone may extend it")
     assert (await replicas.spent(one))[0] == (0, 60)
 
 
