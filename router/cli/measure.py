@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +19,14 @@ from policies.compile_endpoints import is_http_url
 from policies.load import load_policy
 from policies.policy import Policy, PoolEndpoint
 from pools.backend_http import HttpBackend, make_session
+from pools.media import MediaAsked
 from pools.spec import PoolSpec
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
 from router.cli.prices_view import console
 from router.measure.cold import LOOK_S
+from router.measure.media import REQUESTS, asked_of
 from router.measure.progress import watching
 from router.measure.record import add_row, check_rows, document, row
 from router.measure.result import Measurement
@@ -50,10 +52,15 @@ class Access:
 @app.command()
 def measure(
     pool: Annotated[str | None, typer.Argument(help="A pool of the policy.")] = None,
-    requests: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
-    concurrency: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 10,
+    requests: Annotated[int | None, typer.Option(min=1, help="How many; 50, of clips 5.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="How many at a time; 10, of pictures and clips 1.")
+    ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each prompt.")] = 128,
     output_tokens: Annotated[int, typer.Option(min=1, help="Of each answer, at most.")] = 256,
+    size: Annotated[str | None, typer.Option(help="Of pictures and clips, 1024x768 say; else the model's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps; else the model's own.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of a clip; else the model's own.")] = None,
     seed: Annotated[int, typer.Option(help="Of the prompts.")] = 0,
     exact_length: Annotated[
         bool | None, typer.Option(help="Ask with ignore_eos for all output tokens; by default of vLLM pools only.")
@@ -83,6 +90,8 @@ def measure(
 ) -> None:
     """Measure a pool, or any OpenAI-compatible server: latency, first token, tokens a second, errors, dollars.
 
+    Of pools that make pictures or clips: how long one takes, and what it costs.
+
     Ctrl-C ends it with what was measured so far, and status 130.
     """
     clock = SystemClock() if speedup == 1 else ScaledClock(speedup, origin_us)
@@ -94,7 +103,17 @@ def measure(
         exact_length = _is_vllm(subject.pool) if exact_length is None else exact_length
     if usd_per_hour is not None:
         subject = _priced(subject, usd_per_hour)
-    shape = Shape(requests, concurrency, prompt_tokens, output_tokens, seed, exact_length, timeout_s)
+    media = _media(subject.pool, {"size": size, "num_inference_steps": steps, "seconds": seconds})
+    shape = Shape(
+        requests or (50 if media is None else REQUESTS[media.kind]),
+        concurrency or (10 if media is None else 1),
+        prompt_tokens,
+        output_tokens,
+        seed,
+        exact_length,
+        timeout_s,
+        media,
+    )
     _check(subject, shape, output, row_file)
     try:
         measured = uvloop.run(_measure(subject, access, shape, clock, cold_start, wait_s))
@@ -165,6 +184,17 @@ def _checked(url: str) -> str:
     return url
 
 
+def _media(pool: PoolSpec | None, given: Mapping[str, str | int | float | None]) -> MediaAsked | None:
+    """What is asked of a media pool. Raises CannotMeasure."""
+    if pool is not None:
+        return asked_of(pool, given)
+    if any(value is not None for value in given.values()):
+        raise CannotMeasure(
+            "--size, --steps and --seconds are of a pool's pictures and clips; name a pool of the policy"
+        )
+    return None
+
+
 def _is_vllm(spec: PoolSpec | None) -> bool:
     return spec is not None and spec.engine == "vllm"
 
@@ -186,6 +216,8 @@ def _check(subject: Subject, shape: Shape, output: Path | None, row_file: Path |
     if row_file is not None:
         if subject.pool is None:
             raise CannotMeasure("--row needs a pool: a row says for which model and GPU it was measured")
+        if shape.media is not None:
+            raise CannotMeasure("--row is for models that make text; of pictures the table has seconds_per_item")
         check_rows(row_file)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pools.media import MediaAsked
 from pools.spec import PoolSpec
 from pools.timing import REQUEST_OVERHEAD_S, ServiceTime, timing_model
 from pricing.clock import US_PER_S
+from router.measure.media import MADE, modelled_s, seconds_per_item
 from router.measure.result import Measurement
 
 CLOSE: Final = 0.2
@@ -35,17 +37,23 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Keys for the pool's row. `time_factor` replaces the row's; `boot_s` is None where no boot was measured."""
+    """Keys for the pool's row. `time_factor` replaces the row's; `boot_s` is None where no boot was measured.
+
+    `seconds_per_item` is what the model's row could say for this GPU instead; None for models that make text.
+    """
 
     time_factor: float
     boot_s: float | None
+    seconds_per_item: float | None = None
 
 
 def claims(measured: Measurement) -> list[Claim]:
     """Empty without a pool, or without a whole answer."""
     subject = measured.subject
     found: list[Claim] = []
-    if subject.pool is not None and measured.latency is not None and measured.first_token is not None:
+    if subject.pool is not None and measured.shape.media is not None:
+        found += _media_claims(measured, subject.pool)
+    elif subject.pool is not None and measured.latency is not None and measured.first_token is not None:
         time = _modelled(measured, subject.pool)
         modelled_tokens_per_s = measured.in_flight_mean * (measured.tokens_mean or 0.0) / time.total_s
         found += [
@@ -68,11 +76,31 @@ def calibration(measured: Measurement) -> Calibration | None:
     pool = measured.subject.pool
     if pool is None or measured.latency is None:
         return None
-    time = _modelled(measured, pool)
-    took_s = max(0.0, measured.latency.mean_us / US_PER_S - REQUEST_OVERHEAD_S)
-    factor = pool.time_factor * took_s / (time.total_s - REQUEST_OVERHEAD_S)
+    asked = measured.shape.media
+    overhead_s = REQUEST_OVERHEAD_S if asked is None else 0.0
+    took_s = max(0.0, measured.latency.mean_us / US_PER_S - overhead_s)
+    modelled = _modelled(measured, pool).total_s if asked is None else _modelled_media(measured, pool, asked)
+    factor = pool.time_factor * took_s / (modelled - overhead_s)
+    if not LEAST_FACTOR <= factor <= MOST_FACTOR:
+        return None
     boot_s = None if measured.cold is None else round(measured.cold.boot_s, 1)
-    return Calibration(round(factor, 3), boot_s) if LEAST_FACTOR <= factor <= MOST_FACTOR else None
+    item_s = None if asked is None else round(seconds_per_item(pool, asked, factor), 3)
+    return Calibration(round(factor, 3), boot_s, item_s)
+
+
+def _media_claims(measured: Measurement, pool: PoolSpec) -> list[Claim]:
+    asked, latency = measured.shape.media, measured.latency
+    if asked is None or latency is None:
+        return []
+    whole_s, what = _modelled_media(measured, pool, asked), MADE[asked.kind]
+    return [
+        Claim(f"whole {what}, mean", "s", latency.mean_us / US_PER_S, whole_s),
+        Claim(f"{what}s, an hour", "/h", 3600 * measured.answers_per_s, 3600 * measured.in_flight_mean / whole_s),
+    ]
+
+
+def _modelled_media(measured: Measurement, pool: PoolSpec, asked: MediaAsked) -> float:
+    return modelled_s(pool, asked, measured.in_flight_mean / max(1.0, measured.containers_mean))
 
 
 def _modelled(measured: Measurement, pool: PoolSpec) -> ServiceTime:

@@ -9,7 +9,7 @@ from typing import Final
 from pools.failures import FailureClass
 from pools.platform import ContainerInfo, PoolPlatform
 from pricing.clock import US_PER_S, Clock
-from router.measure.load import Asker, Sample, finished, seconds
+from router.measure.load import Asks, Sample, finished, seconds
 from router.measure.subject import CannotMeasure, Stopped, Subject
 
 LOOK_S: Final = 2.0  # between two looks at the platform's list, and between two tries of a pool that boots
@@ -91,7 +91,7 @@ async def until_asleep(
     return "platform", seconds(clock.mono_us() - began_us)
 
 
-async def first_answer(asker: Asker, number: int, clock: Clock, stop: asyncio.Event) -> FirstAnswer:
+async def first_answer(asker: Asks, number: int, clock: Clock, stop: asyncio.Event) -> FirstAnswer:
     """Ask request `number` until the pool answers: a platform may refuse, or hold it, for as long as a container boots.
 
     Raises CannotMeasure for an answer that waiting will not mend, and Stopped.

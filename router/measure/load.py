@@ -1,11 +1,11 @@
-"""The load: `concurrency` clients, each with one streamed request at a time, until `requests` have ended."""
+"""The load: `concurrency` clients, each with one request at a time, until `requests` have ended."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from pools.backend import FrameKind, FrameStream, UpstreamRequest
 from pools.backend_http import HttpBackend
@@ -54,6 +54,13 @@ class _Heard:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     frames: int = 0
+
+
+class Asks(Protocol):
+    """Who sends request `number`."""
+
+    async def ask(self, number: int, /) -> Sample:
+        """What became of it; cancelling closes its connection at once."""
 
 
 class Asker:
@@ -158,7 +165,7 @@ class Load:
 
 
 async def play(
-    asker: Asker, shape: Shape, clock: Clock, stop: asyncio.Event, on_ended: Callable[[Sample], None]
+    asker: Asks, shape: Shape, clock: Clock, stop: asyncio.Event, on_ended: Callable[[Sample], None]
 ) -> Load:
     """Run the load to its end, or until `stop` is set: then nothing new is sent, and what runs is cut."""
     load = Load(clock.mono_us(), [])

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.measure.claims import calibration, claims
@@ -35,14 +37,14 @@ COLUMNS: Final = (
 
 def document(measured: Measurement) -> dict[str, Any]:
     """The measurement as JSON. Numbers are None where nothing was measured, never 0."""
-    latency = measured.latency
+    latency, words = measured.latency, measured.shape.media is None
     return {
         "timestamp": _utc(measured).strftime("%Y-%m-%dT%H:%M:%S"),
         "total_requests": len(measured.load.samples),
         "successful_requests": len(measured.answers),
-        "total_tokens": measured.tokens,
-        "avg_tokens_per_request": _rounded(measured.tokens_mean),
-        "tps": _rounded(measured.tokens_per_s),
+        "total_tokens": measured.tokens if words else None,
+        "avg_tokens_per_request": _rounded(measured.tokens_mean) if words else None,
+        "tps": _rounded(measured.tokens_per_s) if words else None,
         "avg_latency_ms": None if latency is None else _ms(latency.mean_us),
         "p50_latency_ms": None if latency is None else _ms(latency.p50_us),
         "p99_latency_ms": None if latency is None else _ms(latency.p99_us),
@@ -60,16 +62,17 @@ def _ours(measured: Measurement) -> dict[str, Any]:
         "url": subject.shown_url,
         "model": subject.model,
         "pool": None if pool is None else pool.name,
-        "asked": asdict(shape),
+        "asked": msgspec.to_builtins(shape),
         "interrupted": measured.interrupted,
         "cancelled_requests": load.cancelled,
         "wall_s": load.wall_us / US_PER_S,
         "error_rate": measured.error_rate,
         "errors": dict(measured.errors),
         "latency_ms": _spread(measured.latency),
-        "first_token_ms": _spread(measured.first_token),
+        "first_token_ms": _spread(measured.first_token) if shape.media is None else None,
         "token_ms": None if measured.token_us is None else _ms(measured.token_us),
         "prompt_tokens_mean": _rounded(measured.prompt_tokens_mean),
+        "answers_per_s": measured.answers_per_s,
         "tokens_counted_by": "usage" if all(one.counted for one in measured.answers) else "frames",
         "in_flight_mean": _rounded(measured.in_flight_mean),
         "warm_up_ms": _ms(measured.warm.latency_us),
@@ -93,6 +96,7 @@ def _cost(measured: Measurement) -> dict[str, Any]:
         "usd_per_request": _usd(measured.request_nusd),
         "usd_per_1k_requests": _usd(measured.thousand_nusd),
         "usd_per_million_tokens": _usd(measured.million_tokens_nusd),
+        "usd_per_video_s": _usd(measured.video_s_nusd),
         "boot_usd": _usd(measured.boot_nusd),
         "idle_window_usd": _usd(measured.idle_window_nusd),
         "not_stated": [] if subject.rate is None else list(subject.rate.notes),

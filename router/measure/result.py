@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from pools.media import clip_us
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd, half_even_nusd
@@ -131,6 +132,11 @@ class Measurement:
         return self.tokens * US_PER_S / self.load.wall_us if self.load.wall_us else 0.0
 
     @property
+    def answers_per_s(self) -> float:
+        """Whole answers over the wall time of the load: pictures or clips, where those are asked for."""
+        return len(self.answers) * US_PER_S / self.load.wall_us if self.load.wall_us else 0.0
+
+    @property
     def token_us(self) -> float | None:
         """Mean time from one token to the next, over all answers: first token to end, by the tokens after the first."""
         pairs = [
@@ -171,6 +177,13 @@ class Measurement:
     @property
     def thousand_nusd(self) -> int | None:
         return self.share_nusd(len(self.answers), 1000)
+
+    @property
+    def video_s_nusd(self) -> int | None:
+        """A second of video; None where clips were not asked for."""
+        asked, pool = self.shape.media, self.subject.pool
+        clip = 0 if asked is None or pool is None else clip_us(asked.on(pool.model.item))
+        return self.share_nusd(len(self.answers) * clip, US_PER_S)
 
     @property
     def million_tokens_nusd(self) -> int | None:

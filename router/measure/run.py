@@ -12,6 +12,7 @@ from pools.platform import ContainerInfo, PlatformUnavailable, PoolPlatform
 from pricing.clock import Clock
 from router.measure.cold import LOOK_S, ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
 from router.measure.load import Asker, Sample, finished, play
+from router.measure.media import MediaAsker
 from router.measure.result import Measurement, Serving, assumed_serving, listed_serving
 from router.measure.subject import CannotMeasure, Shape, Stopped, Subject
 
@@ -49,11 +50,11 @@ class Measuring:
 
         Raises CannotMeasure, PlatformUnavailable, and Stopped where `stop` was set before the load began.
         """
-        asker = Asker(self.backend, self.subject, self.shape, self.clock)
+        asker = self._asker()
         slept = await self._sleep(wait_s) if cold else None
         self.watch.phase("first answer")
         first = await first_answer(asker, 0, self.clock, self.stop)
-        if not await finished(self._size_prompts(asker, first.sample), self.stop):
+        if isinstance(asker, Asker) and not await finished(self._size_prompts(asker, first.sample), self.stop):
             raise Stopped("interrupted before the load; nothing was measured")
         after = self.shape.requests + 1  # a prompt of its own: the engine may have cached the first one
         warm = (await first_answer(asker, after, self.clock, self.stop)).sample if cold else first.sample
@@ -74,6 +75,11 @@ class Measuring:
             cold=booted,
             engine_version=version,
         )
+
+    def _asker(self) -> Asker | MediaAsker:
+        if self.shape.media is None:
+            return Asker(self.backend, self.subject, self.shape, self.clock)
+        return MediaAsker(self.backend, self.subject, self.shape, self.shape.media, self.clock)
 
     async def _sleep(self, wait_s: float | None) -> tuple[str, float]:
         if self.subject.always_on:

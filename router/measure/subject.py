@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from pools.media import MediaAsked
 from pools.spec import PoolSpec
 from pricing.errors import SluiceError
 from pricing.rates import ContainerRate
@@ -27,7 +28,10 @@ class Stopped(SluiceError):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The load: `requests` answers, `concurrency` of them at a time, each of the given sizes in tokens."""
+    """The load: `requests` answers, `concurrency` of them at a time, each of the given sizes in tokens.
+
+    `media` is what each asks for of a pool that makes pictures or clips, where tokens count for nothing.
+    """
 
     requests: int = 50
     concurrency: int = 10
@@ -36,11 +40,12 @@ class Shape:
     seed: int = 0
     exact_length: bool = True
     timeout_s: float = PATIENCE_S
+    media: MediaAsked | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An endpoint that speaks OpenAI's chat API. `pool`, `boot_s` and `rate` are what the catalogue says of it.
+    """An endpoint that speaks OpenAI's API. `pool`, `boot_s` and `rate` are what the catalogue says of it.
 
     Without a `pool` nothing is claimed, and `rate_nusd_per_h` may be None, where nobody said what it costs.
     `always_on` counts containers of a plain server, 0 where a platform starts and stops them.
@@ -65,10 +70,8 @@ class Subject:
 
 def check_shape(shape: Shape, pool: PoolSpec) -> None:
     """Raises CannotMeasure for a load that this pool cannot take."""
-    if not pool.max_model_len:
-        raise CannotMeasure(f"'{pool.name}' makes {pool.model.kind}s; what is measured here is the chat API")
     tokens = shape.prompt_tokens + shape.output_tokens
-    if tokens > pool.max_model_len:
+    if shape.media is None and tokens > pool.max_model_len:
         text = f"{shape.prompt_tokens} + {shape.output_tokens} tokens are more than the {pool.max_model_len} of"
         raise CannotMeasure(f"{text} '{pool.name}'; lower --prompt-tokens or --output-tokens")
     most = pool.max_concurrency * pool.max_containers

@@ -7,9 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pools.spec import ModelKind
 from pricing.clock import US_PER_S
 from pricing.money import format_usd
 from router.measure.claims import CLOSE, Calibration, Claim, calibration, claims
+from router.measure.media import MADE
 from router.measure.result import Measurement, Spread
 
 
@@ -46,7 +48,8 @@ def _times(measured: Measurement) -> Table:
     table.add_column("seconds")
     for name in ("mean", "p50", "p90", "p95", "p99", "max"):
         table.add_column(name, justify="right")
-    for what, found in (("first token", measured.first_token), ("whole answer", measured.latency)):
+    first = measured.first_token if measured.shape.media is None else None  # all of a picture is there at once
+    for what, found in (("first token", first), ("whole answer", measured.latency)):
         if found is not None:
             table.add_row(what, *_seconds(found))
     return table
@@ -63,8 +66,7 @@ def _lines(measured: Measurement) -> list[str]:
     lines = [
         f"answers       {len(measured.answers)} of {len(measured.load.samples)}, errors {rate:.1%}"
         + (f" ({errors})" if errors else ""),
-        f"tokens        {measured.tokens:,} in {measured.load.wall_us / US_PER_S:.1f} s: {measured.tokens_per_s:.1f} a "
-        f"second, {measured.tokens_mean or 0:.1f} an answer, prompts of {measured.prompt_tokens_mean or 0:.0f}",
+        _made(measured),
     ]
     if measured.cold is not None:
         cold = measured.cold
@@ -73,6 +75,35 @@ def _lines(measured: Measurement) -> list[str]:
             f"boot {cold.boot_s:.1f} s by {cold.boot_by}; asleep by {cold.asleep_by}"
         )
     return [*lines, *_money(measured)]
+
+
+def _made(measured: Measurement) -> str:
+    took_s, asked = measured.load.wall_us / US_PER_S, measured.shape.media
+    if asked is None:
+        return (
+            f"tokens        {measured.tokens:,} in {took_s:.1f} s: {measured.tokens_per_s:.1f} a second, "
+            f"{measured.tokens_mean or 0:.1f} an answer, prompts of {measured.prompt_tokens_mean or 0:.0f}"
+        )
+    frames = f", {asked.frames} frames" if asked.kind is ModelKind.VIDEO else ""
+    return (
+        f"{MADE[asked.kind] + 's':14}{len(measured.answers)} in {took_s:.1f} s: {3600 * measured.answers_per_s:.1f} "
+        f"an hour, {asked.width}x{asked.height}, {asked.steps} steps{frames}"
+    )
+
+
+def _shares(measured: Measurement) -> str | None:
+    """What one of each thing cost; None where nothing came."""
+    asked, one, thousand = measured.shape.media, measured.request_nusd, measured.thousand_nusd
+    if one is None or thousand is None:
+        return None
+    if asked is not None:
+        film = measured.video_s_nusd
+        a_second = "" if film is None else f", {format_usd(film, 6)} per second of video"
+        what = MADE[asked.kind]
+        return f"{format_usd(one, 6)} a {what}, {format_usd(thousand, 4)} per 1K {what}s{a_second}"
+    million = measured.million_tokens_nusd
+    a_million = "" if million is None else f", {format_usd(million, 4)} per million output tokens"
+    return f"{format_usd(one, 6)} a request, {format_usd(thousand, 4)} per 1K requests{a_million}"
 
 
 def _money(measured: Measurement) -> list[str]:
@@ -85,10 +116,9 @@ def _money(measured: Measurement) -> list[str]:
         f"cost          {format_usd(measured.cost_nusd, 6)}: {serving.container_us / US_PER_S:.1f} container-seconds "
         f"(by {serving.by}) at {format_usd(subject.rate_nusd_per_h, 4)} an hour{book}"
     ]
-    shares = (measured.request_nusd, measured.thousand_nusd, measured.million_tokens_nusd)
-    if None not in shares:
-        one, thousand, million = (format_usd(nusd or 0, 6 if place == 0 else 4) for place, nusd in enumerate(shares))
-        lines.append(f"              {one} a request, {thousand} per 1K requests, {million} per million output tokens")
+    shares = _shares(measured)
+    if shares is not None:
+        lines.append(f"              {shares}")
     more = [("boot", measured.boot_nusd), ("idle window", measured.idle_window_nusd)]
     apart = ", ".join(f"{name} {format_usd(nusd, 6)}" for name, nusd in more if nusd is not None)
     return [*lines, f"on top        {apart}"] if apart else lines
@@ -108,6 +138,8 @@ def _claims(found: list[Claim]) -> Table:
 
 def _advice(row: Calibration, found: list[Claim]) -> str:
     keys = f"time_factor: {row.time_factor:g}" + ("" if row.boot_s is None else f", boot_s: {row.boot_s:g}")
+    if row.seconds_per_item is not None:
+        keys += f", or the model's row seconds_per_item: {row.seconds_per_item:g} for this GPU"
     off = [one.what for one in found if one.ratio is not None and abs(one.ratio - 1) > CLOSE]
     if not off:
         return f"the claims hold within {CLOSE:.0%}; the pool's row would say {keys}"

@@ -216,10 +216,9 @@ def test_a_file_that_cannot_take_a_row_is_refused_before_anything_is_measured(tm
     [
         (Shape(prompt_tokens=400, output_tokens=200), SPEC, r"400 \+ 200 tokens are more than the 512 of 'tiny-a10'"),
         (Shape(concurrency=33), SPEC, r"at most 32 requests at once \(2 containers × 16\)"),
-        (Shape(), replace(SPEC, max_model_len=0), "makes texts; what is measured here is the chat API"),
     ],
 )
 def test_a_load_that_the_pool_cannot_take_is_refused(shape: Shape, pool: Any, says: str) -> None:
-    """Too long, too many at once, or no chat: said with the numbers and the option to lower."""
+    """Too long, or too many at once: said with the numbers and the option to lower."""
     with pytest.raises(CannotMeasure, match=says):
         check_shape(shape, pool)
