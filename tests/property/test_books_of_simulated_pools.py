@@ -27,24 +27,25 @@ from pricing.money import US_PER_HOUR
 from support.simulated import SPEC
 from support.values import replace
 
-Action = tuple[str, int]
+Action = tuple[str] | tuple[str, int] | tuple[str, int, int]
 POOL = SPEC.name
 WINDOW_S = 30.0
 WINDOW_US = round(WINDOW_S * US_PER_S)
 LONGEST_S = 20  # between two looks: shorter than a boot and the window, so that no container comes and goes unseen
 
+weights = st.integers(1, 5)  # of a request, in what it shares with others
 actions = st.lists(
     st.tuples(
         st.integers(0, LONGEST_S * US_PER_S),
         st.one_of(
-            st.tuples(st.just("wake"), st.just(0)),
-            st.tuples(st.just("arrives"), st.integers(1, 400)),
-            st.tuples(st.just("arrives"), st.integers(1, 400)),
-            st.tuples(st.just("arrives and kills its engine"), st.integers(1, 400)),
+            st.tuples(st.just("wake")),
+            st.tuples(st.just("arrives"), st.integers(1, 400), weights),
+            st.tuples(st.just("arrives"), st.integers(1, 400), weights),
+            st.tuples(st.just("arrives and kills its engine"), st.integers(1, 400), weights),
             st.tuples(st.just("client leaves"), st.integers(0, 20)),
-            st.tuples(st.just("crash"), st.just(0)),
+            st.tuples(st.just("crash")),
             st.tuples(st.just("price"), st.integers(0, 60_000_000_000)),
-            st.tuples(st.just("time passes"), st.just(0)),
+            st.tuples(st.just("time passes")),
         ),
     ),
     min_size=5,
@@ -90,17 +91,17 @@ class World:
         await self.pass_time(wait_us)
         self.look()
         match action:
-            case ("wake", _):
+            case ("wake",):
                 self.pool.wake(self.now_us)
-            case ("arrives", tokens):
-                self.arrive(tokens, fatal=False)
-            case ("arrives and kills its engine", tokens):
-                self.arrive(tokens, fatal=True)
+            case ("arrives", tokens, weight):
+                self.arrive(tokens, weight, fatal=False)
+            case ("arrives and kills its engine", tokens, weight):
+                self.arrive(tokens, weight, fatal=True)
             case ("client leaves", place) if self.running:
                 name = list(self.running)[place % len(self.running)]
                 self.pool.abort(self.running[name], self.now_us)
                 await self.leave(name)
-            case ("crash", _):
+            case ("crash",):
                 self.pool.take_down(self.now_us)
                 self.pool.bring_up(self.now_us)
                 self.crashed = True
@@ -121,14 +122,14 @@ class World:
             self.pool.advance(self.now_us)
             await self.collect()
 
-    def arrive(self, tokens: int, *, fatal: bool) -> None:
+    def arrive(self, tokens: int, weight: int, *, fatal: bool) -> None:
         container = self.pool.ready_container(self.now_us)
         if isinstance(container, Refusal):
             return
         job = Job((Answer(20, tokens, fatal=fatal),))
         self.pool.place(job, container, self.now_us)
         name = f"r{len(self.charges) + len(self.running)}"
-        self.meters.enter(MeterEntry(POOL, 1, 20), name)
+        self.meters.enter(MeterEntry(POOL, weight, 20), name)
         self.running[name] = job
 
     async def collect(self) -> None:
@@ -209,7 +210,7 @@ rates = st.integers(1_000_000, 60_000_000_000)
 def test_charges_and_the_house_are_the_bill(
     seed: int, least: int, most: int, rate: int, steps: list[tuple[int, Action]]
 ) -> None:
-    """To a nano-dollar a request, whatever arrives, leaves, boots, stops, crashes or changes its price."""
+    """To a nano-dollar a request, whatever arrives, of any weight, leaves, boots, stops, crashes or changes its price."""
     world = played(seed, most, least, rate, steps)
     believed_nusd = (world.bill_cost + world.dating_cost) / US_PER_HOUR
     assert abs(written_nusd(world) - believed_nusd) <= len(world.charges) + len(world.rows)

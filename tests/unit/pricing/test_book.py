@@ -112,6 +112,18 @@ def test_every_problem_of_every_file_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_book_in_another_currency_is_refused(tmp_path: Path) -> None:
+    """All money is counted in dollars, so prices in euros are refused at their line rather than taken for dollars."""
+    path = write(tmp_path, "{gpu: T4, usd_per_hour: 0.59}")
+    path.write_text(path.read_text(encoding="utf-8").replace("currency: USD", "currency: EUR"), encoding="utf-8")
+    with pytest.raises(FileProblem) as caught:
+        load_book(path)
+    line = HEAD.splitlines().index("currency: USD") + 1
+    assert [text.partition("book.yaml:")[2] for text in caught.value.problems] == [
+        f"{line}: 'currency': input should be 'USD', not 'EUR'"
+    ]
+
+
 def test_two_prices_for_one_gpu_from_one_day_are_refused(tmp_path: Path) -> None:
     """Books of one series that begin on one day may not price the same GPU; both places are named."""
     write(tmp_path, "{gpu: T4, usd_per_hour: 0.59}", name="a.yaml", book_id="a", start="2026-03-01")
