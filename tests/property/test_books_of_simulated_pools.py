@@ -210,7 +210,7 @@ rates = st.integers(1_000_000, 60_000_000_000)
 def test_charges_and_the_house_are_the_bill(
     seed: int, least: int, most: int, rate: int, steps: list[tuple[int, Action]]
 ) -> None:
-    """To a nano-dollar a request, whatever arrives, of any weight, leaves, boots, stops, crashes or changes its price."""
+    """To a nano-dollar a request, of any weight, whatever arrives, leaves, boots, stops, crashes or changes price."""
     world = played(seed, most, least, rate, steps)
     believed_nusd = (world.bill_cost + world.dating_cost) / US_PER_HOUR
     assert abs(written_nusd(world) - believed_nusd) <= len(world.charges) + len(world.rows)
