@@ -163,8 +163,10 @@ def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
     elif pool.engine == "diffusers" and pool.model.id in WORKER_MODELS:
         return _worker(pool, port)
     else:
-        what = f"model '{pool.model.id}' on engine" if pool.engine == "diffusers" else "engine"
-        text = f"pool '{pool.name}': there is no server for {what} '{pool.engine}' here; run your own"
+        what = f"engine '{pool.engine}' here"
+        if pool.engine == "diffusers":
+            what = f"model '{pool.model.id}' here, since no release of diffusers has it"
+        text = f"pool '{pool.name}': there is no server for {what}; run your own"
         raise NoServer([f"{pool.place}: {text}, and point `endpoints:` at it"])
     return ("vllm", "serve", _repository(pool), *_words(arguments))
 
