@@ -6,8 +6,8 @@ proportion of the parts of the container's rate, under the price book that the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
@@ -26,7 +26,10 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PricedPool:
-    """A pool under one price book. `cpu_cores` are physical cores, memory is GiB, `gpu` the canonical id."""
+    """A pool under one price book. `cpu_cores` are physical cores, memory is GiB, `gpu` the canonical id.
+
+    `region_thousandths` are the book's multipliers of regions.
+    """
 
     rate: ContainerRate
     provider: str
@@ -36,6 +39,7 @@ class PricedPool:
     cpu_cores: float
     memory_gib: float
     region: str | None = None
+    region_thousandths: Mapping[str, int] = field(default_factory=dict)
 
     def unit_nusd_per_h(self, resource: Resource) -> Fraction:
         """What one GPU, core or GiB of this pool costs an hour, region multiplier included; 0 of what it has none of.

@@ -51,4 +51,5 @@ def _priced(spec: PoolSpec, book: PriceBook) -> PricedPool | None:
         cpu_cores=spec.cpu_cores,
         memory_gib=spec.memory_gib,
         region=spec.region,
+        region_thousandths=book.region_thousandths,
     )

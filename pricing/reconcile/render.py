@@ -1,18 +1,15 @@
-"""A comparison as JSON and CSV, and what would make its factors right. Computes nothing that the comparison has not."""
+"""A comparison as JSON and CSV. Computes nothing that the comparison has not."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 from pricing.reconcile.causes import SAID
 from pricing.reconcile.compare import ALL_POOLS, Captured, Comparison
-from pricing.reconcile.factors import ONE, Factors
 from pricing.reports.focus_columns import instant, usd_text
-from pricing.resources import PricedPool, Resource
 
 
 def as_json(found: Comparison) -> dict[str, Any]:
@@ -59,34 +56,6 @@ def as_csv(found: Comparison) -> str:
     return file.getvalue()
 
 
-def factor_lines(found: Comparison, priced: Mapping[str, PricedPool | None]) -> Iterator[str]:
-    """What to change in policy files so that the ledger counts what is billed, a line each."""
-    for pool, factors in sorted(found.factors.items()):
-        yield from _lines_of(pool, factors, priced.get(pool))
-
-
-def _lines_of(pool: str, factors: Factors, priced: PricedPool | None) -> Iterator[str]:
-    book = f"price book '{priced.rate.book}'" if priced else "its price book"
-    if factors.uniform != ONE:
-        region = f"'{priced.region}'" if priced and priced.region else "none"
-        yield (
-            f"{pool}: everything is billed at {_text(factors.uniform)} of {book}; name the region in its row "
-            f"(now {region}), and the region under region_multipliers of the book at {_text(factors.uniform)} of what "
-            "counts now"
-        )
-    if factors.gpu != ONE:
-        yield f"{pool}: its GPU is billed at {_text(factors.gpu)} of {book}; add a book with the new price"
-    if factors.nonpreemptible:
-        yield f"{pool}: CPU and memory are billed at {_text(factors.cpu)}; a container that may not be preempted?"
-        return
-    for resource, name in ((Resource.CPU, "cpu_cores"), (Resource.MEMORY, "memory_gib")):
-        factor = factors.of(resource)
-        if factor != ONE:
-            now = "" if priced is None else f" (now {getattr(priced, name):g})"
-            wanted = "" if priced is None else f": {float(Fraction(str(getattr(priced, name))) * factor):g}"
-            yield f"{pool}: {resource} is billed at {_text(factor)} of what its row says; {name}{wanted}{now}"
-
-
 def _day(day: Captured, found: Comparison) -> dict[str, Any]:
     return {
         "day": day.day,
@@ -104,7 +73,3 @@ def _rate(found: Comparison) -> Fraction | None:
 
 def _number(rate: Fraction | None) -> float | None:
     return None if rate is None else round(float(rate), 6)
-
-
-def _text(factor: Fraction) -> str:
-    return f"{float(factor):g}"

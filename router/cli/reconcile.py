@@ -26,7 +26,8 @@ from pricing.reconcile.bill import Bill, PoolOf
 from pricing.reconcile.booked import Booked, read_booked
 from pricing.reconcile.compare import Comparison, compare
 from pricing.reconcile.csv_bill import read_csv_bill
-from pricing.reconcile.render import as_csv, as_json, factor_lines
+from pricing.reconcile.edits import edits
+from pricing.reconcile.render import as_csv, as_json
 from pricing.reconcile.table import as_table
 from pricing.reports.spans import FORMS, parse_window
 from pricing.resources import Pricing
@@ -65,7 +66,7 @@ def reconcile_command(
     ] = 0.9,
     write: Annotated[bool, typer.Option("--write", help="Add rows so that the ledger is the bill.")] = False,
     factors: Annotated[
-        bool, typer.Option("--factors", help="Print what to change in policy and price book instead.")
+        bool, typer.Option("--factors", help="Print the lines of policy and price book to edit instead.")
     ] = False,
     output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
     policy: Annotated[
@@ -86,7 +87,8 @@ def reconcile_command(
         rows = adjustments(found, booked) if write else []
         write_rows(ledger, rows)
     if factors:
-        typer.echo("\n".join(_factor_lines(found, booked, pricing)) or "no factor that most hours share")
+        labels = booked.labels()
+        typer.echo(edits(found, {pool: pricing(pool, labels[pool].price_books) for pool in found.factors}), nl=False)
     else:
         _print(found, output)
     if write:
@@ -134,11 +136,6 @@ def _pool_of(policy: Policy, booked: Booked) -> PoolOf:
         return next((each for each in candidates if each in known), None)
 
     return pool_of
-
-
-def _factor_lines(found: Comparison, booked: Booked, pricing: Pricing) -> list[str]:
-    labels = booked.labels()
-    return list(factor_lines(found, {pool: pricing(pool, labels[pool].price_books) for pool in found.factors}))
 
 
 def _print(found: Comparison, output: Format) -> None:

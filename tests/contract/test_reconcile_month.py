@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pricing.budgets.lockfile import FileLock
@@ -258,15 +259,34 @@ def test_csv_has_every_hour_and_resource(tmp_path: Path) -> None:
     assert difference == causes == document["bill_nusd"] - document["ledger_nusd"]
 
 
-def test_factors_name_what_to_edit(tmp_path: Path) -> None:
-    """The multiplier of a pool with the book that lacks it; a bill without one has no lines."""
-    ledger, bill, _ = month_in(tmp_path, Distorted(multiplier=Fraction(5, 4)))
+@pytest.mark.parametrize(
+    ("multiplier", "lines"),
+    [
+        (
+            Fraction(5, 4),
+            "    # everything is billed at 1.25 of what the ledger counts: a region that its price book does not have, "
+            f"see below\n# modal-2026-10, for {A10}: name the region as the pool's row does\n"
+            "region_multipliers: {region: 1.25}\n",
+        ),
+        (
+            Fraction(3, 2),
+            "    region: us # everything is billed at 1.5 of what the ledger counts; eu, ap, uk, ca, me, sa, af, mx "
+            "cost the same\n",
+        ),
+    ],
+)
+def test_factors_are_lines_to_edit(tmp_path: Path, multiplier: Fraction, lines: str) -> None:
+    """A region of the book that costs as much, or the line that the book lacks."""
+    ledger, bill, _ = month_in(tmp_path, Distorted(multiplier=multiplier))
     said = ran(ledger, bill, "--factors").output
-    assert said.count("\n") == 1
-    assert f"{A10}: everything is billed at 1.25 of price book 'modal-2026-10'" in said
-    (tmp_path / "plain").mkdir()
-    ledger, bill, _ = month_in(tmp_path / "plain", Distorted())
-    assert ran(ledger, bill, "--factors").output == "no factor that most hours share\n"
+    assert said == f"pools:\n  {A10}:\n{lines}"
+    YAML(typ="safe").load(said)
+
+
+def test_a_month_without_factors_has_no_lines(tmp_path: Path) -> None:
+    """It says so."""
+    ledger, bill, _ = month_in(tmp_path, Distorted())
+    assert ran(ledger, bill, "--factors").output == "# no factor that most hours share\n"
 
 
 def test_a_ledger_in_use_is_not_written(tmp_path: Path) -> None:

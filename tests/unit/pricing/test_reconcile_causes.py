@@ -11,6 +11,8 @@ from pricing.rates import ContainerRate
 from pricing.reconcile.bill import Bill, PoolHour
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.causes import SAID, Around, Cause, explain
+from pricing.reconcile.compare import compare
+from pricing.reconcile.edits import edits
 from pricing.reconcile.factors import Factors, find_factors
 from pricing.resources import PricedPool, Resource
 from pricing.token_price import TokenPrice
@@ -123,3 +125,24 @@ def test_factors_that_hours_share(ratios: tuple[Fraction, Fraction, Fraction], e
 def test_every_cause_is_explained() -> None:
     """In a sentence, for tables."""
     assert set(SAID) == set(Cause)
+
+
+def test_rows_are_edited_by_what_is_billed() -> None:
+    """Memory and cores become what is billed, beside a comment for what no key of a row says."""
+    places: list[PoolHour] = [("l4", number) for number in range(4)]
+    booked = Booked({place: hour(KNOWN) for place in places}, frozenset())
+
+    def lines(*ratios: Fraction | int, priced: PricedPool | None = PRICED) -> list[str]:
+        bill = Bill("a bill", {place: scaled(*ratios) for place in places}, {}, 0, 4)
+        found = compare(booked, bill, lambda pool, book: priced, (0, 4), Fraction(9, 10))
+        return edits(found, {"l4": priced}).splitlines()[2:]
+
+    assert lines(1, Fraction(3, 2), Fraction(13, 10)) == [
+        "    cpu_cores: 6 # was 4, and is billed at 1.5 of that",
+        "    memory_gib: 41.6 # was 32, and is billed at 1.3 of that",
+    ]
+    assert lines(1, 1, Fraction(13, 10), priced=None) == ["    # memory is billed at 1.3 of what its row asked for"]
+    assert lines(Fraction(6, 5), 1, 1) == [
+        "    # its GPU is billed at 1.2 of the book's price: add a book with the new one"
+    ]
+    assert lines(1, 3, 3) == ["    # CPU and memory are billed at 3, as of a container that may not be preempted"]
