@@ -38,7 +38,11 @@ _TEXT: Final = frozenset({Feature.TOOLS, Feature.JSON_SCHEMA, Feature.LOGPROBS})
 _FEATURES: Final[Mapping[ModelKind, frozenset[Feature]]] = {
     ModelKind.TEXT: _TEXT,
     ModelKind.VISION: _TEXT | {Feature.VISION},
+    ModelKind.IMAGE: frozenset({Feature.EDITS}),
 }
+_NEVER: Final[Mapping[str, frozenset[Feature]]] = {"diffusers": frozenset({Feature.EDITS})}
+"""What servers of an engine lack whatever the model: `pools.modal.diffusers_worker` makes pictures of text alone. A row
+whose own server does more says so under `features`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +238,8 @@ def _spec(name: str, row: _Row, shape: PoolRow, model: ModelSpec, gpu: GpuSpec) 
     """The frozen row, with one request at a time until its memory fit is known."""
     derived = {"model", "gpu", "features", "tensor_parallel", "served_model_name"}
     derived |= {"target_concurrency", "max_concurrency", "billed_by"}
-    features = _FEATURES.get(model.kind, frozenset()) if shape.features is None else frozenset(shape.features)
+    usual = _FEATURES.get(model.kind, frozenset()) - _NEVER.get(shape.engine, frozenset())
+    features = usual if shape.features is None else frozenset(shape.features)
     return PoolSpec(
         name=name,
         model=model,

@@ -31,6 +31,7 @@ class Feature(StrEnum):
     TOOLS = "tools"
     JSON_SCHEMA = "json_schema"
     LOGPROBS = "logprobs"
+    EDITS = "edits"  # a picture made of another: `/v1/images/edits`
 
 
 class KvCache(StrEnum):

@@ -23,7 +23,7 @@ from policies.requirements import Requirements
 from pools.backend import Answer, Backend, UpstreamRequest
 from pools.classify import garbled
 from pools.failures import AttemptFailed, FailureClass
-from pools.spec import ModelKind
+from pools.spec import Feature, ModelKind
 from pools.sse import peek
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable
@@ -38,7 +38,7 @@ from router.errors import ApiError
 from router.events import Fanout, StoreTrouble
 from router.expectation import Outlook, OutputExpectation
 from router.inbound import CHAT_PATH, Parsed
-from router.inbound_media import IMAGES_PATH, SYNC_PATH
+from router.inbound_media import EDITS_PATH, IMAGES_PATH, SYNC_PATH
 from router.interrupts import Cause, Interrupted, Interrupts
 from router.media import check_kind, check_media, media_requirements, medium_of
 from router.output_check import checked
@@ -122,11 +122,12 @@ class Controller:
         """What a request of these numbers needs, and where it would be sent."""
         request_class, resolved = self._class_of(asked.model, caller, policy)
         media = asked.media(medium_of(request_class))
+        features = frozenset(asked.features)
         if media is not None:
-            requirements = media_requirements(request_class, resolved, media)
-            endpoint = IMAGES_PATH if media.kind is ModelKind.IMAGE else SYNC_PATH
+            requirements = media_requirements(request_class, resolved, media, features)
+            pictures = EDITS_PATH if Feature.EDITS in features else IMAGES_PATH
+            endpoint = pictures if media.kind is ModelKind.IMAGE else SYNC_PATH
         else:
-            features = frozenset(asked.features)
             question = Question(
                 caller.tenant, request_class.name, asked.prompt_tokens, asked.max_tokens, features, asked.stream
             )
@@ -141,7 +142,7 @@ class Controller:
         request_class, resolved = self._class_of(parsed.model, caller, policy)
         check_kind(request_class, parsed)
         if parsed.media is not None:
-            return request_class, media_requirements(request_class, resolved, parsed.media), None
+            return request_class, media_requirements(request_class, resolved, parsed.media, parsed.features), None
         prompt_tokens, exact = self.sizes.estimate(parsed, request_class)
         question = Question(
             caller.tenant, request_class.name, prompt_tokens, parsed.max_tokens, parsed.features, parsed.stream

@@ -13,7 +13,7 @@ import msgspec
 
 from pools.media import MediaAsked
 from pools.multipart import BadForm, boundary_of, form_of, parts_of
-from pools.spec import ModelKind
+from pools.spec import Feature, ModelKind
 from pools.tokens import Prompt
 from router.errors import ApiError
 from router.inbound import Parsed
@@ -101,7 +101,7 @@ def _parsed(path: str, content_type: str, body: bytes, fields: Mapping[str, Any]
         wants_continuous_usage=False,
         max_tokens=None,
         choices=1,
-        features=frozenset(),
+        features=frozenset({Feature.EDITS}) if path == EDITS_PATH else frozenset(),
         json_schema=None,
         prompt=Prompt(0),
         prompts=1,

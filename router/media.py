@@ -60,7 +60,9 @@ def check_kind(request_class: RequestClass, parsed: Parsed) -> None:
         raise ApiError("feature_not_supported", f"'{parsed.model}' makes {other}", param="model")
 
 
-def media_requirements(request_class: RequestClass, resolved: Resolved, asked: MediaAsked) -> Requirements:
+def media_requirements(
+    request_class: RequestClass, resolved: Resolved, asked: MediaAsked, features: frozenset[str]
+) -> Requirements:
     """What a request for pictures or clips needs: no tokens, but a size."""
     return Requirements(
         request_class=request_class.name,
@@ -69,6 +71,7 @@ def media_requirements(request_class: RequestClass, resolved: Resolved, asked: M
         output_bound=0,
         expected_output_tokens=0,
         deadline_s=request_class.limits.first_byte_deadline_s,
+        features=features,
         prompt_exact=True,
         pinned_pool=resolved.pinned_pool,
         media_items=asked.items,

@@ -146,7 +146,7 @@ def requirements(policy: Policy, asked: Asked) -> Requirements:
     tier = resolved.tier or asked.tier or request_class.default_tier
     media = RouteBody(asked.model, **asked.media).media(medium_of(request_class))
     if media is not None:
-        return replace(media_requirements(request_class, resolved, media), tier=tier)
+        return replace(media_requirements(request_class, resolved, media, frozenset(asked.features)), tier=tier)
     bound = asked.max_tokens or request_class.limits.output_bound_default
     return Requirements(
         request_class=request_class.name,

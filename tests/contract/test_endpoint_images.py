@@ -21,7 +21,7 @@ SPEEDUP = 30.0
 def pictures(**sections: Any) -> Policy:
     """A class `pictures` over one FLUX on an A10 that boots in a second, and a class of text that nothing serves."""
     pools = {
-        POOL: {"extends": "flux-schnell-fp8-a10", "boot_s": 1, "scaledown_window_s": 600},
+        POOL: {"extends": "flux-schnell-fp8-a10", "boot_s": 1, "scaledown_window_s": 600, "features": ["edits"]},
         "small": {"extends": "qwen3-4b-bf16-a10", "boot_s": 1},
     }
     classes = {"pictures": {"ladder": {"premium": [POOL]}}, "chat": {"ladder": {"premium": ["small"]}}}
@@ -45,6 +45,35 @@ async def test_the_official_client_edits_a_picture(tmp_path: Path) -> None:
         request = await run.request()
     assert size_of(base64.b64decode(edited.b64_json)) == (512, 512)
     assert (request.endpoint, request.model_asked, request.images) == (EDITS, "gpt-image-1", 1)
+
+
+async def test_an_edit_passes_pools_that_make_pictures_of_text_alone(tmp_path: Path) -> None:
+    """The worker over diffusers is never asked for one: the decision says why, and the next pool makes it."""
+    pools = {"plain": {"extends": "flux-schnell-fp8-a10", "boot_s": 1}}
+    base = pictures()
+    classes = {"pictures": {"objective": "listed", "ladder": {"premium": ["plain", POOL]}}}
+    files = {**base, "pools": {**base["pools"], **pools}, "classes": {**base["classes"], **classes}}
+    async with before_simulated(tmp_path, files, speedup=SPEEDUP, awake=("plain", POOL), media=True) as run:
+        image = ("cat.png", png(64, 64), "image/png")
+        await run.client().images.edit(model="pictures", image=image, prompt="a hat")
+        edit = await run.request()
+        await asked(run)
+        [made, _] = await run.requests(2)
+        numbers = {"model": "pictures", "features": ["edits"]}
+        route = (await run.ask("POST", "/v1/route", json=numbers)).json
+        pinned = await run.ask("POST", EDITS, data=edit_form("plain"))
+    assert (edit.pool, made.pool) == (POOL, "plain")
+    assert route["chosen"]["pool"] == POOL
+    rejected = {one["pool"]: one for one in route["rejected"]}["plain"]
+    assert (rejected["reason"], rejected["missing"]) == ("feature", "edits")
+    assert (pinned.status, pinned.code) == (400, "feature_not_supported")
+    assert "pool 'plain' does not support edits" in pinned.json["error"]["message"]
+
+
+def edit_form(model: str) -> aiohttp.FormData:
+    form = aiohttp.FormData({"model": model, "prompt": "a hat"})
+    form.add_field("image", png(64, 64), filename="cat.png", content_type="image/png")
+    return form
 
 
 async def test_a_route_knows_sizes(tmp_path: Path) -> None:

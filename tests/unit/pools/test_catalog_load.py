@@ -81,13 +81,22 @@ def test_every_gpu_that_a_document_names_has_a_pool(model: str, gpus: set[str]) 
 def test_what_a_row_leaves_out_is_derived() -> None:
     """Features follow from the kind of model, the served name from the weights, parallelism from the GPUs."""
     vision = CATALOG.pools["qwen3-vl-8b-fp8-a10"]
-    assert vision.features == set(Feature)
+    assert vision.features == set(Feature) - {Feature.EDITS}
     assert vision.served_model_name == "Qwen/Qwen3-VL-8B-Instruct-FP8"
     assert CATALOG.pools["qwen3-next-80b-fp8-2xh100"].tensor_parallel == 2
     assert Feature.VISION not in CATALOG.pools["qwen3-4b-bf16-a10"].features
     image = CATALOG.pools["flux-dev-bf16-l40s"]
     assert image.model.kind is ModelKind.IMAGE
-    assert (image.features, image.max_concurrency) == (frozenset(), 1)
+    assert (image.features, image.max_concurrency) == ({Feature.EDITS}, 1)
+
+
+def test_the_image_worker_makes_no_edits() -> None:
+    """Pools of the diffusers engine have none, whatever the model; vllm-omni's have, and clips are no pictures."""
+    media = [pool for pool in CATALOG.pools.values() if pool.model.kind in (ModelKind.IMAGE, ModelKind.VIDEO)]
+    able = {pool.name for pool in media if Feature.EDITS in pool.features}
+    omni = {pool.name for pool in media if pool.engine == "vllm-omni" and pool.model.kind is ModelKind.IMAGE}
+    assert able == omni
+    assert len(omni) == 3
 
 
 def test_rows_know_their_place() -> None:
