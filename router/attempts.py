@@ -299,6 +299,8 @@ class Attempts:
         chain.attempt, chain.pending = None, settlement
         chain.spent_nusd += attempt.charge_nusd
         chain.charged_nusd += settlement.amount_nusd
+        duration_us = self.clock.mono_us() - attempt.dispatched_us
+        chain.writing_us = None if attempt.ttft_us is None else duration_us - attempt.ttft_us
         self.events.emit(
             AttemptEnded(
                 request_id=chain.request_id,
@@ -309,7 +311,7 @@ class Attempts:
                 outcome=outcome,
                 detail=detail,
                 charge_nusd=attempt.charge_nusd,
-                duration_us=self.clock.mono_us() - attempt.dispatched_us,
+                duration_us=duration_us,
                 ttft_us=attempt.ttft_us,
                 schema_result=attempt.schema_result,
                 paid_nusd=settlement.amount_nusd,

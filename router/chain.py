@@ -95,6 +95,7 @@ class Chain:
     outlook: Outlook | None = None  # how long its answer was expected to be
     ticket: Ticket | None = None  # its place among those who wait for room
     ttft_us: int | None = None
+    writing_us: int | None = None  # from the first token of the attempt that ended last to its end
     trace_parent: str | None = None  # the client's, as it goes up
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

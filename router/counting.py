@@ -3,7 +3,7 @@
 A request is counted in about fifteen places, and requests wait while a page is written. The client library takes a lock
 for each count and 8 µs for each line: a request cost 5 µs with half as many metrics, and the histograms of two dozen
 pools in two classes would stop an endpoint for 30 ms with every scrape. Here a counter is an entry of a dict, a
-histogram a list of integers, a request costs 2.5 µs and a line less than half of one (measured on a core of an AMD EPYC).
+histogram a list of integers, a request costs 2.5 µs and a line less than half of one (on a core of an AMD EPYC).
 Amounts are integers in a small unit (nano-dollars, microseconds), so that sums stay exact; `per` of them make one of
 the unit in the metric's name.
 """

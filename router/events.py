@@ -66,6 +66,7 @@ class RequestEnded(msgspec.Struct, frozen=True):
     model: str = ""  # of the pool, as the catalogue names it
     engine: str = ""
     baseline_nusd: int | None = None  # what the class's premium pool would have charged; None: nobody can say
+    writing_us: int | None = None  # from its first token to its end, of one stream that one pool wrote
     trace_id: str | None = None  # of the trace that the client's request belongs to
 
 

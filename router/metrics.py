@@ -114,8 +114,8 @@ class GenAi:
             alike.tokens_out.observe(tokens)
         if served and event.ttft_us is not None and alike.first_token is not None and alike.output_token is not None:
             alike.first_token.observe(event.ttft_us)
-            if event.stream and tokens is not None and tokens > 1:
-                alike.output_token.observe((event.duration_us - event.ttft_us) // (tokens - 1))
+            if event.writing_us is not None and tokens is not None and tokens > 1:
+                alike.output_token.observe(event.writing_us // (tokens - 1))
 
     def lines(self) -> Iterator[str]:
         for spreads in (self._duration, self._first, self._each, self._tokens):

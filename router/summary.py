@@ -54,6 +54,7 @@ def request_row(chain: Chain, outcome: str, status: int, error_code: str | None,
 def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
     """The event, with what the request cost."""
     outlook = chain.outlook
+    written_at_once = chain.broken is None and row.sequences == 1
     spec = None if chain.pool is None else chain.policy.pools[chain.pool]
     return RequestEnded(
         request_id=row.request_id,
@@ -80,6 +81,7 @@ def request_ended(chain: Chain, row: RequestRow) -> RequestEnded:
         at_us=row.at_us,
         model=row.model,
         engine="" if spec is None else spec.engine,
+        writing_us=chain.writing_us if written_at_once else None,
         trace_id=trace_id(chain.trace_parent),
         baseline_nusd=row.baseline_nusd,
     )

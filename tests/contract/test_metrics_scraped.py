@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from router.log import LOGGER
 from support.endpoint import before_simulated, one_pool
 from support.metrics_page import METRICS, OF_REPLICAS, OF_TENANTS
 from support.promtool import promtool
@@ -109,3 +112,23 @@ async def test_a_platform_that_cannot_be_asked_is_counted(tmp_path: Path) -> Non
             while not failed:
                 page = (await endpoint.ask("GET", "/metrics", "ops")).body
                 failed = total(page, "sluice_platform_looks_total", result="failed")
+
+
+async def test_the_time_of_a_token_has_no_wait_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream of 200 tokens after an attempt that failed: from its own first token on, and no sooner."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        async with before_simulated(tmp_path, one_pool(), awake=("small",)) as endpoint:
+            await endpoint.fail("small", "refuse")
+            await endpoint.chat(stream=True, max_tokens=200, sim_output_tokens=200)
+            await endpoint.settled()
+            page = endpoint.service.metrics.text()
+    finally:
+        LOGGER.setLevel(before)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    failed, answered = (line for line in lines if line["event"] == "AttemptEnded")
+    assert (failed["outcome"], answered["outcome"]) == ("unavailable", "answered")
+    writing_us = answered["duration_us"] - answered["ttft_us"]
+    assert writing_us > 0
+    assert total(page, "gen_ai_server_time_per_output_token_seconds_sum") == writing_us // 199 / 1_000_000

@@ -75,6 +75,7 @@ def ended(**more: Any) -> RequestEnded:
         "model": "qwen3-4b",
         "engine": "vllm",
         "baseline_nusd": 4_000,
+        "writing_us": 1_200_000,
     }
     return RequestEnded(**{**plain, **more})
 
@@ -184,7 +185,7 @@ def test_each_event_counts_where_it_belongs() -> None:
         f'gen_ai_client_token_usage_bucket{{{GEN_AI},gen_ai_token_type="output",le="16.0"}}': 1,
         f'gen_ai_server_request_duration_seconds_sum{{error_type="",{GEN_AI}}}': 2,
         f'gen_ai_server_time_to_first_token_seconds_sum{{{GEN_AI},pool="l4"}}': 0.4,
-        f'gen_ai_server_time_per_output_token_seconds_sum{{{GEN_AI},pool="l4"}}': 0.4,
+        f'gen_ai_server_time_per_output_token_seconds_sum{{{GEN_AI},pool="l4"}}': 0.3,
         'sluice_attempts_usd_total{outcome="answered",pool="l4"}': 1.5e-6,
         'sluice_charged_usd_total{pool="l4"}': 1.4e-6,
         'sluice_house_usd_total{account="__overrun__",pool="l4"}': 1e-7,
@@ -237,7 +238,7 @@ def test_only_what_was_served_says_how_fast_tokens_came() -> None:
     """A stream that broke has an error's type and its tokens, and no times of tokens; neither has what came whole."""
     sink = MetricsSink(dict)
     sink.emit(ended(outcome="broken", error_code=None))
-    sink.emit(ended(stream=False, ttft_us=None))
+    sink.emit(ended(stream=False, ttft_us=None, writing_us=None))
     sink.emit(ended(completion_tokens=1))
     found = values(sink)
     assert found[f'gen_ai_server_request_duration_seconds_count{{error_type="broken",{GEN_AI}}}'] == 1
