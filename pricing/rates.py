@@ -18,8 +18,9 @@ from pricing.token_price import TokenPrice
 class ContainerRate:
     """Rate of one container of a pool, nano-dollars per hour, multipliers already applied to each part.
 
-    `nusd_per_h` is the sum of the three parts. `notes` says what the book does not state (and is counted 0). `tokens`
-    is set for pools that are billed by the token; their time costs nothing, so that all parts are 0.
+    `nusd_per_h` is the sum of the three parts. `notes` says what the book does not state (and is counted 0),
+    `not_applied` what it states and meters do not follow. `tokens` is set for pools that are billed by the token; their
+    time costs nothing, so that all parts are 0.
     """
 
     nusd_per_h: int
@@ -29,6 +30,7 @@ class ContainerRate:
     book: str
     notes: tuple[str, ...] = ()
     tokens: TokenPrice | None = None
+    not_applied: tuple[str, ...] = ()
 
 
 def token_rate(book: PriceBook, model: str) -> ContainerRate:
@@ -89,6 +91,7 @@ def _rate(
         memory_nusd_per_h=memory_nusd,
         book=book.id,
         notes=tuple(_unstated(book)),
+        not_applied=not_applied(book),
     )
 
 
@@ -100,6 +103,23 @@ def _nonpreemptible(book: PriceBook) -> Fraction:
     if book.nonpreemptible_thousandths is None:
         raise UnknownPrice(f"book '{book.id}' states no nonpreemptible_multiplier; add it to {book.path}")
     return Fraction(book.nonpreemptible_thousandths, THOUSANDTHS)
+
+
+def not_applied(book: PriceBook) -> tuple[str, ...]:
+    """What a book of container time states of its bill and meters do not follow: they count every microsecond of a
+    container, from its start to its end, at its rate.
+    """
+    if not book.gpus:
+        return ()
+    billed = {
+        "pulling images": book.bills_image_pull,
+        "model init": book.bills_model_init,
+        "the idle tail": book.bills_idle_tail,
+    }
+    said = [f"{phase} is not billed" for phase, is_billed in billed.items() if is_billed is False]
+    if book.min_increment_s:
+        said.append(f"billed time is rounded up to {book.min_increment_s:f} s")
+    return tuple(f"book '{book.id}' says that {one}, which is shown and not applied" for one in said)
 
 
 def _unstated(book: PriceBook) -> list[str]:

@@ -17,6 +17,7 @@ import typer
 
 from policies.fileset import SHIPPED_FOLDER, policy_files, set_files
 from policies.load import load_policy
+from policies.policy import Policy
 from policies.schema import PolicyFile
 from pools.catalog_load import load_catalog
 from pools.memory import fit
@@ -35,7 +36,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 class Verdict:
     """One set that was checked. `version` is None for price books and where something is wrong.
 
-    `files` are those of a folder's set; `books` counts price books, which are no part of a set.
+    `files` are those of a folder's set; `books` counts price books, which are no part of a set. `notes` say what is
+    right and may surprise.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Verdict:
     problems: tuple[str, ...]
     files: tuple[str, ...] = ()
     books: int = 0
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +59,7 @@ class Verdict:
             "pools": self.pools,
             "price_books": self.books,
             "problems": list(self.problems),
+            "notes": list(self.notes),
         }
 
 
@@ -119,7 +123,15 @@ def _verdict(path: Path, no_environment: bool) -> Verdict:
         policy = load_policy([path], environ=os.environ, now_us=now_us, assume_deployed=no_environment)
     except FileProblem as error:
         return Verdict(str(path), None, 0, 0, tuple(error.problems), files)
-    return Verdict(str(path), policy.version, len(policy.classes), len(policy.pools), (), files)
+    pools = len(policy.pools)
+    return Verdict(str(path), policy.version, len(policy.classes), pools, (), files, notes=_not_applied(policy))
+
+
+def _not_applied(policy: Policy) -> tuple[str, ...]:
+    """What the books of its pools, in force and to come, state of their bills and meters do not follow; once each."""
+    rates = [*policy.rates.values(), *(rate for change in policy.rate_changes for rate in change.rates.values())]
+    said = dict.fromkeys(text for rate in rates for text in rate.not_applied)
+    return tuple(f"{text}; `sluice reconcile` brings the ledger to the bill" for text in said)
 
 
 def _books_verdict(path: Path) -> Verdict:
@@ -156,6 +168,8 @@ def _print(verdicts: Sequence[Verdict]) -> None:
         others = [one for one in verdict.problems if not one.startswith(tuple(f"{file}:" for file in verdict.files))]
         if verdict.version or others or not verdict.files:
             _print_one(verdict.name, others, _summary(verdict))
+        for note in verdict.notes:
+            typer.echo(f"  note: {note}")
 
 
 def _summary(verdict: Verdict) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from pricing.book import shipped_books
 from pricing.errors import UnknownPrice
-from pricing.rates import container_rate, plain_container_rate
+from pricing.rates import container_rate, not_applied, plain_container_rate
 
 MODAL = shipped_books()["modal-2026-10"]
 REGIONS = [None, *MODAL.region_thousandths]
@@ -59,6 +61,24 @@ def test_included_resources_cost_nothing_more_and_need_no_note() -> None:
     """RunPod's GPU price includes CPU and memory."""
     rate = container_rate(shipped_books()["runpod-flex"], "L4", 1, 16, 64)
     assert (rate.nusd_per_h, rate.notes) == (684_000_000, ())
+
+
+def test_what_a_book_bills_otherwise_than_meters_count_is_said() -> None:
+    """Each phase that is not billed, and steps of billed time, of a book with containers; modal's has none of it."""
+    other = replace(
+        MODAL,
+        id="other",
+        bills_image_pull=False,
+        bills_model_init=False,
+        bills_idle_tail=None,
+        min_increment_s=Decimal("0.5"),
+    )
+    expected = ("pulling images is not billed", "model init is not billed", "billed time is rounded up to 0.5 s")
+    assert not_applied(other) == tuple(
+        f"book 'other' says that {each}, which is shown and not applied" for each in expected
+    )
+    assert container_rate(other, "T4", 1, 0, 0).not_applied == not_applied(other)
+    assert not_applied(MODAL) == not_applied(replace(other, gpus={})) == ()
 
 
 def test_an_unknown_region_lists_the_known_ones() -> None:

@@ -104,6 +104,20 @@ def test_the_schema_describes_the_shipped_files() -> None:
         jsonschema.validate({**document, "clases": {}}, schema)
 
 
+def test_what_a_book_says_and_nothing_applies_is_noted_once(tmp_path: Path) -> None:
+    """Both pools go by a book that does not bill idle time; the set is right, and the note says what to do."""
+    text = GOOD.replace("modal-2026-10", "doc-gpu-requirements").replace("-fp16-t4", "-fp16-t4, qwen3-4b-bf16-a10")
+    path = write_policy(tmp_path, text)
+    plain, as_json = (RUN.invoke(app, [*options, str(path)]) for options in ([], ["--json"]))
+    note = (
+        "book 'doc-gpu-requirements' says that the idle tail is not billed, which is shown and not applied;"
+        " `sluice reconcile` brings the ledger to the bill"
+    )
+    assert (plain.exit_code, as_json.exit_code) == (0, 0)
+    assert plain.output.splitlines()[1:] == [f"  note: {note}"]
+    assert (json.loads(as_json.output)[0]["ok"], json.loads(as_json.output)[0]["notes"]) == (True, [note])
+
+
 def test_price_books_are_checked_as_what_they_are(tmp_path: Path) -> None:
     """A folder of price books is right; in a copy, a negative and a missing price each have their line."""
     assert RUN.invoke(app, [str(BOOKS)]).output == f"{BOOKS}: ok ({len(list(BOOKS.glob('*.yaml')))} price books)\n"
