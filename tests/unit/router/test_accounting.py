@@ -13,7 +13,7 @@ from pricing.budgets.outage import OutageStore
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Extended
 from pricing.clock import ManualClock
-from pricing.errors import StoreUnavailable
+from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import RowKind
 from pricing.ledger.verify import verify
@@ -103,7 +103,7 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
         if begun.interrupts.cause is not None:
             break
     assert begun.interrupts.cause is Cause.CUT
-    kept.clock.advance(5)
+    kept.clock.advance(5)  # what the pool takes to end it
     told_nusd = await kept.accounting.fix_payment(begun)
     kept.accounting.replace_caps(caps(cap(10**9)))  # room that comes later does not change what was told
     settlement = await kept.accounting.close(begun, "cut", Payer.TENANT)
@@ -112,6 +112,7 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
     assert held <= settlement.amount_nusd == paid.amount_nusd <= round(6 * PER_S)
     assert (paid.account, overrun.kind, overrun.account) == ("acme", RowKind.OVERRUN, "__overrun__")
     assert paid.metered_nusd == paid.amount_nusd + overrun.amount_nusd == begun.charge_nusd
+    assert 0 < overrun.amount_nusd <= PER_S * (begun.limits.hold_tick_s + 5)
     await kept.accounting.end(request("req_1"), settlement)
     assert await kept.spent() == [paid.amount_nusd]
     await kept.store.aclose()
@@ -130,6 +131,27 @@ async def test_under_finish_nothing_is_cut_and_all_is_spent(tmp_path: Path) -> N
     assert settlement.amount_nusd == pytest.approx(20 * PER_S, abs=1)
     assert settlement.may_exceed_hold
     assert len(settlement.rows) == 1
+    await kept.store.aclose()
+
+
+async def test_under_finish_a_cap_is_passed_by_no_more_than_what_was_in_flight(tmp_path: Path) -> None:
+    """Once the cap is full nobody else begins: it is passed by what answers that run cost beyond their holds."""
+    cap_nusd = round(9 * PER_S)
+    kept = books(tmp_path, cap_nusd)
+    running = [await kept.begun(f"req_{number}", finish=True) for number in (1, 2)]
+    for _ in range(20):
+        kept.clock.advance(1)
+        await kept.accounting.tick()
+    with pytest.raises(BudgetExceeded):
+        await kept.begun("req_3", finish=True)
+    for one in running:
+        settlement = await kept.accounting.close(one, "answered", Payer.TENANT)
+        await kept.accounting.end(request(one.request_id), settlement)
+    [spent_nusd] = await kept.spent()
+    in_flight_nusd = sum(one.charge_nusd for one in running)
+    assert 0 < spent_nusd - cap_nusd <= sum(one.charge_nusd - one.hold_nusd for one in running) < in_flight_nusd
+    with pytest.raises(BudgetExceeded):
+        await kept.begun("req_4", finish=True)
     await kept.store.aclose()
 
 
