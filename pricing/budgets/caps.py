@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 BUCKET_S: Final = 900  # spend is kept in 15-minute buckets
-LARGEST_NUSD: Final = 1 << 53  # a shared store counts in doubles, which are exact up to here: 9,007,199 dollars
+LARGEST_NUSD: Final = (1 << 53) - 1  # up to here Redis's numbers, which are doubles, lose nothing: 9,007,199 dollars
 LONGEST_ROLLING_S: Final = 31 * 86_400  # how far back a store keeps its buckets at hand
 _SECONDS: Final = {"m": 60, "h": 3_600, "d": 86_400}
 

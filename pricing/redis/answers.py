@@ -7,7 +7,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from pricing.budgets.account import CapWarning
-from pricing.budgets.caps import Dimension, Scope, ScopeKind
+from pricing.budgets.caps import LARGEST_NUSD, Dimension, Scope, ScopeKind
 from pricing.budgets.rates import rate_refusal
 from pricing.budgets.refusal import refuse
 from pricing.budgets.store import Hold, OpenHold, RateStanding, Settlement, Standing
@@ -17,7 +17,6 @@ from pricing.redis.installation import not_whole
 from pricing.redis.packing import PackedCaps
 from pricing.redis.steps import Reply
 
-LARGEST_NUSD: Final = (1 << 53) - 1  # the largest integer up to which Lua's numbers, which are doubles, lose none
 _SETTLED: Final = frozenset((b"settled", b"again", b"late"))
 
 

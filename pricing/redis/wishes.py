@@ -11,11 +11,12 @@ from typing import Final
 
 import msgspec
 
+from pricing.budgets.caps import LARGEST_NUSD
 from pricing.budgets.settlement import bare_row
 from pricing.budgets.store import OpenHold, Settlement
 from pricing.clock import US_PER_S
 from pricing.ledger.entries import rows_json, value_json
-from pricing.redis.answers import LARGEST_NUSD, uncountable
+from pricing.redis.answers import uncountable
 from pricing.redis.packing import PackedCaps
 
 WISH_WORDS: Final = 3

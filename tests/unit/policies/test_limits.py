@@ -92,7 +92,7 @@ def test_limits_that_are_none(tmp_path: Path, under: str, written: str, said: st
 @pytest.mark.parametrize(
     ("amount", "said"),
     [
-        ("9007199.254740993", "at most 9,007,199 dollars"),
+        ("9007199.254740992", "at most 9,007,199 dollars"),
         ("1e15", "at most 9,007,199 dollars"),
         ("1e999999", "not an amount of dollars"),
         ("123456789012345678901.1234567891", "not an amount of dollars"),
@@ -122,10 +122,10 @@ caps:
 
 
 def test_the_largest_amount(tmp_path: Path) -> None:
-    """Two to the power of 53 nano-dollars: every amount up to there is exact on every store."""
-    text = "caps: [{name: day, window: 24h, scope: 'class:chat', amount_usd: '9007199.254740992'}]\n"
+    """One below two to the power of 53 nano-dollars: every amount and sum up to there is exact on every store."""
+    text = "caps: [{name: day, window: 24h, scope: 'class:chat', amount_usd: '9007199.254740991'}]\n"
     [cap] = load(write_policy(tmp_path, BASE + text)).caps.caps
-    assert cap.amount_nusd == 2**53
+    assert cap.amount_nusd == 2**53 - 1
 
 
 def test_a_chain_s_limit_has_whole_nano_dollars(tmp_path: Path) -> None:

@@ -186,7 +186,11 @@ MISTAKES = [
         '{name: c, amount_usd: 1, window: 7d, scope: "class:chat"}]\n',
         "there is a cap 'class:chat/c' at",
     ),
-    ("window", BASE + 'caps: [{name: c, amount_usd: 1, window: 25x, scope: "class:chat"}]\n', "25x"),
+    (
+        "window",
+        BASE + 'caps: [{name: c, amount_usd: 1, window: 25x, scope: "class:chat"}]\n',
+        "8: 'caps.0.window': '25x' is not a window",
+    ),
     ("negative amount", BASE + 'caps: [{name: c, amount_usd: -1, window: 1mo, scope: "class:chat"}]\n', "unlimited"),
     (
         "threshold",
