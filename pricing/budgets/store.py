@@ -249,7 +249,11 @@ class BudgetStore(Protocol):
         ...
 
     async def expire(self) -> list[str]:
-        """End the holds whose lease has run out, settled at their amount and marked estimated; returns their ids."""
+        """End the holds whose lease has run out, settled at their amount and marked estimated; returns their ids.
+
+        A shared store releases one with which no step was taken since it was opened (docs/running.md): its replica may
+        never have heard of it. With the embedded store whoever opened a hold was there, and it is settled.
+        """
         ...
 
     async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:

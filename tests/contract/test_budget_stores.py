@@ -200,6 +200,19 @@ async def test_a_hold_that_nobody_ends_is_settled_as_an_estimate(setup: StoreSet
     assert setup.request("r") is not None
 
 
+async def test_a_hold_that_never_saw_a_tick_is_settled_where_its_opener_was_there_and_else_released(
+    setup: StoreSetup,
+) -> None:
+    """The embedded store knows that it was used; of a shared one its replica may never have heard the answer."""
+    await setup.store.open(wish("r:1", 30))
+    setup.clock.advance(30)
+    assert await setup.store.expire() == ["r:1"]
+    embedded = isinstance(setup.backend, SqliteBackend)
+    assert (await setup.spent())["acme/day"] == (30 if embedded else 0)
+    assert [(each.amount_nusd, each.estimated) for each in setup.rows().values()] == ([(30, True)] if embedded else [])
+    assert await setup.left(ACME) == (70 if embedded else 100)
+
+
 async def test_boot_and_idle_count_on_pools_and_never_on_tenants(setup: StoreSetup) -> None:
     """Container time that no request caused is spent by pool caps, once, however often it is posted."""
     rows = [
