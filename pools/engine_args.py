@@ -159,7 +159,7 @@ def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
     if pool.engine == "vllm":
         arguments = {**_common(pool, port), **_vllm(pool), **pool.engine_args}
     elif pool.engine == "vllm-omni":
-        arguments = {**_common(pool, port), "omni": True, **pool.engine_args}
+        arguments = {**_common(pool, port), "omni": True, **_bounds(pool), **pool.engine_args}
     elif pool.engine == "diffusers" and pool.model.id in WORKER_MODELS:
         return _worker(pool, port)
     else:
@@ -194,7 +194,7 @@ def _common(pool: PoolSpec, port: int) -> dict[str, ArgValue]:
 
 
 def _vllm(pool: PoolSpec) -> dict[str, ArgValue]:
-    """What the row's keys say, and queue limits and draining where the release has them."""
+    """What the row's keys say, and what every vLLM is bounded by."""
     arguments: dict[str, ArgValue] = {
         "max-model-len": pool.max_model_len,
         "gpu-memory-utilization": pool.gpu_memory_utilization,
@@ -206,12 +206,17 @@ def _vllm(pool: PoolSpec) -> dict[str, ArgValue]:
     if Feature.TOOLS in pool.features and pool.model.tool_parser:
         arguments |= {"enable-auto-tool-choice": True, "tool-call-parser": pool.model.tool_parser}
     arguments["enable-prompt-tokens-details"] = True  # how much of a prompt its cache had
+    return arguments | _bounds(pool)
+
+
+def _bounds(pool: PoolSpec) -> dict[str, ArgValue]:
+    """A queue limit and a drain, where the engine's release has them."""
     wanted: dict[str, ArgValue] = {
         "max-num-queued-reqs": QUEUE_TIMES * pool.max_concurrency,
         "shutdown-timeout": DRAIN_S,
     }
-    known = _known()["vllm"]
-    return arguments | {name: value for name, value in wanted.items() if known.knows(name, pool.engine_version)}
+    known = _known()[pool.engine]
+    return {name: value for name, value in wanted.items() if known.knows(name, pool.engine_version)}
 
 
 def _parallel(pool: PoolSpec) -> dict[str, ArgValue]:

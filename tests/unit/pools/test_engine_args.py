@@ -58,6 +58,14 @@ def test_queues_are_bounded_and_drained_where_the_release_can() -> None:
     assert found == {"0.32.0": wanted, "0.20.2": {"--shutdown-timeout"}, "0.16.0": set()}
 
 
+def test_vllm_omni_is_bounded_and_drained_like_the_vllm_below_it() -> None:
+    """Pictures and clips wait and end under the same limits as text."""
+    pool = POOLS["flux-dev-bf16-l40s"]
+    given = dict(pairs(engine_command(pool, 8000)))
+    assert given["--max-num-queued-reqs"] == str(2 * pool.max_concurrency)
+    assert given["--shutdown-timeout"] == "25"
+
+
 def test_a_row_adds_arguments_in_the_engines_spelling() -> None:
     """Switches, their negations, numbers and text of `engine_args` come after the row's own."""
     pool = with_args("qwen3-4b-bf16-a10", "0.32.0", enforce_eager=True, enable_prefix_caching=False, seed=7)
