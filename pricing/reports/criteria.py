@@ -8,14 +8,16 @@
 
 The baseline of a model is its pools on the baseline GPU (the document's L40S): measured in the same window, or, where
 none ran, what the catalogue expects of it, marked `modelled`. The document's fourth criterion, quality, is for people
-to judge: nothing in a ledger says how a picture looks. Costs are busy seconds; boots and idle time are compared by the
-report itself. Requests of different sizes are compared as they came: a pool that gets larger pictures looks slower.
+to judge: nothing in a ledger says how a picture looks. Which GPUs are cheaper follows from what a second of answering
+cost, so that a dearer one (an A100) is asked for latency and success only. Costs are busy seconds; boots and idle time
+are compared by the report itself. Requests of different sizes are compared as they came: a pool that gets larger
+pictures looks slower.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final
 
@@ -41,16 +43,27 @@ WHERE kind = '{RowKind.ATTEMPT}' AND at_us >= :since AND at_us < :until"""
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Seconds and nano-dollars of one answer on the baseline GPU; `measured` False: as the catalogue expects."""
+    """Seconds and nano-dollars of one answer on the baseline GPU; `measured` False: as the catalogue expects.
+
+    `mean_s` is the mean that belongs to `nusd`, which is one too; None where every answer takes `seconds`.
+    """
 
     seconds: float
     nusd: float
     measured: bool
+    mean_s: float | None = field(default=None, compare=False)
+
+    @property
+    def nusd_per_s(self) -> float:
+        return self.nusd / (self.mean_s or self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One pool. `seconds` and `nusd` are of one answer, None without any; `baseline` None where nothing is known."""
+    """One pool. `seconds` and `nusd` are of one answer, None without any; `baseline` None where nothing is known.
+
+    `mean_s` is as a baseline's.
+    """
 
     model: str
     pool: str
@@ -60,6 +73,7 @@ class Judged:
     seconds: float | None
     nusd: float | None
     baseline: Baseline | None
+    mean_s: float | None = None
 
     @property
     def success(self) -> float | None:
@@ -71,8 +85,13 @@ class Judged:
 
     @property
     def saving(self) -> float | None:
-        """Share of the baseline's cost that is saved; None on the baseline's own GPU."""
+        """Share of the baseline's cost that is saved; None on the baseline's own GPU, and on those that cost as much by
+        the second or more: a cheaper GPU is asked for savings.
+        """
         if self.nusd is None or self.baseline is None or self.gpu == BASELINE_GPU:
+            return None
+        seconds = self.mean_s or self.seconds
+        if not seconds or self.nusd / seconds >= self.baseline.nusd_per_s:
             return None
         return 1 - self.nusd / self.baseline.nusd
 
@@ -102,21 +121,23 @@ def judge(place: LedgerPlace, since_us: int, until_us: int, expected: Mapping[st
 
 def _measured(model: str, pools: Mapping[tuple[str, str, str], list[tuple[str, int, int]]]) -> Baseline | None:
     found = [one for (of, _, gpu), each in pools.items() if (of, gpu) == (model, BASELINE_GPU) for one in each]
-    seconds, nusd = _of_one(found)
-    return None if seconds is None or not nusd else Baseline(seconds, nusd, measured=True)
+    seconds, nusd, mean_s = _of_one(found)
+    return None if not seconds or not nusd else Baseline(seconds, nusd, measured=True, mean_s=mean_s)
 
 
 def _judged(model: str, pool: str, gpu: str, attempts: list[tuple[str, int, int]], baseline: Baseline) -> Judged:
     answered = sum(outcome == "answered" for outcome, _, _ in attempts)
-    return Judged(model, pool, gpu, len(attempts), answered, *_of_one(attempts), baseline)
+    seconds, nusd, mean_s = _of_one(attempts)
+    return Judged(model, pool, gpu, len(attempts), answered, seconds, nusd, baseline, mean_s)
 
 
-def _of_one(attempts: Iterable[tuple[str, int, int]]) -> tuple[float | None, float | None]:
-    """Median seconds and mean nano-dollars of the answers."""
+def _of_one(attempts: Iterable[tuple[str, int, int]]) -> tuple[float | None, float | None, float | None]:
+    """Median seconds, mean nano-dollars and mean seconds of the answers."""
     answers = [(duration_us, nusd) for outcome, duration_us, nusd in attempts if outcome == "answered"]
     if not answers:
-        return None, None
-    return median(each[0] for each in answers) / 1e6, sum(each[1] for each in answers) / len(answers)
+        return None, None, None
+    seconds, nusd = ([each[part] for each in answers] for part in (0, 1))
+    return median(seconds) / 1e6, sum(nusd) / len(answers), sum(seconds) / len(answers) / 1e6
 
 
 def criteria_json(found: Iterable[Judged]) -> list[dict[str, Any]]:

@@ -80,6 +80,22 @@ async def test_without_a_measured_baseline_the_catalogue_s_is_taken_and_marked(t
     assert criteria_json([one])[0]["baseline"]["from"] == "modelled"
 
 
+async def test_savings_are_asked_of_cheaper_gpus_only(tmp_path: Path) -> None:
+    """An A100 costs more by the second: it is judged by latency and success, and its table has no verdict on savings.
+
+    One slow answer of the baseline's, which moves the mean and not the median, makes the A100 no cheaper.
+    """
+    rows = [tried(number, "L40S", seconds, round(542_000 * seconds)) for number, seconds in enumerate((10, 10, 30))]
+    rows += [tried(number, "A100-40GB", 9.0, 9 * 583_000) for number in range(3, 6)]
+    rows += [tried(number, "A10", 11.0, 11 * 306_000) for number in range(6, 9)]
+    found = judged(await ledger_of(tmp_path / "ledger.sqlite", rows))
+    assert found["A100-40GB"].verdicts == {"latency": True, "success": True, "saving": None}
+    assert found["A10"].verdicts == {"latency": True, "success": True, "saving": True}
+    by_catalogue = Baseline(10.0, 5_420_000.0, measured=False)
+    dearer = Judged("flux-dev", "flux-dev-bf16-a100-40", "A100-40GB", 10, 10, 9.0, 6_000_000.0, by_catalogue)
+    assert dearer.saving is None
+
+
 async def test_a_client_that_left_is_no_failure_of_the_pool(tmp_path: Path) -> None:
     """Attempts that clients ended are neither tried nor answered; a pool that failed always has no latency."""
     rows = [tried(1, "T4", 3.0, 10, "client_gone"), tried(2, "A10", 1.0, 5, "timeout")]
