@@ -133,9 +133,19 @@ _SHARES: Final = {House.BOOT: "boot_nusd", House.IDLE: "idle_nusd", House.ADJUST
 
 @dataclass(frozen=True, slots=True)
 class HouseLine:
-    """Container time that stands apart, by house account and the groupings that apply to it."""
+    """Container time that stands apart, by house account and the groupings that apply to it.
+
+    `observed_nusd` of the amount is of rows that rest on containers that the platform listed, and on nothing else.
+    """
 
     account: str
     key: tuple[str, ...]
     amount_nusd: int
     duration_us: int
+    observed_nusd: int = 0
+
+    @property
+    def observed_share(self) -> float | None:
+        """Share of the amount that was observed; None where the amount is 0, or is of both signs."""
+        within = 0 <= self.observed_nusd <= self.amount_nusd or self.amount_nusd <= self.observed_nusd <= 0
+        return self.observed_nusd / self.amount_nusd if self.amount_nusd and within else None

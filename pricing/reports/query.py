@@ -30,6 +30,7 @@ def _sum(amount: str, *conditions: str) -> str:
     return f"coalesce(sum(CASE WHEN {' AND '.join(conditions)} THEN {amount} ELSE 0 END), 0)"
 
 
+_OBSERVED: Final = _sum("amount_nusd", f"evidence = '{Evidence.OBSERVED}'")
 _MONEY: Final = {
     "charged_nusd": _sum("amount_nusd", f"NOT {_HOUSE}"),
     "house_nusd": _sum("amount_nusd", _HOUSE),
@@ -39,7 +40,7 @@ _MONEY: Final = {
     "failed_charged_nusd": _sum("amount_nusd", _FAILED, f"NOT {_HOUSE}"),
     "failed_house_nusd": _sum("amount_nusd", _FAILED, _HOUSE),
     "estimated_nusd": _sum("estimated_nusd"),
-    "observed_nusd": _sum("amount_nusd", f"evidence = '{Evidence.OBSERVED}'"),
+    "observed_nusd": _OBSERVED,
     **{f"schema_{result}": _sum(f"schema_{result}") for result in SchemaResult},
 }
 _REQUESTS: Final = {
@@ -104,7 +105,7 @@ class Query:
 
     def containers(self, by: Sequence[str]) -> Iterator[HouseLine]:
         """Container time that no request caused, by account and group."""
-        sums = (_sum("amount_nusd"), _sum("duration_us"))
+        sums = (_sum("amount_nusd"), _sum("duration_us"), _OBSERVED)
         for key, values in self._of_rows(by, sums, f"account IN ({_CONTAINERS})", "account"):
             yield HouseLine(key[-1], key[:-1], *values)
 

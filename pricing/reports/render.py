@@ -34,9 +34,7 @@ def as_csv(report: Report) -> str:
         cells = [_csv_text(each, each.value(line, latency)) for each in columns]
         writer.writerow([*line.key, "", *cells, "", " ".join((report.books or {}).get(line.key, ()))])
     for house in report.separate:
-        amount = f"{to_usd(house.amount_nusd):.9f}"
-        mine = {(_PHASE[House(house.account)], Kind.AMOUNT), ("total", Kind.AMOUNT)}
-        cells = [amount if (each.name, each.kind) in mine else "" for each in columns]
+        cells = [_csv_text(each, _house_value(each, house)) for each in columns]
         writer.writerow([*house.key, house.account, *cells, f"{house.duration_us / 1e6:.6f}", ""])
     return out.getvalue()
 
@@ -97,6 +95,14 @@ def _csv_name(column: Column) -> str:
     return f"{column.name}_usd" if column.kind in (Kind.AMOUNT, Kind.EACH) else column.name
 
 
+def _house_value(column: Column, house: HouseLine) -> Value:
+    """What a column says of container time that stands apart; None where it is about requests."""
+    if column.name == "observed_share":
+        return house.observed_share
+    its_own = column.kind is Kind.AMOUNT and column.name in (_PHASE[House(house.account)], "total")
+    return house.amount_nusd if its_own else None
+
+
 def _csv_text(column: Column, value: Value) -> str:
     if value is None:
         return ""
@@ -118,6 +124,9 @@ def _house(by: Sequence[str], line: HouseLine) -> dict[str, Any]:
         "amount_nusd": line.amount_nusd,
         "amount_usd": usd_number(line.amount_nusd),
         "container_s": line.duration_us / 1e6,
+        "observed_nusd": line.observed_nusd,
+        "observed_usd": usd_number(line.observed_nusd),
+        "observed_share": line.observed_share,
     }
 
 

@@ -184,10 +184,13 @@ def _merged(apart: Iterable[HouseLine]) -> tuple[HouseLine, ...]:
     """One line for each account and group."""
     found: dict[tuple[str, Key], HouseLine] = {}
     for line in apart:
-        before = found.get((line.account, line.key))
-        amount_nusd, duration_us = (0, 0) if before is None else (before.amount_nusd, before.duration_us)
+        before = found.get((line.account, line.key), HouseLine(line.account, line.key, 0, 0))
         found[line.account, line.key] = HouseLine(
-            line.account, line.key, amount_nusd + line.amount_nusd, duration_us + line.duration_us
+            line.account,
+            line.key,
+            before.amount_nusd + line.amount_nusd,
+            before.duration_us + line.duration_us,
+            before.observed_nusd + line.observed_nusd,
         )
     return tuple(sorted(found.values(), key=lambda line: (line.account, line.key)))
 

@@ -11,7 +11,7 @@ import pytest
 from pricing.reports.baseline import Baseline, BaselinePool
 from pricing.reports.columns import every_set, parts_of
 from pricing.reports.figures import Latency, Timed
-from pricing.reports.lines import Line
+from pricing.reports.lines import HouseLine, Line
 from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Part, Report, report
 from support.example_ledger import A10, BEGIN, L4, T4, write_example_ledger
@@ -82,6 +82,19 @@ def test_evidence_is_a_share_of_the_cost(ledger: Path) -> None:
     assert lines["shop"].observed_share == 1.0
     assert lines["lab"].observed_share == pytest.approx(1 / 3)
     assert lines["lab"].estimated_share == 0.0
+
+
+def test_container_time_says_what_it_rests_on(ledger: Path) -> None:
+    """Boots and idle time of l4 were listed, those of other pools modelled; sums over pools are divided by cost."""
+    apart = as_json(whole(ledger, "pool"))["separate"]
+    assert {(line["pool"], line["observed_share"]) for line in apart} == {(L4, 1.0), (T4, 0.0), (A10, 0.0)}
+    for line in as_json(whole(ledger))["separate"]:
+        parts = [each for each in apart if each["account"] == line["account"]]
+        assert line["observed_nusd"] == sum(each["amount_nusd"] for each in parts if each["pool"] == L4) > 0
+        assert line["observed_share"] == line["observed_nusd"] / line["amount_nusd"]
+    table = csv.DictReader(io.StringIO(as_csv(whole(ledger, "pool"))))
+    assert {row["observed_share"] for row in table if row["account"] and row["pool"] == L4} == {"1.000000"}
+    assert HouseLine("__adjustment__", (), 0, 0, 5).observed_share is None
 
 
 def test_latencies_are_right_within_one_percent(ledger: Path) -> None:
