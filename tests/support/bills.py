@@ -61,10 +61,10 @@ class Month:
         return round(sum(self.bill.values()) * 10**9)
 
 
-def simulated_month(seed: int, distorted: Distorted) -> Month:
-    """A10 is alive every hour, L4 now and then."""
+def simulated_month(seed: int, distorted: Distorted, hours: int = HOURS) -> Month:
+    """A10 is alive every hour, L4 now and then; or its first `hours`."""
     month, dice, pricing = Month(), random.Random(seed), shipped_pricing()
-    for number in range(HOURS):
+    for number in range(hours):
         for pool in (A10, L4):
             if pool == A10 or dice.random() < 0.4:
                 _hour(month, number, pool, dice, distorted, pricing)
