@@ -80,8 +80,8 @@ _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
         _of("adjustment", "adjustm.", Kind.AMOUNT, "share of container time learnt late"),
         _of("total", "total", Kind.AMOUNT, "busy + boot + idle + adjustment"),
         _of("baseline", "baseline", Kind.AMOUNT, "what the baseline would have been expected to cost"),
-        _of("saving", "saving", Kind.AMOUNT, "baseline − busy"),
-        _of("saving_share", "saved", Kind.SHARE, "saving ÷ baseline"),
+        _of("saving", "busy saving", Kind.AMOUNT, "baseline − busy; boot and idle in neither"),
+        _of("saving_share", "of baseline", Kind.SHARE, "busy saving ÷ baseline"),
     ),
     ColumnSet.UNIT: (
         _of("request", "per request", Kind.EACH, "total ÷ served"),

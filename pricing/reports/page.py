@@ -10,7 +10,7 @@ from typing import Final
 from pricing.reports.columns import ColumnSet, share_text, usd_text
 from pricing.reports.pictures import pictures
 from pricing.reports.report import Report
-from pricing.reports.sections import Section, closing_text, nothing_text, sections, window_text
+from pricing.reports.sections import Section, closing_text, left_out_text, nothing_text, sections, window_text
 
 _STYLE: Final = Path(__file__).with_name("page.css")
 
@@ -47,7 +47,8 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     yield "Requests served", f"{total.served:,} of {total.requests:,}"
     yield "Tokens out", f"{total.completion_tokens:,}"
     if total.saving_share is not None:
-        yield "Saved of the baseline", share_text(total.saving_share)
+        yield "Saved on busy time", share_text(total.saving_share)
+        yield "On neither side of it", left_out_text(report)
     alive = sum(use.alive_nusd for use in report.pools or ())
     if alive > 0:
         yield "Busy of alive", share_text(sum(use.busy_nusd for use in report.pools or ()) / alive)

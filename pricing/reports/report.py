@@ -6,7 +6,8 @@ busy time. Boot, idle and adjustments were caused by no request: they stand in l
 the lines of those who used the pool (`pricing.reports.share`). In each of these views everything in a window is in
 exactly one line, so the lines add up to the ledger to the nano-dollar.
 
-The saving compares busy cost with a stated baseline (`pricing.reports.baseline`). Boot and idle are in neither.
+The saving is on busy time: it compares busy cost with a stated baseline (`pricing.reports.baseline`). Boot and idle are
+in neither side, so that whoever shows a saving shows `Report.containers_nusd` beside it.
 
 How answers kept to the JSON schemas that were asked for is counted by attempt, so that an answer that broke its schema
 counts at the pool that gave it, also when another pool answered after it.
@@ -72,6 +73,11 @@ class Report:
         Of a report for one tenant: of the rows that it asked for, and of what the view shares to them.
         """
         return self.total.total_nusd + sum(line.amount_nusd for line in self.separate)
+
+    @property
+    def containers_nusd(self) -> int:
+        """Boot, idle and adjustments, wherever this view puts them; a saving leaves them out on both sides."""
+        return self.ledger_nusd - self.total.busy_nusd
 
     @property
     def empty(self) -> bool:

@@ -70,9 +70,17 @@ def sections(report: Report, sets: Sequence[ColumnSet]) -> Iterator[Section]:
 
 
 def closing_text(report: Report) -> str:
-    """What everything comes to, and what the saving is against."""
+    """What everything comes to, what the saving is against, and what it leaves out."""
     sums = f"Ledger: {usd_text(report, report.ledger_nusd)}; {_VIEWS[report.house]}."
-    return f"{sums} Saving is baseline − busy; baseline: {report.baseline}{_needed_text(report)}."
+    against = f"Baseline: {report.baseline}{_needed_text(report)}."
+    return f"{sums} The saving is on busy time, {left_out_text(report)} in neither side. {against}"
+
+
+def left_out_text(report: Report) -> str:
+    """Boot and idle, and what they cost where the report says so: one tenant's own does not."""
+    if report.tenant and report.house is HouseView.SEPARATE:
+        return "boot and idle"
+    return f"boot and idle ({usd_text(report, report.containers_nusd)})"
 
 
 def _needed_text(report: Report) -> str:

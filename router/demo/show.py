@@ -164,16 +164,17 @@ def _sides(policy: Policy, summary: Summary) -> Table:
 
 def _saving(policy: Policy, summary: Summary) -> str:
     if summary.saving is None:
-        return "No request was answered, so that nothing can have been saved."
+        return "No request was answered, so that nothing can have been saved on the whole bill."
     parts = []
     for pool, nusd in summary.baseline.items():
         classes = " and ".join(one.name for one in policy.classes.values() if one.premium_pool == pool)
         parts.append(f"{classes} on {pool} {format_usd(nusd, 2)}")
     word = "Saved" if summary.saving >= 0 else "Lost"
     return (
-        f"[bold]{word} {abs(summary.saving):.0%}[/]: {format_usd(summary.ledger_nusd, 2)} instead of "
-        f"{format_usd(summary.baseline_nusd, 2)}, boots and idle time on both sides. The baseline is what the same\n"
-        f"requests cost with every class on its premium pool: {', '.join(parts)}."
+        f"[bold]{word} {abs(summary.saving):.0%} of the whole bill[/]: {format_usd(summary.ledger_nusd, 2)} instead of "
+        f"{format_usd(summary.baseline_nusd, 2)}, boots and idle time in both. The other bill is worked out\n"
+        f"for the same requests with every class on its premium pool alone: {', '.join(parts)}.\n"
+        f"[dim]A report of the same ledger states another saving, on busy time: boots and idle time in neither side.[/]"
     )
 
 

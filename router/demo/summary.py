@@ -65,7 +65,7 @@ class Summary:
 
     @property
     def saving(self) -> float | None:
-        """Share of the baseline; None where nothing was answered, so that there is none."""
+        """Of the whole bill, boots and idle time in both: share of the baseline; None where nothing was answered."""
         return 1 - self.ledger_nusd / self.baseline_nusd if self.baseline_nusd else None
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pricing.errors import StoreUnavailable
-from pricing.reports.columns import ColumnSet
+from pricing.reports.columns import ColumnSet, usd_text
 from pricing.reports.dimensions import DIMENSIONS
+from pricing.reports.page import as_html
 from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Report, report
 from pricing.reports.table import as_table
@@ -167,6 +168,17 @@ def test_the_table_ends_with_the_ledgers_sum(ledger: Path) -> None:
     assert "globex" in text
     assert "__boot__" in text
     assert "Ledger: $0.000009; boot and idle stand apart." in text
+
+
+def test_no_saving_is_shown_without_what_it_leaves_out(ledger: Path) -> None:
+    """Table and page name it the saving on busy time, with what boot and idle cost; a tenant's own names no amount."""
+    found = whole(ledger, "tenant")
+    apart = sum(line.amount_nusd for line in found.separate)
+    assert found.containers_nusd == apart > 0
+    left_out = f"boot and idle ({usd_text(found, apart)})"
+    assert f"on busy time, {left_out} in neither side" in drawn(found)
+    assert f"<dt>On neither side of it</dt><dd>{left_out}</dd>" in as_html(found, [ColumnSet.MONEY])
+    assert "on busy time, boot and idle in neither side" in drawn(whole(ledger, "tenant", tenant="globex"))
 
 
 def test_an_empty_window_says_so(ledger: Path) -> None:
