@@ -90,7 +90,7 @@ async def test_a_spent_budget_is_refused_with_its_numbers(tmp_path: Path) -> Non
     assert error["metadata"] == {"cap": "acme/day", "window": "24h"}
     assert "acme/day" in error["message"]
     assert 80_000 <= int(reply.headers["retry-after"]) <= 86_400 + 900
-    assert 0 < spent <= nusd("0.002")
+    assert 0 < spent <= nusd("0.001")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,25 @@ async def test_a_replica_starts_before_its_servers_and_finds_them_later(
         await shared.running["a"].stop()
 
 
+async def test_a_redis_that_keeps_less_than_promised_is_warned_of(tmp_path: Path, postgres_url: str) -> None:
+    """With the setting to change, once in the log, in `/health` and as a metric; requests are served all the same."""
+    with running_redis(tmp_path / "redis", {"appendonly": "yes", "appendfsync": "no"}) as weak:
+        async with replicas(tmp_path, weak.url, postgres_url, policy(caps=[CAP])) as shared:
+            await shared.start("a")
+            await shared.until(lambda: _ready(shared, "a"))
+            served = await shared.chat("a")
+            store = (await shared.ask("a", "/health")).json["budget_store"]
+            metrics = (await shared.ask("a", "/metrics")).body.decode()
+            await shared.running["a"].stop()
+            log = shared.log("a")
+    assert served.status == 200
+    assert log.count("the budget store keeps less than promised") == 1
+    assert "set appendfsync everysec" in log
+    [weaker] = store["weaker_than_promised"]
+    assert weaker.startswith("Redis has appendfsync no: a crash loses what the system had not flushed")
+    assert "sluice_store_weaknesses 1.0" in metrics
+
+
 async def test_two_processes_with_one_name_are_not_two_replicas(shared: Replicas) -> None:
     """The second says so and never serves, until the first gives the name up."""
     await shared.start("a")
