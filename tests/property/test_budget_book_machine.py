@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from pricing.budgets.book import BudgetBook
+from pricing.budgets.book import RELEASED, BudgetBook
 from pricing.budgets.caps import CapTable
 from pricing.budgets.store import CapStatus, Extended, OpenHold
 from support.budget_machine import ZONE, BudgetMachine
@@ -29,6 +29,9 @@ class BookMachine(BudgetMachine):
 
     def try_settle(self, hold_id: str, amount: int, account: str, *, finish: bool) -> None:
         self.book.settle(hold_id, amount, self.clock.wall_us(), may_exceed_hold=finish)
+
+    def try_release(self, hold_id: str) -> None:
+        self.book.settle(hold_id, 0, self.clock.wall_us(), how=RELEASED)
 
     def try_expire(self) -> list[str]:
         self.book.prune(self.clock.wall_us())

@@ -1,8 +1,9 @@
-"""Random requests, answers, failures, leaves and ticks against a whole endpoint: the invariants hold after each.
+"""Random requests, answers, failures, leaves and ticks against a whole endpoint, and its invariants.
 
-Invariant 1: no cap is exceeded. 2: every hold ends once, and a tenant's rows are what its budgets say it spent. 3: a
-pool's rows add up to its container time at its rate. 5: chains end, and nothing runs twice on one shape after
-out-of-memory. And for clients: one whole answer each, of a status that is known, or none for those who left.
+After each step: no cap is exceeded (invariant 1), and clients have one whole answer each, of a status that is known, or
+none for those who left. Once all have ended, 2: every hold ended once, and a tenant's rows are what its budgets say it
+spent. 3: a pool's rows add up to its container time at its rate. 5: chains ended, and nothing ran twice on one shape
+after out-of-memory.
 """
 
 from __future__ import annotations

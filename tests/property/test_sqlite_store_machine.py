@@ -70,6 +70,9 @@ class StoreMachine(BudgetMachine):
     def try_settle(self, hold_id: str, amount: int, account: str, *, finish: bool) -> None:
         self.wait(self.store.settle(paid(hold_id, amount, account, may_exceed_hold=finish)))
 
+    def try_release(self, hold_id: str) -> None:
+        self.wait(self.store.release(hold_id))
+
     def try_expire(self) -> list[str]:
         return list(self.wait(self.store.expire()))
 

@@ -64,6 +64,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.ended: list[Spent] = []
         self.ended_ids: list[str] = []
         self.expired_ids: list[str] = []
+        self.released = 0  # of those that ended, without a row of money
         self.caps: tuple[Cap, ...] = ()
         self.count = 0
 
@@ -80,6 +81,9 @@ class BudgetMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def try_settle(self, hold_id: str, amount: int, account: str, *, finish: bool) -> None:
+        raise NotImplementedError
+
+    def try_release(self, hold_id: str) -> None:
         raise NotImplementedError
 
     def try_expire(self) -> list[str]:
@@ -190,6 +194,14 @@ class BudgetMachine(RuleBasedStateMachine):
         amount = held.amount * permille // 1000 + (extra if finish else 0)
         self.try_settle(hold_id, amount, held.scopes[0].value, finish=finish)
         self.end(hold_id, amount)
+
+    @precondition(lambda self: self.usable())
+    @rule(data=st.data())
+    def release_one(self, data: st.DataObject) -> None:
+        hold_id = data.draw(st.sampled_from(self.usable()))
+        self.try_release(hold_id)
+        self.end(hold_id, 0)
+        self.released += 1
 
     @precondition(lambda self: self.usable())
     @rule(data=st.data())
