@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 import modal
@@ -20,7 +20,7 @@ from modal_proto import api_pb2
 
 from pools.modal.leases import Leases
 from pools.modal.settings import LastHour, ModalSettings, Watched
-from pools.platform import ContainerInfo, PlatformUnavailable
+from pools.platform import ContainerInfo, Listed, PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
 
 T = TypeVar("T")
@@ -66,19 +66,28 @@ class ModalPlatform:
         self._leases.configure(self._pools)
 
     async def containers(self) -> Mapping[str, tuple[ContainerInfo, ...]]:
-        """Every pool's containers alive now. Raises PlatformUnavailable."""
+        """Every pool's containers alive now. Raises PlatformUnavailable, with what was listed all the same."""
         started = await self._ask(self._started())
-        listed = {}
+        listed: dict[str, tuple[ContainerInfo, ...]] = {}
+        troubles: list[str] = []
         for pool, watched in self._pools.items():
-            listed[pool] = await self._of(pool, started.get(watched.app, {}))
+            try:
+                listed[pool] = await self._of(pool, started.get(watched.app, {}))
+            except PlatformUnavailable as trouble:
+                troubles.append(f"{pool}: {trouble}")
+        await self._look_after_wakes({pool for pool, each in self._pools.items() if each.app in started}, listed)
+        if troubles:
+            raise PlatformUnavailable("; ".join(troubles), listed)
         self._quiet_s = QUIET_S[0]
-        alive = {pool for pool, infos in listed.items() if infos}
+        return listed
+
+    async def _look_after_wakes(self, alive: Collection[str], listed: Listed) -> None:
+        """A pool whose list failed is alive, and not known to serve."""
         serving = {pool for pool, infos in listed.items() if any(info.state == "ready" for info in infos)}
         try:
             await self._leases.keep(alive, serving)
         except PlatformUnavailable as trouble:
             LOGGER.warning("wakes not looked after", extra={"fields": {"detail": str(trouble)}})
-        return listed
 
     async def wake(self, pool: str) -> None:
         """Ask for one container until it serves or the lease ends. Raises PlatformUnavailable."""

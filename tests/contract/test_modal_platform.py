@@ -237,6 +237,75 @@ async def test_refusals_become_one_error_that_says_why(
         await platform.containers()
 
 
+async def test_one_pool_that_cannot_be_listed_hides_no_other(fake: FakeModal, platform: ModalPlatform) -> None:
+    """The others' containers come with the error, which names the pool."""
+    for name in (POOL, OTHER):
+        fake.boot(DECLARED[name].app, f"ta-{name}", 1.0)
+        fake.serve(DECLARED[name].app, f"ta-{name}")
+    fake.fail("FlashContainerList", Status.PERMISSION_DENIED, times=1)
+    with pytest.raises(PlatformUnavailable, match=f"^{POOL}: Modal: as ordered$") as trouble:
+        await platform.containers()
+    assert {name: [info.state for info in infos] for name, infos in trouble.value.listed.items()} == {OTHER: ["ready"]}
+    assert set(await platform.containers()) == {POOL, OTHER}
+
+
+LATE_S = 0.2
+TROUBLES = [
+    (Status.PERMISSION_DENIED, "Modal: as ordered"),
+    (Status.INVALID_ARGUMENT, "Modal: as ordered"),
+    (Status.UNAUTHENTICATED, "knows no token here"),
+    (Status.NOT_FOUND, "is the pool deployed"),
+    (Status.RESOURCE_EXHAUSTED, "refused for its rate or a limit"),
+    (None, f"did not answer within {LATE_S:g} s"),
+]
+"""How the control plane fails, None being late, and what of it is said."""
+
+
+def troubled(fake: FakeModal, client: modal.Client, rpc: str, status: Status | None) -> ModalPlatform:
+    """A platform whose control plane fails at one question."""
+    if status is not None:
+        fake.fail(rpc, status)
+        return ModalPlatform(WATCHED, SETTINGS, ManualClock(), client)
+    fake.late_s[rpc] = 3 * LATE_S
+    return ModalPlatform(WATCHED, SETTINGS, ManualClock(), client, timeout_s=LATE_S)
+
+
+@pytest.mark.parametrize(("status", "says"), TROUBLES)
+async def test_a_pool_whose_servers_cannot_be_asked_after_is_left_out(
+    fake: FakeModal, client: modal.Client, status: Status | None, says: str
+) -> None:
+    """Of a pool with a container nothing is said; one that sleeps is known to."""
+    fake.boot(APP, "ta-1", 1.0)
+    platform = troubled(fake, client, "FlashContainerList", status)
+    with pytest.raises(PlatformUnavailable, match=says) as trouble:
+        await platform.containers()
+    assert trouble.value.listed == {OTHER: ()}
+
+
+@pytest.mark.parametrize(("status", "says"), TROUBLES)
+async def test_counts_that_cannot_be_had_are_one_error(
+    fake: FakeModal, client: modal.Client, status: Status | None, says: str
+) -> None:
+    """The last hour of a pool, refused or late."""
+    platform = troubled(fake, client, "ServerGetTimeRangeStats", status)
+    with pytest.raises(PlatformUnavailable, match=says):
+        await platform.last_hour(POOL)
+
+
+@pytest.mark.parametrize(("status", "says"), TROUBLES)
+async def test_settings_that_cannot_be_had_spoil_no_list(
+    fake: FakeModal, client: modal.Client, status: Status | None, says: str
+) -> None:
+    """An autoscaler that does not say its minimum: an error by itself, while lists go on."""
+    fake.boot(APP, "ta-1", 1.0)
+    fake.serve(APP, "ta-1")
+    platform = troubled(fake, client, "FunctionGetSchedulingParams", status)
+    assert [info.state for info in (await platform.containers())[POOL]] == ["ready"]
+    fresh = troubled(fake, client, "FunctionGetSchedulingParams", status)
+    with pytest.raises(PlatformUnavailable, match=says):
+        await fresh.minimum(POOL)
+
+
 async def test_a_list_stands_although_wakes_cannot_be_looked_after(fake: FakeModal, platform: ModalPlatform) -> None:
     """A token that may look and not change still tells who is alive."""
     await platform.wake(POOL)
