@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from enum import Enum
 from pathlib import Path
@@ -72,6 +73,7 @@ ROUTES = {
     "GET /dashboard/static/{name:path}": Who.ANYBODY,
     "GET /dashboard/feed": Who.KEY,
 }
+WAKER = "sk-waker-0123456789"
 STREAMS = {"GET /v1/decisions/stream", "GET /dashboard/feed"}
 QUERIES = {
     "GET /v1/costs": ("?group_by=project_id&group_by=api_key_id", "?project_ids=globex"),
@@ -86,13 +88,15 @@ BODIES: dict[str, Any] = {"POST /v1/route": {"class": "chat"}, "POST /warmup": {
 
 
 def files() -> Policy:
-    """Both tenants have caps, limits and tags of their own."""
+    """Both tenants have caps, limits and tags of their own; one has a key that may wake pools, and nothing else."""
     caps = [
         {"name": f"{tenant}-day", "amount_usd": 5, "window": "24h", "scope": f"tenant:{tenant}"}
         for tenant in ("acme", "globex")
     ]
     text = one_pool(caps=caps)
     text["tenants"]["globex"]["keys"][0]["tags"] = ["globex-tag"]
+    waker = {"id": "waker-key", "sha256": hashlib.sha256(WAKER.encode()).hexdigest(), "rights": ["warmup"]}
+    text["tenants"]["acme"]["keys"].append(waker)
     return text
 
 
@@ -146,9 +150,9 @@ async def test_whose_each_route_is(tmp_path: Path) -> None:
                     assert reply.status == 401, route
 
 
-@pytest.mark.parametrize(("key", "rights"), [("acme", set()), ("ops", {Who.ADMIN, Who.WARMUP})])
+@pytest.mark.parametrize(("key", "rights"), [("acme", set()), (WAKER, {Who.WARMUP}), ("ops", {Who.ADMIN, Who.WARMUP})])
 async def test_what_takes_a_right_takes_it(tmp_path: Path, key: str, rights: set[Who]) -> None:
-    """A tenant's plain key is refused there, and no other reason is given."""
+    """A key without it is refused there, and no other reason is given; one right is not the other."""
     async with two_tenants(tmp_path) as (endpoint, theirs):
         for route, who in ROUTES.items():
             if who in (Who.ADMIN, Who.WARMUP):
@@ -160,8 +164,8 @@ async def test_what_takes_a_right_takes_it(tmp_path: Path, key: str, rights: set
 async def test_no_tenant_sees_another(tmp_path: Path) -> None:
     """Not its name, keys, tags, caps or requests, on no route, whatever is asked for; the admin's key sees them."""
     async with two_tenants(tmp_path) as (endpoint, theirs):
-        acme, ops = [await everything_seen(endpoint, key, theirs) for key in ("acme", "ops")]
-    for route, body in acme.items():
+        acme, waker, ops = [await everything_seen(endpoint, key, theirs) for key in ("acme", WAKER, "ops")]
+    for route, body in (*acme.items(), *waker.items()):
         assert b"globex" not in body, route
         assert theirs.encode() not in body, route
     for trace in ("globex-key", "globex-day", "globex-tag", theirs):
