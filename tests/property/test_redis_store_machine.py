@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.store import CapStatus, Extended, OpenHold
@@ -61,12 +61,11 @@ class RedisMachine(BudgetMachine):
         for store in self.replicas:
             self.wait(self.backend.stop(store))
         self.loop.close()
-        self.ledger_and_budgets_are_the_same_money()
-        self.nothing_is_left_of_holds_that_ended()
         keys = self.server.command("KEYS", self.backend.key("*"))
         if keys:
             self.server.command("DEL", *keys)
 
+    @invariant()
     def ledger_and_budgets_are_the_same_money(self) -> None:
         """Each tenant's rows are what its budget says it spent and what was spent; each hold has one row of money."""
         spent = Counter[str]()
@@ -82,6 +81,7 @@ class RedisMachine(BudgetMachine):
         }
         assert len(rows) == len(self.ended) - self.released
 
+    @invariant()
     def nothing_is_left_of_holds_that_ended(self) -> None:
         """Keys of holds, leases and requests in flight are those of the holds that are open."""
         leases = self.server.command("ZRANGE", self.backend.key("leases"), 0, -1)

@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from pricing.budgets.caps import CapTable
 from pricing.budgets.sqlite import SqliteStore
@@ -49,11 +49,15 @@ class StoreMachine(BudgetMachine):
     def teardown(self) -> None:
         self.wait(self.store.aclose())
         self.loop.close()
+        self.folder.cleanup()
+
+    @invariant()
+    def ledger_and_budgets_are_the_same_money(self) -> None:
+        """What is in the file by now, which other processes may read."""
         found = verify(self.path, wall_us=0)
         assert found.agrees, found.problems
         assert found.open_holds == len(self.open_holds)
         assert found.total_nusd == sum(each.amount for each in self.ended)
-        self.folder.cleanup()
 
     def use_caps(self, table: CapTable) -> None:
         self.table = table
