@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +19,14 @@ from policies.deployment import Wanted, modal_settings, wanted_pools
 from pools.modal.check import secret_problems
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, Plan, make_plan
+from pools.modal.settings import LastHour
+from pools.platform import PlatformUnavailable
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
 from router.cli import pools_view as view
+
+if TYPE_CHECKING:  # the SDK takes a second to load, which plans do without
+    from pools.modal.live import ModalPlatform
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Pools on Modal.")
 
@@ -159,12 +164,31 @@ def _deployed_if_known(wanted: Wanted) -> Sequence[Deployed] | None:
 
 
 async def _seen(wanted: Wanted, here: set[str]) -> dict[str, view.Seen]:
-    """Containers and the last hour of the pools that are deployed."""
+    """Containers and the last hour of the pools that are deployed; what Modal does not say is None, and why is said.
+
+    Raises PlatformUnavailable where it says nothing of any pool.
+    """
     from pools.modal.live import ModalPlatform
 
     platform = ModalPlatform(wanted.watched(), wanted.settings, SystemClock())
-    listed = await platform.containers()
-    return {name: view.Seen(listed[name], await platform.last_hour(name)) for name in wanted.pools if name in here}
+    try:
+        listed = await platform.containers()
+    except PlatformUnavailable as trouble:
+        if not trouble.listed:
+            raise
+        listed = trouble.listed
+        view.note(f"not all containers are known: {trouble}")
+    return {
+        name: view.Seen(listed.get(name), await _last_hour(platform, name)) for name in wanted.pools if name in here
+    }
+
+
+async def _last_hour(platform: ModalPlatform, name: str) -> LastHour | None:
+    try:
+        return await platform.last_hour(name)
+    except PlatformUnavailable as trouble:
+        view.note(f"the last hour of {name} is not known: {trouble}")
+        return None
 
 
 async def _warm(wanted: Wanted, name: str, limit_s: float) -> bool:

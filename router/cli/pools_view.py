@@ -27,10 +27,10 @@ ACTIONS: Final[Mapping[Action, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What Modal says of a deployed pool."""
+    """What Modal says of a deployed pool; None is what it does not say now."""
 
-    containers: tuple[ContainerInfo, ...]
-    last_hour: LastHour
+    containers: tuple[ContainerInfo, ...] | None
+    last_hour: LastHour | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,19 @@ class Standing:
 
     @property
     def containers(self) -> tuple[ContainerInfo, ...]:
-        return () if self.seen is None else self.seen.containers
+        return () if self.seen is None or self.seen.containers is None else self.seen.containers
+
+    @property
+    def state(self) -> str:
+        if self.seen is None:
+            return "not deployed"
+        if self.seen.containers is None:
+            return "not known"
+        return "awake" if self.seen.containers else "asleep"
+
+    @property
+    def last_hour(self) -> LastHour | None:
+        return None if self.seen is None else self.seen.last_hour
 
     @property
     def ready(self) -> int:
@@ -58,22 +70,23 @@ class Standing:
     @property
     def refused(self) -> int:
         """Requests of the last hour that met no container, or full ones."""
-        return 0 if self.seen is None else sum(self.seen.last_hour.by_status.get(code, 0) for code in (429, 503))
+        return 0 if self.last_hour is None else sum(self.last_hour.by_status.get(code, 0) for code in (429, 503))
 
     @property
     def requests(self) -> int:
-        return 0 if self.seen is None else self.seen.last_hour.requests
+        return 0 if self.last_hour is None else self.last_hour.requests
 
     def as_json(self) -> dict[str, Any]:
         return {
             "pool": self.pool,
             "app": self.app,
             "deployed": self.seen is not None,
+            "containers_known": self.seen is None or self.seen.containers is not None,
             "ready": self.ready,
             "booting": self.booting,
             "oldest_s": round(self.oldest_s, 1),
             "nusd_per_h": self.nusd_per_h,
-            "last_hour": None if self.seen is None else asdict(self.seen.last_hour),
+            "last_hour": None if self.last_hour is None else asdict(self.last_hour),
         }
 
 
@@ -137,7 +150,7 @@ def status_lines(wanted: Wanted, seen: Mapping[str, Seen], now_us: int) -> list[
     lines = []
     for declaration in wanted.declarations:
         found = seen.get(declaration.pool)
-        infos = () if found is None else found.containers
+        infos = () if found is None or found.containers is None else found.containers
         oldest_us = min((info.started_us for info in infos), default=now_us)
         rate = wanted.costs[declaration.pool].rate_nusd_per_h * len(infos)
         lines.append(Standing(declaration.pool, declaration.app, found, rate, max(0, now_us - oldest_us) / US_PER_S))
@@ -150,13 +163,18 @@ def print_status(lines: Sequence[Standing]) -> None:
     for heading in ("pool", "state", "ready", "booting", "oldest", "$/h now", "requests", "429/503"):
         table.add_column(heading, justify="left" if heading in ("pool", "state") else "right", no_wrap=True)
     for line in lines:
-        state = "not deployed" if line.seen is None else "awake" if line.containers else "asleep"
         age = f"{line.oldest_s:.0f} s" if line.containers else ""
-        counts = (str(line.ready), str(line.booting), age, format_usd(line.nusd_per_h, 2))
-        table.add_row(line.pool, state, *counts, str(line.requests), str(line.refused))
+        counts = ("?", "?", "", "?")
+        if line.state != "not known":
+            counts = (str(line.ready), str(line.booting), age, format_usd(line.nusd_per_h, 2))
+        unknown = line.seen is not None and line.last_hour is None
+        hour = ("?", "?") if unknown else (str(line.requests), str(line.refused))
+        table.add_row(line.pool, line.state, *counts, *hour)
     console = wide_console()
     console.print(table)
-    console.print(f"{format_usd(sum(line.nusd_per_h for line in lines), 2)} an hour now.")
+    hidden = sum(line.state == "not known" for line in lines)
+    without = f", without {hidden} not known" if hidden else ""
+    console.print(f"{format_usd(sum(line.nusd_per_h for line in lines), 2)} an hour now{without}.")
 
 
 def _cells(step: Step) -> tuple[str, ...]:

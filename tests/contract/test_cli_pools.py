@@ -8,6 +8,7 @@ from pathlib import Path
 
 import modal
 import pytest
+from grpclib import Status
 from typer.testing import CliRunner, Result
 
 from policies.load import load_policy
@@ -162,6 +163,25 @@ def test_status_shows_what_costs_money_now(fake: FakeModal, policy: Path) -> Non
     assert lines[1].split()[:4] == ["small", "awake", "1", "1"]
     assert lines[1].split()[-3:] == ["$2.07", "95", "5"]
     assert "not deployed" in lines[2]
+
+
+def test_status_goes_on_where_modal_does_not_say(fake: FakeModal, policy: Path) -> None:
+    """Counts of the last hour that are refused, and containers of one pool, are question marks; all else stands."""
+    output("deploy", "--policy", policy)
+    for name in ("small", "fast"):
+        fake.boot(f"team-{name}", f"ta-{name}", 1.0)
+    fake.fail("ServerGetTimeRangeStats", Status.PERMISSION_DENIED, times=1)
+    fake.fail("FlashContainerList", Status.PERMISSION_DENIED, times=1)
+    text = output("status", "--policy", policy)
+    assert "not all containers are known: small: Modal: as ordered" in text
+    assert "the last hour of small is not known: Modal: as ordered" in text
+    small, fast = (line for line in text.splitlines() if line.startswith(("small ", "fast ")))
+    assert small.split() == ["small", "not", "known", "?", "?", "?", "?", "?"]
+    assert fast.split()[1:4] == ["awake", "0", "1"]
+    assert "an hour now, without 1 not known." in text
+    fake.fail("ServerGetTimeRangeStats", Status.PERMISSION_DENIED)
+    both = json.loads(CliRunner().invoke(app, ["status", "--policy", str(policy), "--json"]).stdout)["pools"]
+    assert [(one["ready"] + one["booting"], one["last_hour"]) for one in both] == [(1, None), (1, None)]
 
 
 def test_stopping_leaves_nothing_that_bills(fake: FakeModal, policy: Path) -> None:
