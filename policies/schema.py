@@ -17,6 +17,7 @@ from policies.policy import Durability, Objective, OnExhausted, OnStoreDown, Pay
 from policies.predict.expect import OutputTokens
 from policies.requirements import Tier
 from policies.schema_values import (
+    WELL_KNOWN_KEYS,
     Allowance,
     Amount,
     ExactDollars,
@@ -33,6 +34,7 @@ from policies.schema_values import (
 from pools.failures import FailureClass
 
 HOW_TO_HASH: Final = 'write its SHA-256 as `sha256:`, from: printf %s "$KEY" | sha256sum'
+HOW_TO_MAKE: Final = f"make a key with: KEY=$(openssl rand -hex 24); then {HOW_TO_HASH}"
 
 
 class Shape(BaseModel):
@@ -122,7 +124,9 @@ def _no_plain_key(data: Any) -> Any:
             raise ValueError(f"a key must not stand in a file; {HOW_TO_HASH}")
         digest = data.get("sha256")
         if digest is not None and not (isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64}", digest)):
-            raise ValueError(f"sha256 must be 64 lower-case hex digits; if this is the key itself, {HOW_TO_HASH}")
+            raise ValueError(f"sha256 must be 64 lower-case hex digits, the hash of a key; {HOW_TO_MAKE}")
+        if digest in WELL_KNOWN_KEYS:
+            raise ValueError(f"sha256 is that of a key which anybody would try; {HOW_TO_MAKE}")
     return data
 
 

@@ -5,6 +5,7 @@ A value that is none is refused with what would be one. Amounts stay exact: they
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -14,6 +15,35 @@ from pricing.budgets.caps import LARGEST_NUSD, parse_permille, parse_scope, pars
 from pricing.money import parse_usd
 
 LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wherever it is counted
+_TRIED_FIRST: Final = (
+    "",
+    "foo",
+    "bar",
+    "test",
+    "key",
+    "apikey",
+    "api-key",
+    "your-api-key",
+    "password",
+    "secret",
+    "changeme",
+    "change-me",
+    "admin",
+    "example",
+    "none",
+    "null",
+    "dummy",
+    "default",
+    "token",
+    "123456",
+    "EMPTY",
+    "sk-test",
+    "sk-1234",
+    "sk-secret",
+    "not-checked-until-a-policy-names-tenants",
+)
+WELL_KNOWN_KEYS: Final = frozenset(hashlib.sha256(key.encode()).hexdigest() for key in _TRIED_FIRST)
+"""Of what stands in examples and is guessed first; the empty one is what an unset variable gives."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 """Letters, digits, dot, hyphen, underscore; starts with a letter or digit, so that no tenant is called `__idle__`."""

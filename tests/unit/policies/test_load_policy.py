@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,16 @@ MISTAKES = [
     ("no price", BASE.replace("modal-2026-10", "doc-qwen-vllm-models"), "no price for GPU 'T4'"),
     ("plain key", BASE + "tenants: {a: {keys: [{id: k, key: sk-secret}]}}\n", "sha256sum"),
     ("key in place of its hash", BASE + "tenants: {a: {keys: [{id: k, sha256: sk-secret}]}}\n", "64 lower-case hex"),
+    (
+        "a key that anybody would try",
+        BASE + f"tenants: {{a: {{keys: [{{id: k, sha256: {hashlib.sha256(b'foo').hexdigest()}}}]}}}}\n",
+        "openssl rand -hex 24",
+    ),
+    (
+        "the hash of no key at all",
+        BASE + f"tenants: {{a: {{keys: [{{id: k, sha256: {hashlib.sha256(b'').hexdigest()}}}]}}}}\n",
+        "openssl rand -hex 24",
+    ),
     ("bare key", BASE + "tenants: {a: {keys: [sk-secret]}}\n", "sha256sum"),
     (
         "one key, two tenants",
