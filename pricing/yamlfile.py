@@ -22,7 +22,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pricing.errors import FileProblem
-from pricing.yamlparts import LongSection, NotByParts, Part, long_sections, read_part
+from pricing.yamlparts import LongSection, NotByParts, Part, deep_line, long_sections, read_part
 
 KEPT_FILES: Final = 64  # policies of more files read each of them anew
 
@@ -160,8 +160,13 @@ def _part(text: str) -> Part:
 
 
 def _whole(text: str, path: Path) -> Document:
+    lines: dict[Path_, int] = {(): 1}
     try:
-        tree = YAML(typ="rt").load(text)
+        data = _plain(YAML(typ="rt").load(text), (), lines)
+    except RecursionError:
+        raise FileProblem(
+            [f"{path}:{deep_line(text)}: nested too deep to be read; write it with fewer levels"]
+        ) from None
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise FileProblem([f"{path}:{line}: {_repeated_key(error.problem)}; keep one of the two"]) from None
@@ -170,8 +175,7 @@ def _whole(text: str, path: Path) -> Document:
         raise FileProblem([f"{path}:{line}: not valid YAML: {_first_line(error.problem or error.context)}"]) from None
     except YAMLError as error:
         raise FileProblem([f"{path}:1: not valid YAML: {_first_line(str(error))}"]) from None
-    lines: dict[Path_, int] = {(): 1}
-    return Document(path, _plain(tree, (), lines), lines)
+    return Document(path, data, lines)
 
 
 def _repeated_key(text: str | None) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -34,6 +35,7 @@ from ruamel.yaml.resolver import VersionedResolver
 Steps = tuple[str | int, ...]
 
 LONG: Final = 50  # entries; shorter sections are read with the rest of their file
+DEEP: Final = 50  # levels of nesting; policy files, catalogues and price books have fewer than ten
 STRETCH: Final = 1 << 16  # characters, a millisecond's search
 _SECTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[ \t]*(#.*)?")
 _OF_THE_WHOLE: Final = re.compile(r"^%|^ *\t|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", re.MULTILINE)
@@ -107,8 +109,19 @@ def read_part(text: str) -> Part:
     """One entry: a mapping or sequence of one. Raises NotByParts."""
     try:
         return _Builder(text).part()
-    except YAMLError:
+    except (YAMLError, RecursionError):
         raise NotByParts from None
+
+
+def deep_line(text: str) -> int:
+    """The line, from 1, where a text first nests deeper than anything that people write, or ends."""
+    events, depth, line = CParser(text), 0, 1
+    with suppress(YAMLError):
+        while depth <= DEEP and not isinstance(event := events.get_event(), StreamEndEvent):
+            line = event.start_mark.line + 1
+            depth += isinstance(event, MappingStartEvent | SequenceStartEvent)
+            depth -= isinstance(event, MappingEndEvent | SequenceEndEvent)
+    return line
 
 
 class _Builder:

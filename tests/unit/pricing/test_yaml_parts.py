@@ -55,3 +55,12 @@ def test_an_anchor_of_one_entry_is_known_to_another() -> None:
     text = MANY.replace("  t1:\n    keys: [", "  t1:\n    keys: &k [").replace("note: |", "same: *k\n    note: |")
     text = text.replace("    same: *k\n", "", 2)
     assert parse_yaml(text, Path("p.yaml")).data["tenants"]["t5"]["same"][0]["id"] == "t1-k"
+
+
+@pytest.mark.parametrize("text", ["version: 1\nclasses: " + "[" * 5_000, MANY.replace("[1]", "[" * 5_000)])
+def test_what_is_nested_too_deep_is_refused_with_its_line(text: str) -> None:
+    """Thousands of brackets are a problem of the file, at the line where they stand, and no fault of ours."""
+    with pytest.raises(FileProblem) as refused:
+        parse_yaml(text, Path("p.yaml"))
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "[[" in line)
+    assert refused.value.problems == [f"p.yaml:{line}: nested too deep to be read; write it with fewer levels"]
