@@ -1,7 +1,8 @@
 """A small image server for models that have none: `POST /v1/images/generations` over a diffusers pipeline.
 
 It runs in a container that has diffusers and torch, and imports nothing of ours. One picture is made at a time, as the
-catalogue counts: the platform's `max_concurrency` of 1 keeps others away, and whoever comes all the same waits in line.
+catalogue counts: the platform's `max_concurrency` of 1 keeps others away, and whoever comes all the same waits in line,
+or is told 503 where the line is full. After SIGTERM what has begun is finished, and whoever waits is told 503.
 The HTTP side is tested with a pipeline in its place; the pipelines themselves were never run here.
 """
 
@@ -12,17 +13,22 @@ import base64
 import importlib
 import io
 import json
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock
+from threading import Condition, Thread
 from typing import Any, Final
 
 SIDE_AT_MOST: Final = 2048
 PICTURES_AT_MOST: Final = 8
 STEPS_AT_MOST: Final = 200
 BODY_AT_MOST: Final = 1_000_000
+READ_AT_MOST: Final = 256 * 1024 * 1024  # of a body that is refused: its sender hears why only once all of it is taken
+CHUNK: Final = 64 * 1024
+HERE_AT_MOST: Final = 8  # requests, the one that runs among them
 
 Pipeline = Callable[..., Any]  # diffusers': keyword arguments in, `.images` out
 GGUF_FILES: Final[Mapping[str, str]] = {
@@ -40,6 +46,57 @@ class BadRequest(Exception):
     def __init__(self, message: str, param: str) -> None:
         self.param = param
         super().__init__(message)
+
+
+class Busy(Exception):
+    """There is no place in the line, or the server ends."""
+
+
+class Line:
+    """Who is here, and whose turn it is. `most` requests may be here, one of them runs."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._here = 0
+        self._running = False
+        self._closed = False
+        self._changed = Condition()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """From a request's body to the last byte of its answer. Raises Busy."""
+        with self._changed:
+            if self._closed or self._here >= self._most:
+                raise Busy("the server ends" if self._closed else f"{self._here} requests are here already")
+            self._here += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._here -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """While the GPU works. Raises Busy where the server ends before it came."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._running)
+            if self._closed:
+                raise Busy("the server ends")
+            self._running = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running = False
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take nobody any more; return when all answers are written."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._here == 0)
 
 
 @dataclass(frozen=True)
@@ -113,9 +170,20 @@ def _png(image: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def serve(pipeline: Pipeline, name: str, steps: int, port: int, generator: Callable[[int], Any]) -> ThreadingHTTPServer:
+class ImageServer(ThreadingHTTPServer):
+    """Its `line` is closed before it is shut down."""
+
+    line: Line
+
+    def finish(self) -> None:
+        """Let what runs end, then stop serving; from another thread than the one that serves."""
+        self.line.close()
+        self.shutdown()
+
+
+def serve(pipeline: Pipeline, name: str, steps: int, port: int, generator: Callable[[int], Any]) -> ImageServer:
     """A server of this pipeline, listening; port 0 is any free one. The caller runs and closes it."""
-    turn = Lock()
+    line = Line(HERE_AT_MOST)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -129,15 +197,34 @@ def serve(pipeline: Pipeline, name: str, steps: int, port: int, generator: Calla
                 self.answer(404, _error(404, f"no {self.path} here"))
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            if self.path != "/v1/images/generations" or length > BODY_AT_MOST:
-                self.close_connection = True  # the body was not read
-                self.answer(404, _error(404, f"no {self.path} here, or more than {BODY_AT_MOST} bytes"))
-                return
-            body = self.rfile.read(length)
+            length = self.headers.get("Content-Length", "")
+            if not length.isdigit():
+                self.close_connection = True  # nobody knows where the next request would begin
+                self.answer(400, _error(400, "say how long the body is: Content-Length", "body"))
+            elif int(length) > BODY_AT_MOST:
+                self.skip(int(length))
+                self.answer(
+                    413, _error(413, f"the body has more than {BODY_AT_MOST} bytes; shorten the prompt", "body")
+                )
+            else:
+                self.asked(self.rfile.read(int(length)))
+
+        def asked(self, body: bytes) -> None:
+            if self.path == "/v1/images/edits":
+                self.answer(400, _error(400, f"{name} makes pictures of text alone, and no edits", "image"))
+            elif self.path != "/v1/images/generations":
+                self.answer(404, _error(404, f"no {self.path} here"))
+            else:
+                try:
+                    with line.place():
+                        self.make(body)
+                except Busy as trouble:
+                    self.answer(503, _error(503, str(trouble)))
+
+        def make(self, body: bytes) -> None:
             try:
                 asked = parse(body, steps)
-                with turn:
+                with line.turn():
                     made = draw(pipeline, asked, generator)
             except BadRequest as trouble:
                 self.answer(400, _error(400, str(trouble), trouble.param))
@@ -145,6 +232,13 @@ def serve(pipeline: Pipeline, name: str, steps: int, port: int, generator: Calla
                 self.answer(500, _error(500, str(trouble)))
             else:
                 self.answer(200, made)
+
+        def skip(self, length: int) -> None:
+            """Take a body that is refused, or as much of it as is bearable."""
+            self.close_connection = length > READ_AT_MOST
+            left = min(length, READ_AT_MOST)
+            while left and (chunk := self.rfile.read(min(left, CHUNK))):
+                left -= len(chunk)
 
         def answer(self, status: int, document: Mapping[str, Any]) -> None:
             data = json.dumps(document).encode()
@@ -157,12 +251,22 @@ def serve(pipeline: Pipeline, name: str, steps: int, port: int, generator: Calla
         def log_message(self, format: str, *args: Any) -> None:
             """No line a request: what is worth knowing is in the router's ledger."""
 
-    return ThreadingHTTPServer(("0.0.0.0", port), Handler)
+    server = ImageServer(("0.0.0.0", port), Handler)
+    server.line = line
+    return server
 
 
 def _error(code: int, message: str, param: str | None = None) -> dict[str, Any]:
-    kind = "BadRequestError" if code == 400 else "InternalServerError" if code == 500 else "NotFoundError"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": _KINDS[code], "param": param, "code": code}}
+
+
+_KINDS: Final[Mapping[int, str]] = {
+    400: "BadRequestError",
+    404: "NotFoundError",
+    413: "BadRequestError",
+    500: "InternalServerError",
+    503: "ServiceUnavailableError",
+}
 
 
 def load(repo: str, weights: str, quantization: str, lora: str | None, offload: bool) -> Pipeline:
@@ -200,7 +304,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--offload-text-encoder", action="store_true")
     given = parser.parse_args(arguments)
     pipeline = load(given.repo, given.weights, given.quantization, given.lora, given.offload_text_encoder)
-    serve(pipeline, given.served_model_name, STEPS[given.model], given.port, _seeded).serve_forever()
+    server = serve(pipeline, given.served_model_name, STEPS[given.model], given.port, _seeded)
+    signal.signal(signal.SIGTERM, lambda *_: Thread(target=server.finish).start())
+    server.serve_forever()
 
 
 def _seeded(seed: int) -> Any:

@@ -117,6 +117,14 @@ def test_running_out_of_memory_is_told_in_torchs_words(url: str, pipeline: Pipel
     assert ask(f"{url}/health")[0] == 200
 
 
+def test_edits_and_long_bodies_are_the_clients_own_mistakes(url: str, pipeline: Pipeline) -> None:
+    """400 and 413, after the whole body was read, so that nobody takes the server for one that broke."""
+    assert ask(f"{url}/v1/images/edits", b"x" * 500_000)[0] == 400
+    status, answer = ask(f"{url}/v1/images/generations", b"x" * 5_000_000)
+    assert (status, answer["error"]["param"]) == (413, "body")
+    assert pipeline.calls == []
+
+
 def test_it_says_what_it_serves(url: str) -> None:
     """Health, the model's name, and 404 for everything else."""
     assert ask(f"{url}/v1/models")[1]["data"][0]["id"] == "sdxl"
