@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from pricing.ledger.place import LedgerPlace
 from pricing.reports.costs import PageQuery, costs, usage
 from pricing.yamlfile import nearest
+from router.callers import Caller
 from router.errors import ApiError
 from router.http.replies import reply, viewer_of
 from router.service import Service
@@ -23,21 +24,32 @@ _COMMON: Final = ("start_time", "end_time", "bucket_width", "limit", "page", *_L
 
 def add_money_routes(app: FastAPI, service: Service) -> None:
     async def cost_page(request: Request, query: Annotated[PageQuery, Depends(_common)]) -> Response:
-        return await answer(request, costs, replace(query, line_items=_list(request, "line_items")), "line_items")
+        return await answer(request, costs, replace(query, line_items=several(request, "line_items")), "line_items")
 
     async def usage_page(request: Request, query: Annotated[PageQuery, Depends(_common)]) -> Response:
-        return await answer(request, usage, replace(query, models=_list(request, "models")), "models")
+        return await answer(request, usage, replace(query, models=several(request, "models")), "models")
 
     async def answer(request: Request, page_of: PageOf, query: PageQuery, own: str) -> Response:
         viewer = viewer_of(service, request)
         check_parameters(request, (*_COMMON, own))
-        mine = query if viewer.is_admin else replace(query, tenant=viewer.tenant)
-        return reply(await _read(service, page_of, mine))
+        return reply(await _read(service, page_of, _allowed(viewer, query)))
 
     for path in ("/v1/costs", "/v1/organization/costs"):
-        app.add_api_route(path, cost_page, methods=["GET"], openapi_extra=_lists(*_LISTS, "line_items"))
+        app.add_api_route(path, cost_page, methods=["GET"], openapi_extra=several_schema(*_LISTS, "line_items"))
     for path in ("/v1/usage", "/v1/organization/usage/completions"):
-        app.add_api_route(path, usage_page, methods=["GET"], openapi_extra=_lists(*_LISTS, "models"))
+        app.add_api_route(path, usage_page, methods=["GET"], openapi_extra=several_schema(*_LISTS, "models"))
+
+
+def _allowed(viewer: Caller, query: PageQuery) -> PageQuery:
+    """An answer with other projects left out would read as if nothing had been spent there.
+
+    Raises ApiError `permission_denied`.
+    """
+    if viewer.is_admin:
+        return query
+    if set(query.project_ids) - {viewer.tenant}:
+        raise ApiError("permission_denied", f"this key sees project '{viewer.tenant}' only", param="project_ids")
+    return replace(query, tenant=viewer.tenant)
 
 
 def _common(
@@ -52,21 +64,21 @@ def _common(
         start_s=start_time,
         end_s=end_time,
         bucket_width=bucket_width,
-        group_by=_list(request, "group_by"),
+        group_by=several(request, "group_by"),
         limit=limit,
         page=page,
-        project_ids=_list(request, "project_ids"),
-        api_key_ids=_list(request, "api_key_ids"),
+        project_ids=several(request, "project_ids"),
+        api_key_ids=several(request, "api_key_ids"),
     )
 
 
-def _lists(*names: str) -> dict[str, Any]:
+def several_schema(*names: str) -> dict[str, Any]:
     """For the schema of the routes: parameters that may come several times."""
     schema = {"type": "array", "items": {"type": "string"}}
     return {"parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name in names]}
 
 
-def _list(request: Request, name: str) -> tuple[str, ...]:
+def several(request: Request, name: str) -> tuple[str, ...]:
     """A parameter that may come several times; OpenAI's clients write `group_by[]`."""
     return tuple(request.query_params.getlist(name) + request.query_params.getlist(f"{name}[]"))
 

@@ -12,7 +12,7 @@ from pricing.reports.share import HouseView
 from router.baselines import PREMIUM
 from router.callers import Caller
 from router.errors import ApiError
-from router.http.money import check_parameters
+from router.http.money import check_parameters, several, several_schema
 from router.http.replies import viewer_of
 from router.reporting import Form, ReportAsked, make_report, sets_for, written
 from router.service import Service
@@ -22,28 +22,30 @@ _TYPES: Final = {
     Form.CSV: "text/csv; charset=utf-8; header=present",
     Form.HTML: "text/html; charset=utf-8",
 }
-_PARAMETERS: Final = ("by", "since", "until", "tenant", "house", "timezone", "baseline", "show", "format")
+_LISTS: Final = ("by", "show")  # names joined by commas, repeated, or both
+_PARAMETERS: Final = (*_LISTS, "since", "until", "tenant", "house", "timezone", "baseline", "format")
 # The page runs no script and fetches nothing: its style is inline, its plots are part of it.
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def add_report_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/reports")
+    @app.get("/v1/reports", openapi_extra=several_schema(*_LISTS))
     async def reports(
         request: Request,
-        by: str = "tenant,pool",
         since: str = "24h",
         until: str = "now",
         tenant: str | None = None,
         house: str = HouseView.SEPARATE.value,
         timezone: str = "UTC",
         baseline: str = PREMIUM,
-        show: str | None = None,
         form: Annotated[str, Query(alias="format")] = Form.JSON.value,
     ) -> Response:
         viewer = viewer_of(service, request)
         check_parameters(request, _PARAMETERS)
-        asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show)
+        lists = {name: ",".join(given) for name in _LISTS if (given := several(request, name))}
+        asked = ReportAsked(
+            since=since, until=until, tenant=tenant, house=house, timezone=timezone, baseline=baseline, **lists
+        )
         return await asyncio.to_thread(_answer, service, _allowed(viewer, asked), form)
 
 

@@ -117,6 +117,16 @@ async def test_bad_questions_name_the_valid_ones(endpoint: Endpoint, query: str,
     assert says in reply.json["error"]["message"]
 
 
+async def test_groupings_may_be_repeated_or_joined(endpoint: Endpoint) -> None:
+    """None of them is dropped, however they are written."""
+    window = "since=2026-01-01T00:00Z&until=2026-01-01T00:01Z&show=money"
+    joined = await reported(endpoint, f"by=tenant,pool,key&{window}")
+    assert joined["by"] == ["tenant", "pool", "key"]
+    for query in ("by=tenant&by=pool&by=key", "by=tenant,pool&by=key", "by[]=tenant&by[]=pool&by[]=key"):
+        assert await reported(endpoint, f"{query}&{window}") == joined
+    assert "failures" in await reported(endpoint, "by=tenant&since=30d&show=money&show=failures")
+
+
 async def test_openais_client_reads_costs(endpoint: Endpoint) -> None:
     """Its admin API asks with its own parameters and finds amounts, line items and projects where it expects them."""
     client = endpoint.client(admin_api_key=KEYS["ops"])
@@ -133,6 +143,18 @@ async def test_openais_client_reads_costs(endpoint: Endpoint) -> None:
         if result.object == "organization.costs.result" and result.amount
     }
     assert round((found["acme", "gpu.busy"] or 0) * 1e9) == endpoint.charged_nusd("acme")
+
+
+@pytest.mark.parametrize("path", ["costs", "usage", "organization/costs", "organization/usage/completions"])
+async def test_another_tenants_project_is_refused(endpoint: Endpoint, path: str) -> None:
+    """Not answered with the caller's own sums, alone or beside its own name, in either spelling; its own is."""
+    for query in ("project_ids=acme", "project_ids[]=acme", "project_ids=globex&project_ids=acme"):
+        refused = await endpoint.ask("GET", f"/v1/{path}?{query}", "globex")
+        assert (refused.status, refused.code) == (403, "permission_denied"), query
+        assert (await endpoint.ask("GET", f"/v1/{path}?{query}", "ops")).status == 200
+    own = [(await endpoint.ask("GET", f"/v1/{path}{query}", "globex")) for query in ("", "?project_ids=globex")]
+    assert [one.status for one in own] == [200, 200]
+    assert own[0].json["data"] == own[1].json["data"]
 
 
 async def test_openais_client_reads_usage(endpoint: Endpoint) -> None:
