@@ -31,10 +31,15 @@ def readiness(service: Service) -> dict[str, Any]:
     }
 
 
+def public_health(service: Service) -> dict[str, Any]:
+    """Readiness, and for how many reasons changed files were refused: no name of a tenant, pool or host."""
+    return {**readiness(service), "policy_problems": len(service.reloader.state().last_error)}
+
+
 def health(service: Service) -> dict[str, Any]:
-    """Readiness with all that explains it."""
+    """The same with all that explains it."""
     return {
-        **readiness(service),
+        **public_health(service),
         "replica": service.settings.replica,
         "policy": _policy(service),
         "budget_store": _store(service),
@@ -43,7 +48,7 @@ def health(service: Service) -> dict[str, Any]:
     }
 
 
-def health_of(service: Service, model: str) -> dict[str, Any]:
+def health_of(service: Service, model: str, *, with_pools: bool) -> dict[str, Any]:
     """Of what a client may send as `model`: whether a request would be served, and how soon, as the router believes.
 
     `status` is `ready` (a container is), `booting`, `asleep` (a request would boot one) or `unavailable`. Raises
@@ -61,13 +66,13 @@ def health_of(service: Service, model: str) -> dict[str, Any]:
         status = "ready"
     else:
         status = "booting" if any(state.booting for state in usable.values()) else "asleep"
-    return {
+    report = {
         "status": status,
         "ready_in_s": ready_in_s,
         "class": request_class.name,
         "tier": None if meant.pinned_pool else tier.value,
-        "pools": {name: _pool(state) for name, state in pools.items()},
     }
+    return {**report, "pools": {name: _pool(state) for name, state in pools.items()}} if with_pools else report
 
 
 def _may_serve(service: Service, request_class: RequestClass, tier: Tier, pinned: str | None) -> dict[str, PoolState]:

@@ -98,7 +98,16 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, service: Service) -> None:
-    """None of these touches a model: a probe of a sleeping pool would wake it and bill."""
+    """None of these touches a model: a probe of a sleeping pool would wake it and bill.
+
+    Health is for load balancers, which have no key: names of tenants, pools and hosts are for admins alone.
+    """
+
+    def for_admin(request: Request) -> bool:
+        try:
+            return viewer_of(service, request).is_admin
+        except ApiError:  # no key, or none of ours
+            return False
 
     @app.get("/health/liveness")
     @app.get("/health/liveliness")
@@ -111,13 +120,13 @@ def _add_health(app: FastAPI, service: Service) -> None:
         return reply(report, 200 if report["ready"] else 503)
 
     @app.get("/health")
-    async def whole() -> Response:
-        return reply(health.health(service))
+    async def whole(request: Request) -> Response:
+        return reply(health.health(service) if for_admin(request) else health.public_health(service))
 
     @app.get("/health/{model}")
-    async def of_model(model: str) -> Response:
+    async def of_model(model: str, request: Request) -> Response:
         service.class_of(model)  # raises with the nearest names
-        report = health.health_of(service, model)
+        report = health.health_of(service, model, with_pools=for_admin(request))
         return reply(report, 503 if report["status"] == "unavailable" else 200)
 
     @app.get("/metrics")

@@ -96,7 +96,7 @@ async def ask(endpoint: Endpoint, kind: str, **more: Any) -> None:
 async def searched(endpoint: Endpoint, log: Path) -> list[str]:
     """Leaks in what people other than the caller can read."""
     metrics = await endpoint.ask("GET", "/metrics", "ops")
-    health = await endpoint.ask("GET", "/health", None)
+    health = await endpoint.ask("GET", "/health", "ops")
     costs = await endpoint.ask("GET", "/v1/usage?start_time=1&group_by=api_key_id", "ops")
     decisions = [
         (await endpoint.ask("GET", f"/v1/decisions/{one.request_id}", "ops")).body for one in await endpoint.requests(1)
@@ -173,6 +173,6 @@ async def test_a_policy_that_names_a_secret_is_refused_without_it(tmp_path: Path
         bad["endpoints"] = {"mid": {"url": "http://127.0.0.1:1", "api_key": PLANTED.upstream_secret}}
         endpoint.write_policy(bad)
         assert endpoint.service.reloader.check_once() == "refused"
-        health = await endpoint.ask("GET", "/health", None)
+        health = await endpoint.ask("GET", "/health", "ops")
     assert len(health.json["policy"]["problems"]) >= 2
     assert PLANTED.leaks({"health": health.body}) == []

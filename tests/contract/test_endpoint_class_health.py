@@ -39,10 +39,12 @@ async def test_a_class_is_asleep_until_something_wakes_it(tmp_path: Path) -> Non
 async def test_it_tells_of_the_pools_that_a_request_might_get(
     tmp_path: Path, model: str, tier: str | None, pools: list[str]
 ) -> None:
-    """A class counts from its tier up, an alias as what it stands for, a pool alone."""
+    """A class counts from its tier up, an alias as what it stands for, a pool alone; pools are named to admins only."""
     async with before_simulated(tmp_path) as endpoint:
-        report = (await endpoint.ask("GET", f"/health/{model}", None)).json
+        report = (await endpoint.ask("GET", f"/health/{model}", "ops")).json
+        told = (await endpoint.ask("GET", f"/health/{model}", "acme")).json
     assert (report["tier"], list(report["pools"])) == (tier, pools)
+    assert told == {name: value for name, value in report.items() if name != "pools"}
 
 
 async def test_a_class_whose_pools_are_all_out_is_unavailable(tmp_path: Path) -> None:
@@ -50,7 +52,8 @@ async def test_a_class_whose_pools_are_all_out_is_unavailable(tmp_path: Path) ->
     async with before_simulated(tmp_path, policy(drained=["big"])) as endpoint:
         out = await endpoint.ask("GET", "/health/chat:premium", None)
         assert (out.status, out.json["status"], out.json["ready_in_s"]) == (503, "unavailable", None)
-        assert out.json["pools"]["big"]["drained"] is True
+        detailed = await endpoint.ask("GET", "/health/chat:premium", "ops")
+        assert detailed.json["pools"]["big"]["drained"] is True
         assert (await endpoint.ask("GET", "/health/chat:economy", None)).status == 200
         assert (await endpoint.ask("GET", "/health/pictures", None)).status == 503  # no pool of it is deployed
 

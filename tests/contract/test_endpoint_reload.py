@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support.endpoint import ASK, Endpoint, Policy, before_scripts, one_pool, policy
 from support.scripted_server import DONE, ROLE, Exchange, Script, text_frame
 
@@ -37,7 +39,7 @@ def with_endpoints(endpoint: Endpoint, files: Policy) -> Policy:
 
 async def policy_shown(endpoint: Endpoint) -> tuple[str, list[str]]:
     """The version in force and what is wrong with the files, as `/health` says."""
-    health = (await endpoint.ask("GET", "/health", None)).json["policy"]
+    health = (await endpoint.ask("GET", "/health", "ops")).json["policy"]
     return health["version"], health["problems"]
 
 
@@ -173,3 +175,19 @@ async def test_a_drained_pool_takes_nothing_new(tmp_path: Path) -> None:
     assert routed.json["chosen"]["pool"] == "mid"
     assert new.headers["x-sluice-pool"] == "mid"
     assert old.body.endswith(DONE)
+
+
+@pytest.mark.parametrize("key", [None, "acme", "sk-wrong"])
+async def test_who_is_no_admin_learns_only_that_files_were_refused(tmp_path: Path, key: str | None) -> None:
+    """What is wrong names tenants, and health names pools and the host: without an admin key it counts the problems."""
+    async with before_scripts(tmp_path, {"small": good}, one_pool()) as endpoint:
+        bad = with_endpoints(endpoint, one_pool())
+        bad["tenants"]["globex"]["keys"] = ["sk-bare"]
+        endpoint.write_policy(bad)
+        assert endpoint.service.reloader.check_once() == "refused"
+        readiness = (await endpoint.ask("GET", "/health/readiness", None)).json
+        told = (await endpoint.ask("GET", "/health", key)).json
+        detailed = (await endpoint.ask("GET", "/health", "ops")).json
+    assert told == {**readiness, "policy_problems": 1}
+    assert "globex" in detailed["policy"]["problems"][0]
+    assert (detailed["policy_problems"], list(detailed["pools"])) == (1, ["small"])

@@ -173,7 +173,7 @@ async def test_pools_say_what_health_and_the_ledger_say(tmp_path: Path) -> None:
             await endpoint.chat(stream=True, **SHORT)
         await endpoint.service.meters.post_house()
         pools = await pools_seen(endpoint, "ops")
-        believed = (await endpoint.ask("GET", "/health")).json["pools"]
+        believed = (await endpoint.ask("GET", "/health", "ops")).json["pools"]
         rows = [row for row in endpoint.rows() if row.ttft_us is not None]
     assert pools.keys() == {"small", "mid", "other", "big", "flux-schnell-fp8-a10"}
     for name, health in believed.items():
@@ -242,7 +242,7 @@ async def test_the_policy_shows_what_changed(tmp_path: Path) -> None:
         text["aliases"]["gpt-4o"] = "chat:premium"
         await swapped(endpoint, text)
         shown = (await endpoint.ask("GET", "/v1/policy", "ops")).json
-        health = (await endpoint.ask("GET", "/health")).json["policy"]
+        health = (await endpoint.ask("GET", "/health", "ops")).json["policy"]
     assert (first["previous"], first["changes"]) == (None, [])
     assert shown["version"] == health["version"] != first["version"]
     assert shown["loaded_at"] == health["loaded_at"] > shown["previous"]["loaded_at"]

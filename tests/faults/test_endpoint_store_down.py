@@ -153,7 +153,7 @@ async def test_an_allowed_class_is_served_on_the_allowance(tmp_path: Path) -> No
             refused = await endpoint.chat(model="text")
             replies = [await endpoint.chat(), await endpoint.chat(**STREAMED)]
             readiness = await endpoint.ask("GET", "/health/readiness", None)
-            health = (await endpoint.ask("GET", "/health", None)).json["budget_store"]
+            health = (await endpoint.ask("GET", "/health", "ops")).json["budget_store"]
             metrics = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
             assert len(endpoint.rows()) == 1
         await up_again(endpoint)
