@@ -19,7 +19,7 @@ from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError
 from router.app import serve as serve_endpoint
-from router.cli.simulate import chosen_pools, policy_part
+from router.cli.simulate import policy_part, simulated_pools
 from router.log import configure
 from router.service import Service
 from router.settings import Settings
@@ -97,9 +97,9 @@ def _announce(url: str, service: Service) -> None:
 
 
 async def _run_simulated(settings: Settings, clock: Clock) -> None:
-    """Simulated pools for every pool that answers chat, and a policy part of our own that points at them."""
+    """Simulated pools for every pool that has containers, and a policy part of our own that points at them."""
     loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=time.time_ns() // 1000, assume_deployed=True)
-    specs = chosen_pools(loaded, ())
+    specs = simulated_pools(loaded)
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
     pools = SimulatedPools(specs, rates, clock, seed=0)
     base_url = await pools.start("127.0.0.1", 0)

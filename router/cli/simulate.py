@@ -51,6 +51,14 @@ def simulate(
     uvloop.run(_run(simulated, host, port, f"speedup {speedup:g}, origin_us {origin_us}, seed {seed}"))
 
 
+def simulated_pools(policy: Policy) -> list[PoolSpec]:
+    """Every pool of a policy that has containers, those that make pictures and clips included.
+
+    Raises NothingToSimulate.
+    """
+    return chosen_pools(policy, [name for name, spec in policy.pools.items() if spec.terms is None])
+
+
 def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
     """The named pools of a policy, or all that speak the chat API. Raises NothingToSimulate."""
     ours = [name for name, spec in policy.pools.items() if speaks_chat(spec) and spec.terms is None]

@@ -12,7 +12,7 @@ import pytest
 from policies.load import load_policy
 from policies.policy import Policy
 from pools.simulator import speaks_chat
-from router.cli.simulate import NothingToSimulate, chosen_pools, policy_part
+from router.cli.simulate import NothingToSimulate, chosen_pools, policy_part, simulated_pools
 
 NOW_US = 1_795_000_000_000_000
 
@@ -29,6 +29,12 @@ def test_all_pools_that_answer_chat_run_by_default(policy: Policy) -> None:
     assert names
     one = min(names)
     assert [spec.name for spec in chosen_pools(policy, [one])] == [one]
+
+
+def test_an_endpoint_of_its_own_simulates_pictures_and_clips_too(policy: Policy) -> None:
+    """`sluice serve --simulate` starts every pool that has containers, so that each class is served."""
+    names = {spec.name for spec in simulated_pools(policy)}
+    assert names == {name for name, spec in policy.pools.items() if spec.terms is None}
 
 
 def test_an_unknown_pool_is_answered_with_the_nearest(policy: Policy) -> None:
