@@ -1,7 +1,8 @@
 """`sluice check`: are these policy files right? Each argument is a set of its own: a file, or a folder as one set.
 
 In a folder, files that say `standalone: true` are sets of their own too. Price books, by file or folder, are checked as
-what they are. Exit status 0 when everything is right, 1 when something is wrong.
+what they are. Exit status 0 when everything is right, 1 when something in the files is wrong, 2 for a path that is not
+there, as for any wrong command line.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ def check(
     if schema:
         typer.echo(json.dumps(PolicyFile.model_json_schema(), indent=2))
         return
+    for path in paths or ():
+        if not path.exists():
+            raise FileProblem([f"{path}:1: cannot read this file: No such file or directory"])
     verdicts = _cases(case) if case else [_verdict(one, no_environment) for one in _sets(paths or [SHIPPED_FOLDER])]
     if as_json:
         typer.echo(json.dumps([verdict.as_json() for verdict in verdicts], indent=2))

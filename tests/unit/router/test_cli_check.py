@@ -32,6 +32,13 @@ def test_the_shipped_policies_are_right() -> None:
         assert any(line.startswith(f"{path}: ok") for line in lines)
 
 
+def test_a_path_that_is_not_there_is_a_wrong_command_line(tmp_path: Path) -> None:
+    """It is no problem of a file (status 1): nothing is checked, and the program ends with status 2 and the path."""
+    result = RUN.invoke(app, [str(tmp_path / "nowhere.yaml")])
+    assert isinstance(result.exception, FileProblem)
+    assert result.exception.problems == [f"{tmp_path}/nowhere.yaml:1: cannot read this file: No such file or directory"]
+
+
 def test_a_folder_is_checked_as_one_set(tmp_path: Path) -> None:
     """Each file of a folder has its line, and what is wrong stands under the file it is in."""
     classes = write_policy(tmp_path, GOOD, "classes.yaml")
