@@ -10,11 +10,14 @@ from pricing.yamlfile import nearest
 PREMIUM = "premium"
 
 
-def stated_baseline(policy: Policy, name: str = PREMIUM) -> Baseline:
-    """`premium`, or all requests on the pool of that name. Raises ValueError for one that cannot be a baseline."""
+def stated_baseline(policy: Policy, name: str = PREMIUM, *, assumed: bool = False) -> Baseline:
+    """`premium`, or all requests on the pool of that name. `assumed`: nobody said that the policy is the ledger's.
+
+    Raises ValueError for one that cannot be a baseline.
+    """
     if name == PREMIUM:
         premium = {each.name: _pool(policy, each.premium_pool) for each in policy.classes.values()}
-        return Baseline(AS_RECORDED.title, premium=premium)
+        return Baseline(AS_RECORDED.title, premium=premium, only_policy=policy.version if assumed else None)
     if name not in policy.pools:
         raise ValueError(
             f"no pool '{name}' to be the baseline{nearest(name, policy.pools)};"

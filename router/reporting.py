@@ -40,6 +40,7 @@ class ReportAsked:
     timezone: str = "UTC"
     baseline: str = PREMIUM
     show: str | None = None
+    policy_assumed: bool = False  # nobody said that the policy at hand is that of the ledger
 
     @property
     def groupings(self) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ def make_report(
         house=view,
         zone=zone,
         parts=parts_of(sets),
-        baseline=stated_baseline(policy(), asked.baseline),
+        baseline=stated_baseline(policy(), asked.baseline, assumed=asked.policy_assumed),
     )
 
 

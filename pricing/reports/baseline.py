@@ -39,11 +39,16 @@ class BaselinePool:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """With `pool`, all requests on that one; else as recorded, where `premium` says which pool that was, by class."""
+    """With `pool`, all requests on that one; else as recorded, where `premium` says which pool that was, by class.
+
+    `only_policy` is the policy version whose pools `premium` names, where nobody said that these are the ledger's: they
+    are told for a window with rows of that version alone. None where somebody did.
+    """
 
     title: str
     pool: BaselinePool | None = None
     premium: Mapping[str, BaselinePool] = field(default_factory=dict, hash=False)
+    only_policy: str | None = None
 
 
 AS_RECORDED = Baseline("all on the premium pool of each request's class")

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import reading
 from pricing.reports.baseline import AS_RECORDED, Baseline, Needed, compare
-from pricing.reports.dimensions import DIMENSIONS, check_groupings
+from pricing.reports.dimensions import DIMENSIONS, NONE, check_groupings
 from pricing.reports.figures import Failure, Latency, PoolUse, check_timed, failures_of, latencies_of, pool_uses
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.query import Key, Query, Window
@@ -47,7 +47,8 @@ class Report:
 
     Lines are in the order of time where they are grouped by it, else the dearest first. `pools`, `failures`,
     `latencies` and `books` are None where they were not asked for; latencies and books of all lines are under the key
-    (). `needed` is what the baseline would have needed, by pool.
+    (). `needed` is what the baseline would have needed, by pool; `not_needed` says why there is none, where
+    pools of another policy would have been named.
     """
 
     by: tuple[str, ...]
@@ -65,6 +66,7 @@ class Report:
     failures: tuple[Failure, ...] | None = None
     latencies: Mapping[Key, Latency] | None = field(default=None, hash=False)
     books: Mapping[Key, tuple[str, ...]] | None = field(default=None, hash=False)
+    not_needed: str = ""
 
     @property
     def ledger_nusd(self) -> int:
@@ -113,6 +115,7 @@ def report(
         for each in asked:
             _add(lines, each.key, each.line)
         lines, needed = compare(baseline, asked, lines)
+        foreign = _foreign(query, baseline) if needed else ""
         return Report(
             groupings,
             since_us,
@@ -124,11 +127,12 @@ def report(
             view,
             zone,
             baseline.title,
-            needed,
+            () if foreign else needed,
             pool_uses(query, until_us - since_us) if Part.UTILISATION in parts and tenant is None else None,
             failures_of(query, groupings) if Part.FAILURES in parts else None,
             latencies_of(query, groupings) if Part.LATENCY in parts else None,
             _books(query, groupings) if Part.BOOKS in parts else None,
+            foreign,
         )
 
 
@@ -137,6 +141,17 @@ def check_view(house: str) -> HouseView:
     if house not in list(HouseView):
         raise ValueError(f"'{house}' is not a view of boot and idle; there are: {', '.join(HouseView)}")
     return HouseView(house)
+
+
+def _foreign(query: Query, baseline: Baseline) -> str:
+    """Why the baseline's pools cannot be those that the requests would have needed; "" where they can."""
+    if baseline.only_policy is None:
+        return ""
+    asked = {each.key[0] for each in query.requests(("policy",)) if each.line.baseline_nusd} - {NONE}
+    if asked <= {baseline.only_policy}:
+        return ""
+    versions = ", ".join(sorted(asked))
+    return f"the ledger's policy is version {versions}, not the one that was read: give --policy"
 
 
 def _spent(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:

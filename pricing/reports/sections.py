@@ -84,6 +84,8 @@ def left_out_text(report: Report) -> str:
 
 
 def _needed_text(report: Report) -> str:
+    if report.not_needed:
+        return f"; what it would have needed is not known ({report.not_needed})"
     needed = [
         f"{_long(each.container_us)} of {each.pool} ({each.gpu_count} × {each.gpu}, {usd_text(report, each.nusd)})"
         for each in report.needed

@@ -63,7 +63,7 @@ def report_command(
 ) -> None:
     """Roll the ledger up: requests, tokens, what was charged, what boot and idle cost, what was saved."""
     now_us = SystemClock().wall_us()
-    asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show)
+    asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show, policy_assumed=not policy)
     try:
         if criteria:
             since_us, until_us = parse_window(since, until, now_us, parse_zone(timezone))

@@ -14,6 +14,7 @@ from pricing.reports.figures import Latency, Timed
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Part, Report, report
+from pricing.reports.sections import closing_text
 from support.example_ledger import A10, BEGIN, L4, T4, write_example_ledger
 from support.money import request, row
 from support.shared_ledger import fill_file
@@ -141,6 +142,17 @@ def test_what_the_recorded_baseline_would_have_needed(ledger: Path) -> None:
     assert (needed.pool, needed.nusd, needed.container_us) == ("big", 12 * USD, 2 * 3_600 * US)
     [unknown] = whole(ledger, "tenant").needed
     assert (unknown.pool, unknown.nusd, unknown.container_us) == ("-", 12 * USD, None)
+
+
+def test_pools_of_another_policy_are_not_said_to_be_needed(ledger: Path) -> None:
+    """Where nobody said whose pools they are, and the rows carry another version: that version, and the remedy."""
+    [version] = {line.key[0] for line in whole(ledger, "policy").lines if line.baseline_nusd}
+    known = Baseline("premium", premium={"chat": flat("big", 1.0, 6 * USD)}, only_policy=version)
+    assert whole(ledger, "tenant", baseline=known).needed
+    found = whole(ledger, "tenant", baseline=Baseline("premium", premium=known.premium, only_policy="another"))
+    assert found.needed == ()
+    assert f"the ledger's policy is version {version}, not the one that was read: give --policy" in closing_text(found)
+    assert "big" not in closing_text(found)
 
 
 def test_all_on_a_named_pool(ledger: Path) -> None:
