@@ -104,6 +104,8 @@ def _show(asked: Asked) -> None:
         typer.echo(json.dumps([_status_json(status) for status in statuses], indent=2))
         return
     _print(statuses, limits_of(caps))
+    if statuses and not isinstance(asked.ledger, PostgresUrl) and not asked.ledger.exists():
+        typer.echo(f"note: no ledger at {asked.ledger} yet, so nothing is spent; name another with --ledger")
     if caps.limits:
         typer.echo("How much of a rate limit is used, the endpoint knows: add --url with its address.")
 

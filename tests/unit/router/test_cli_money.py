@@ -161,6 +161,14 @@ def test_budget_shows_every_cap(policy: Path, tmp_path: Path) -> None:
     assert "unlimited" in table
 
 
+def test_budget_says_where_there_is_no_ledger_yet(policy: Path, tmp_path: Path) -> None:
+    """Nothing spent and nothing known look alike in the table: a note tells them apart."""
+    nowhere = tmp_path / "none.sqlite"
+    assert f"note: no ledger at {nowhere} yet" in sluice("budget", "--policy", policy, "--ledger", nowhere).output
+    write_small_ledger(kept := tmp_path / "kept.sqlite")
+    assert "note:" not in sluice("budget", "--policy", policy, "--ledger", kept).output
+
+
 def test_budget_shows_rate_limits(policy: Path, tmp_path: Path) -> None:
     """Those of the files, for each tenant and key; their use is known to a running endpoint alone."""
     (policy / "limits.yaml").write_text("version: 1\ndefaults: {limits: {requests_per_minute: 1_200, in_flight: 9}}\n")
