@@ -99,6 +99,11 @@ def _announce(url: str, service: Service) -> None:
 async def _run_simulated(settings: Settings, clock: Clock) -> None:
     """Simulated pools for every pool that has containers, and a policy part of our own that points at them."""
     loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=time.time_ns() // 1000, assume_deployed=True)
+    if loaded.endpoints or loaded.platform_url:
+        raise BadSettings(
+            "--simulate gives pools endpoints of its own, and this policy has endpoints: or platform: already; "
+            "put those into a file of their own, and leave it out of --policy here"
+        )
     specs = simulated_pools(loaded)
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
     pools = SimulatedPools(specs, rates, clock, seed=0)
