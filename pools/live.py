@@ -31,9 +31,9 @@ LOOK_AGAIN_BEHIND_S: Final = 5.0  # ... and those behind it, who are many: 500 o
 class LivePools:
     """Belief about all pools. Every method belongs to the event loop's thread.
 
-    `on_change(pool, now_us, ready, booting, listed)`, `on_missed(pool, phase, duration_us)` and `on_listed(pool, now_us)`
-    tell the meter about containers: see `pools.containers`. `elsewhere` is what other replicas run in a pool, where there are others, and
-    `shapes` is told of out-of-memory, for them to hear of it.
+    `on_change(pool, now_us, ready, booting, listed)`, `on_missed(pool, phase, duration_us)` and
+    `on_listed(pool, now_us)` tell the meter about containers: see `pools.containers`. `elsewhere` is what other
+    replicas run in a pool, where there are others, and `shapes` is told of out-of-memory, for them to hear of it.
     """
 
     def __init__(

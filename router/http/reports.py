@@ -42,10 +42,11 @@ def add_report_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         viewer = viewer_of(service, request)
         check_parameters(request, _PARAMETERS)
-        lists = {name: ",".join(given) for name in _LISTS if (given := several(request, name))}
-        asked = ReportAsked(
-            since=since, until=until, tenant=tenant, house=house, timezone=timezone, baseline=baseline, **lists
-        )
+        asked = ReportAsked(since=since, until=until, tenant=tenant, house=house, timezone=timezone, baseline=baseline)
+        if by := several(request, "by"):
+            asked = replace(asked, by=",".join(by))
+        if show := several(request, "show"):
+            asked = replace(asked, show=",".join(show))
         return await asyncio.to_thread(_answer, service, _allowed(viewer, asked), form)
 
 

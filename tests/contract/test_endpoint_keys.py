@@ -118,14 +118,16 @@ async def what_is_seen(endpoint: Endpoint, key: str, ids: dict[str, str]) -> tup
 
 
 async def test_a_tenant_cannot_widen_its_question(tmp_path: Path) -> None:
-    """Naming another tenant in a filter shows nothing of it."""
+    """Naming another's key in a filter shows nothing of it; naming another tenant is refused."""
     async with before_simulated(tmp_path, awake=("mid",)) as endpoint:
         await endpoint.chat("globex", max_tokens=2)
         since = int(endpoint.service.started_s) - 60
-        path = f"/v1/usage?start_time={since}&project_ids=globex&api_key_ids=globex-key"
+        path = f"/v1/usage?start_time={since}&api_key_ids=globex-key"
         own = (await endpoint.ask("GET", path, "acme")).json
-        admins = (await endpoint.ask("GET", path, "ops")).json
+        refused = await endpoint.ask("GET", f"{path}&project_ids=globex", "acme")
+        admins = (await endpoint.ask("GET", f"{path}&project_ids=globex", "ops")).json
     assert [bucket["results"] for bucket in own["data"] if bucket["results"]] == []
+    assert (refused.status, refused.code) == (403, "permission_denied")
     assert [bucket["results"] for bucket in admins["data"] if bucket["results"]] != []
 
 

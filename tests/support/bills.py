@@ -7,7 +7,7 @@ at the book's rates; each distortion is done to one side, and its amount kept by
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ class Month:
 
     rows: list[LedgerRow] = field(default_factory=list)
     bill: dict[tuple[int, str, Resource], Fraction] = field(default_factory=dict)
-    truth: Counter[tuple[str, Cause]] = field(default_factory=Counter)
+    truth: dict[tuple[str, Cause], Fraction] = field(default_factory=lambda: defaultdict(Fraction))
 
     @property
     def bill_nusd(self) -> int:

@@ -178,6 +178,20 @@ def _sku_details(row: Row) -> bool:
     return all(name in SKU_PROPERTIES or name.startswith("x_") for name in names)
 
 
+HOUR = timedelta(hours=1)
+COSTS = ("ContractedCost", "EffectiveCost", "ListCost", "x_PredictedCost")
+OF_USAGE = (
+    "ConsumedQuantity",
+    "ContractedUnitPrice",
+    "ListUnitPrice",
+    "PricingCategory",
+    "PricingQuantity",
+    "PricingUnit",
+    "SkuId",
+    "SkuPriceId",
+)
+ALLOCATION = ("AllocatedMethodId", "AllocatedMethodDetails", "AllocatedResourceId", "AllocatedResourceName")
+
 BETWEEN: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("BilledCost is null exactly where the row is an estimate", lambda r: (r["BilledCost"] is None) == est(r)),
     ("BilledCost is the cost that was predicted, once an hour is reconciled", lambda r: est(r) or same(r)),
@@ -214,19 +228,6 @@ BETWEEN: tuple[tuple[str, Callable[[Row], bool]], ...] = (
     ("an allocation has a method and a resource", lambda r: _same_null(r, *ALLOCATION)),
     ("a correction is not part of this dataset", lambda r: r["ChargeClass"] is None),
 )
-HOUR = timedelta(hours=1)
-COSTS = ("ContractedCost", "EffectiveCost", "ListCost", "x_PredictedCost")
-OF_USAGE = (
-    "ConsumedQuantity",
-    "ContractedUnitPrice",
-    "ListUnitPrice",
-    "PricingCategory",
-    "PricingQuantity",
-    "PricingUnit",
-    "SkuId",
-    "SkuPriceId",
-)
-ALLOCATION = ("AllocatedMethodId", "AllocatedMethodDetails", "AllocatedResourceId", "AllocatedResourceName")
 
 
 def est(row: Row) -> bool:
