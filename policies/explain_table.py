@@ -59,9 +59,9 @@ def _outcome(decision: Json) -> Text:
 
 
 def _cached(candidates: Sequence[Json]) -> list[Text]:
-    """One line where this session's cache counts for a pool; its candidate's own numbers are those without it."""
+    """One line where a pool has the conversation cached; its candidate's own numbers are those without that."""
     return [
-        Text(f"  {one['pool']}: this session's cache saves {one['cache_saves_s']:.2f} s, ${one['cache_saves_usd']:.6f}")
+        Text(f"  {one['pool']}: its cache saves {one['cache_saves_s']:.2f} s, ${one['cache_saves_usd']:.6f}")
         for one in candidates
         if one.get("cache_saves_s")
     ]

@@ -6,6 +6,7 @@ for each question, so it shares no shortcut with what it checks. A subclass says
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,27 +71,27 @@ class BudgetMachine(RuleBasedStateMachine):
 
     # What a subclass implements.
 
-    def use_caps(self, table: CapTable) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def use_caps(self, table: CapTable) -> None: ...
 
+    @abstractmethod
     def try_open(self, wish: OpenHold) -> int:
         """The anchor of the new hold."""
-        raise NotImplementedError
 
-    def try_extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
-        raise NotImplementedError
+    @abstractmethod
+    def try_extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]: ...
 
-    def try_settle(self, hold_id: str, amount: int, account: str, *, finish: bool) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def try_settle(self, hold_id: str, amount: int, account: str, *, finish: bool) -> None: ...
 
-    def try_release(self, hold_id: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def try_release(self, hold_id: str) -> None: ...
 
-    def try_expire(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def try_expire(self) -> list[str]: ...
 
-    def statuses(self) -> list[CapStatus]:
-        raise NotImplementedError
+    @abstractmethod
+    def statuses(self) -> list[CapStatus]: ...
 
     def usable(self) -> list[str]:
         """Open holds whose owner can still act on them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import modal
@@ -70,7 +70,9 @@ def _page(fake: FakeModal, name: str) -> dict[str, Any]:
     function = app.function
     scaling, http = function.autoscaler_settings, function.http_config
     env = {name: value for secret in function.secret_ids for name, value in fake.env_secrets[secret].items()}
-    placed = [place for mount in function.mount_ids for place in fake.mounts[mount]]
+    placed = [PurePosixPath(place) for mount in function.mount_ids for place in fake.mounts[mount]]
+    policy = [place for place in placed if place.is_relative_to("/policy")]
+    sources = [place for place in placed if place not in policy]
     return {
         "app": app.name,
         "tags": {name: "…" if name in CHANGING else value for name, value in sorted(app.tags.items())},
@@ -98,9 +100,9 @@ def _page(fake: FakeModal, name: str) -> dict[str, Any]:
             if one in fake.named_secrets
         },
         "image": app.image,
-        "policy": sorted(place for place in placed if place.startswith("/policy/")),
-        "packages": [name for name in PACKAGES if any(place.startswith(f"/root/{name}/") for place in placed)],
-        "data": [kind for kind in DATA if any(place.startswith("/root/") and place.endswith(kind) for place in placed)],
+        "policy": sorted(map(str, policy)),
+        "packages": [name for name in PACKAGES if any(name in place.parts[:-1] for place in sources)],
+        "data": [kind for kind in DATA if any(place.name.endswith(kind) for place in sources)],
         "env": {name: value for name, value in sorted(env.items()) if name != "POOL_COMMAND"},
         "command": json.loads(env["POOL_COMMAND"]),
     }

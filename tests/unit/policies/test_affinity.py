@@ -128,7 +128,7 @@ def test_explain_shows_the_saving_as_its_own_number() -> None:
     [plain] = [each for each in as_json(decided(None))["candidates"] if each["pool"] == A10]
     assert one["cache_saves_s"] > 0 < one["cache_saves_usd"]
     assert {**one, "cache_saves_s": 0.0, "cache_saves_usd": 0.0} == plain
-    assert "this session's cache saves" in drawn(decision)
+    assert "its cache saves" in drawn(decision)
     assert "cache" not in drawn(decided(None))
     assert json.dumps(one)
 
