@@ -51,7 +51,7 @@ class Server:
 def server(appendfsync: str) -> Iterator[Server]:
     """A Redis with an append-only file, on the last core.
 
-    It does not rewrite that file: a server does so each time it has doubled, which would fall into one round or another.
+    It never rewrites that file: a server does so when it has doubled, which would fall into one round or another.
     """
     program = shutil.which("redis-server")
     if program is None:
