@@ -271,6 +271,7 @@ class Accounting:
             ttft_us=attempt.ttft_us,
             prompt_tokens=attempt.prompt_tokens,
             completion_tokens=attempt.completion_tokens,
+            cached_prompt_tokens=min(attempt.cached_tokens, attempt.prompt_tokens or 0),
             estimated=estimated or attempt.estimated,
             tags=attempt.spender.tags,
             schema_result=attempt.schema_result if kind is RowKind.ATTEMPT else None,

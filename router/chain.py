@@ -99,6 +99,7 @@ class Chain:
     trace_parent: str | None = None  # the client's, as it goes up
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int = 0  # of the prompt's
     made: MediaSize | None = None  # each of the pictures or clips that came
 
     @property
@@ -128,6 +129,7 @@ class Chain:
         if self.broken is not None:
             self.prompt_tokens = self.broken.prompt_tokens
             self.completion_tokens = self.broken.completion_tokens + (attempt.completion_tokens or 0)
+        self.cached_tokens = min(attempt.cached_tokens, self.prompt_tokens or 0)
 
     def first_byte_left_s(self, now_us: int) -> float:
         """Until the first token must be there: nobody waits for it after the client's own deadline. An answer that has

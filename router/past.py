@@ -41,6 +41,7 @@ def past_json(stored: StoredRequest) -> dict[str, Any]:
         "continued_by_text": summary.continued_by_text,
         "duration_s": summary.duration_us / US_PER_S,
         "prompt_tokens": summary.prompt_tokens,
+        "cached_prompt_tokens": summary.cached_prompt_tokens,
         "completion_tokens": summary.completion_tokens,
         "cost_usd": usd_number(paid_nusd),
         "policy_version": summary.policy_version,

@@ -104,6 +104,7 @@ class Reshaped:
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
+            self._attempt.cached_tokens = seen.cached_tokens
         if seen.choices_empty:
             return Priced(self._usage) if seen.has_usage else None
         chunk = chunk_of(frame.data)

@@ -153,8 +153,7 @@ class AsItCame:
         if seen.prompt_tokens is not None:
             self._attempt.prompt_tokens = seen.prompt_tokens
             self._attempt.completion_tokens = seen.completion_tokens
-            if self._by_tokens:
-                self._attempt.cached_tokens = seen.cached_tokens
+            self._attempt.cached_tokens = seen.cached_tokens
         if seen.choices_empty and seen.has_usage:
             return Priced(partial(self._usage, frame.data))
         if self._by_tokens:

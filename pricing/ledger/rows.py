@@ -90,6 +90,7 @@ class LedgerRow(msgspec.Struct, frozen=True):
     schema_result: SchemaResult | None = None  # None: no schema was asked for, or there was no whole answer to judge
     evidence: Evidence = Evidence.MODELLED
     boots: int = 0
+    cached_prompt_tokens: int = 0  # of the prompt's, as `usage` said: what the provider's cache had, and charges less
 
 
 class RequestRow(msgspec.Struct, frozen=True):
@@ -132,3 +133,4 @@ class RequestRow(msgspec.Struct, frozen=True):
     media_pixels: int = 0  # of all frames of all pictures and clips that came
     model: str = ""  # of `pool`
     gpu: str = ""  # of `pool`
+    cached_prompt_tokens: int = 0  # of the prompt's, as the `usage` of the answer said; 0 where it does not say

@@ -6,6 +6,7 @@ column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants micro
     ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
     requests      one summary per request, no amounts
     ledger_hours, request_hours, latency_hours   sums by hour, see `pricing.ledger.rollups`
+    policy_versions   policies that were in force, see `pricing.ledger.policies`
 
 In a SQLite file:
 
@@ -74,6 +75,7 @@ ledger_rows = Table(
     Column("schema_result", Text),
     Column("evidence", Text, nullable=False, server_default="modelled"),
     Column("boots", Big, nullable=False, server_default="0"),
+    Column("cached_prompt_tokens", Big, nullable=False, server_default="0"),
 )
 Index(
     "ix_ledger_rows_request_id",
@@ -119,6 +121,20 @@ requests = Table(
     Column("media_pixels", Big, nullable=False, server_default="0"),
     Column("model", Text, nullable=False, server_default=""),
     Column("gpu", Text, nullable=False, server_default=""),
+    Column("cached_prompt_tokens", Big, nullable=False, server_default="0"),
+)
+
+policy_versions = Table(
+    "policy_versions",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("price_book", Text, nullable=False),
+    Column("first_us", Big, nullable=False),
+    Column("first_replica", Text, nullable=False),
+    Column("latest_us", Big, nullable=False, index=True),
+    Column("latest_replica", Text, nullable=False),
+    Column("files", Text),
+    Column("bytes", Big, nullable=False),
 )
 
 holds = Table(
@@ -164,6 +180,7 @@ for table in (ledger_rows, requests):
     shared = table.to_metadata(shared_metadata)
     shared.append_column(Column("stream_ms", BigInteger))
     shared.append_column(Column("stream_n", BigInteger))
+policy_versions.to_metadata(shared_metadata)
 
 
 def _summed(rollup: Rollup) -> list[Column[Any]]:

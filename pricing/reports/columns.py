@@ -71,6 +71,7 @@ _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
         _of("requests", "requests", Kind.COUNT, "requests that arrived"),
         _of("served", "served", Kind.COUNT, "requests that were answered"),
         _of("prompt_tokens", "tokens in", Kind.COUNT, "prompt tokens"),
+        _of("cached_prompt_tokens", "cached", Kind.COUNT, "prompt tokens that a provider's cache had"),
         _of("completion_tokens", "tokens out", Kind.COUNT, "output tokens"),
         _of("charged", "charged", Kind.AMOUNT, "what tenants paid"),
         _of("house", "house", Kind.AMOUNT, "what the house paid for these requests: failed attempts and overruns"),
@@ -173,7 +174,8 @@ def columns_of(report: Report, shown: ColumnSet) -> list[Column]:
     """The columns of a set that say something in this report's view."""
     if shown is ColumnSet.LATENCY and report.latencies is None:
         return []
-    hidden = (*_SHARED, "total") if report.house is HouseView.SEPARATE else ()
+    hidden: tuple[str, ...] = (*_SHARED, "total") if report.house is HouseView.SEPARATE else ()
+    hidden += () if report.total.cached_prompt_tokens else ("cached_prompt_tokens",)
     return [column for column in _COLUMNS.get(shown, ()) if column.name not in hidden]
 
 

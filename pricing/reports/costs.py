@@ -109,7 +109,8 @@ def usage(place: LedgerPlace, query: PageQuery, now_us: int) -> dict[str, Any]:
     """A page for GET /v1/usage: requests and tokens. Raises as `costs` does."""
     page = _page(query, now_us, _USAGE_LIMITS)
     columns = _columns(query, USAGE_GROUPS)
-    sums = ("coalesce(sum(prompt_tokens), 0)", "coalesce(sum(completion_tokens), 0)")
+    tokens = ("prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+    sums = [f"coalesce(sum({name}), 0)" for name in tokens]
     with reading(place) as ledger:
         count = REQUESTS_BY_HOUR.sum("request_count", _rolled(page))
         found = list(_grouped(ledger, REQUESTS_BY_HOUR, columns, (*sums, count), "1 = 1", query, page))
@@ -227,10 +228,11 @@ def _cost(group: Mapping[str, Any], amount_nusd: int, duration_us: int) -> dict[
     }
 
 
-def _usage(group: Mapping[str, Any], prompt: int, completion: int, requests: int) -> dict[str, Any]:
+def _usage(group: Mapping[str, Any], prompt: int, cached: int, completion: int, requests: int) -> dict[str, Any]:
     return {
         "object": "organization.usage.completions.result",
         "input_tokens": prompt,
+        "input_cached_tokens": cached,
         "output_tokens": completion,
         "num_model_requests": requests,
         "project_id": None,

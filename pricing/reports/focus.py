@@ -166,5 +166,6 @@ def _tokens(group: Group, *, first: bool) -> dict[str, str | None]:
     counted = first and (group.prompt_tokens or group.completion_tokens)
     return {
         "x_InputTokens": str(group.prompt_tokens) if counted else None,
+        "x_CachedInputTokens": str(group.cached_prompt_tokens) if counted else None,
         "x_OutputTokens": str(group.completion_tokens) if counted else None,
     }

@@ -76,6 +76,7 @@ OURS: Final = (
     "x_PolicyVersion",
     "x_Evidence",
     "x_InputTokens",
+    "x_CachedInputTokens",
     "x_OutputTokens",
     "x_Model",
     "x_Gpu",

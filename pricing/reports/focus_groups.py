@@ -28,6 +28,7 @@ _SUMS: Final = (
     "metered_nusd",
     "duration_us",
     "prompt_tokens",
+    "cached_prompt_tokens",
     "completion_tokens",
     "row_count",
     "boots",
@@ -52,6 +53,7 @@ class Group:
     metered_nusd: int
     duration_us: int
     prompt_tokens: int
+    cached_prompt_tokens: int
     completion_tokens: int
     rows: int
     boots: int

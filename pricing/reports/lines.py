@@ -27,6 +27,7 @@ class Line:
     requests: int = 0
     served: int = 0
     prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
     completion_tokens: int = 0
     charged_nusd: int = 0
     house_nusd: int = 0

@@ -50,6 +50,7 @@ _REQUESTS: Final = {
         name: _sum(name)
         for name in (
             "prompt_tokens",
+            "cached_prompt_tokens",
             "completion_tokens",
             "baseline_nusd",
             "fell_back",

@@ -82,6 +82,26 @@ async def test_charges_are_the_bill(tmp_path: Path) -> None:
     assert houses(endpoint) == []
 
 
+async def test_cached_tokens_are_in_every_book(tmp_path: Path) -> None:
+    """What made a prompt cheaper stands in rows, summaries, usage, reports and decisions; an API that names more cached
+    tokens than the prompt has is not believed.
+    """
+    async with token_api(cached=2) as api, serving(tmp_path, files(tmp_path, api.url)) as endpoint:
+        await endpoint.chat(messages=LONG)
+        await endpoint.chat(messages=LONG, stream=True)
+        api.cached = 99
+        reply = await endpoint.chat(messages=LONG)
+        await endpoint.requests(3)
+        assert sorted(row.cached_prompt_tokens for row in endpoint.rows()) == [2, 2, 8]
+        buckets = (await endpoint.ask("GET", "/v1/usage", "ops")).json["data"]
+        [result] = [each for bucket in buckets for each in bucket["results"]]
+        assert (result["input_tokens"], result["input_cached_tokens"]) == (24, 12)
+        total = (await endpoint.ask("GET", "/v1/reports?by=pool&since=24h", "ops")).json["total"]
+        assert (total["prompt_tokens"], total["cached_prompt_tokens"]) == (24, 12)
+        past = await endpoint.ask("GET", f"/v1/decisions/{reply.headers['x-sluice-request-id']}", "ops")
+        assert past.json["cached_prompt_tokens"] == 8
+
+
 async def test_usage_in_the_last_chunk_of_the_answer_is_priced(tmp_path: Path) -> None:
     """Some APIs send no chunk of usage alone; the cost is written where their usage is."""
     async with token_api(usage_last=True) as api, serving(tmp_path, files(tmp_path, api.url)) as endpoint:

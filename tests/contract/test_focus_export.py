@@ -171,7 +171,12 @@ def test_an_hour_that_changed_after_its_bill_is_an_estimate_again(tmp_path: Path
 def test_tokens_are_counted_once(place: LedgerPlace, pricing: Pricing) -> None:
     """A charge has several rows, of which one carries its tokens."""
     rows = exported(place, pricing)
-    for column, field in (("x_InputTokens", "prompt_tokens"), ("x_OutputTokens", "completion_tokens")):
+    columns = {
+        "x_InputTokens": "prompt_tokens",
+        "x_CachedInputTokens": "cached_prompt_tokens",
+        "x_OutputTokens": "completion_tokens",
+    }
+    for column, field in columns.items():
         known = [each for each in recent_rows(place, 10_000) if each.kind is not RowKind.LATE]
         assert sum(int(each[column] or 0) for each in rows) == sum(getattr(each, field) or 0 for each in known)
 

@@ -39,6 +39,7 @@ ROWS = st.builds(
     duration_us=st.integers(0, 10**10),
     ttft_us=st.none() | st.integers(0, 10**9),
     completion_tokens=st.none() | st.integers(0, 10**5),
+    cached_prompt_tokens=st.integers(0, 100),
     estimated=st.booleans(),
     tags=st.sampled_from([(), ("batch",), ('"', "ü")]),
     schema_result=st.none() | st.sampled_from(SchemaResult),
@@ -53,6 +54,7 @@ REQUESTS = st.builds(
     tier_served=st.sampled_from(["premium", None]),
     attempts=st.just(3),
     duration_us=st.integers(0, 10**10),
+    cached_prompt_tokens=st.integers(0, 100),
 )
 BATCHES = st.lists(st.tuples(st.lists(ROWS, max_size=4), st.lists(REQUESTS, max_size=2)), max_size=6)
 

@@ -115,6 +115,7 @@ TABLE = (
     Column("x_PolicyVersion", "string", since="x"),
     Column("x_Evidence", "string", False, ("observed", "modelled"), since="x"),
     Column("x_InputTokens", "integer", since="x"),
+    Column("x_CachedInputTokens", "integer", since="x"),
     Column("x_OutputTokens", "integer", since="x"),
     Column("x_Model", "string", since="x"),
     Column("x_Gpu", "string", since="x"),

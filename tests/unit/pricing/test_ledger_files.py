@@ -24,6 +24,7 @@ from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
 from support.ledgers import described, take_back, write_small_ledger
 from support.money import request, row
+from support.shared_ledger import fill_file, sum_problems
 from support.values import replace
 
 
@@ -74,6 +75,19 @@ def test_an_older_file_is_upgraded_with_what_it_holds(tmp_path: Path) -> None:
     ensure_current(path)
     assert recent_rows(path, 100) == [replace(each, schema_result=None) for each in rows]
     assert recent_requests(path, 100) == requests
+
+
+def test_a_file_of_before_has_no_cached_tokens(tmp_path: Path) -> None:
+    """What nobody noted counts as none; what comes after an upgrade is noted, and the sums have both."""
+    path = tmp_path / "ledger.sqlite"
+    write_small_ledger(path)
+    take_back(URL.create("sqlite", database=str(path)), "0008")
+    fresh = replace(row("new:1", 1), cached_prompt_tokens=7)
+    fill_file(path, [fresh], [replace(request("new"), cached_prompt_tokens=7)])
+    assert recent_rows(path, 1) == [fresh]
+    assert {each.cached_prompt_tokens for each in recent_rows(path, 100)[1:]} == {0}
+    assert {each.request_id: each.cached_prompt_tokens for each in recent_requests(path, 100)}["new"] == 7
+    assert sum_problems(path) == []
 
 
 def test_an_interrupted_creation_leaves_an_empty_file(tmp_path: Path) -> None:
