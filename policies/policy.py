@@ -216,3 +216,4 @@ class Policy:
     prediction: Prediction = FROM_HISTORY
     webhooks: tuple[Webhook, ...] = ()
     files: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()  # what the files name and simulated pools take the place of

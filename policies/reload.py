@@ -27,6 +27,9 @@ OnSwap = Callable[[Policy, Policy], None]
 
 OnRefused = Callable[[FileProblem], None]
 
+Adapt = Callable[[Policy], Policy]
+"""What is made of every policy that was read, before it is put in force."""
+
 SHOWN_BYTES: Final = 2**19  # of a file: nobody reads the differences of larger ones, and finding them takes seconds
 
 Outcome = Literal["unchanged", "swapped", "refused", "unsettled"]
@@ -82,6 +85,7 @@ class Reloader:
         *,
         environ: Mapping[str, str],
         assume_deployed: bool = False,
+        adapt: Adapt | None = None,
         on_swap: OnSwap | None = None,
         on_refused: OnRefused | None = None,
     ) -> None:
@@ -90,6 +94,7 @@ class Reloader:
         self._clock = clock
         self._environ = environ
         self._assume_deployed = assume_deployed
+        self._adapt = adapt
         self._on_swap = on_swap
         self._on_refused = on_refused
         self._outside = outside_paths(self._paths)
@@ -168,9 +173,10 @@ class Reloader:
         return Edition(policy.version, policy.price_book, self._loaded_us, texts)
 
     def _load(self) -> Policy:
-        return load_policy(
+        policy = load_policy(
             self._paths, environ=self._environ, now_us=self._clock.wall_us(), assume_deployed=self._assume_deployed
         )
+        return policy if self._adapt is None else self._adapt(policy)
 
     def _book_is_due(self, now_us: int) -> bool:
         changes = self._policy.rate_changes

@@ -28,6 +28,7 @@ def readiness(service: Service) -> dict[str, Any]:
         "store": "up" if state.up else "down",
         "policy_version": service.policy.version,
         "price_book": service.policy.price_book,
+        "simulated": service.settings.simulated is not None,
     }
 
 
@@ -111,6 +112,7 @@ def _policy(service: Service) -> dict[str, Any]:
         "loaded_at": state.loaded_us / US_PER_S,
         "checked_at": state.checked_us / US_PER_S,
         "problems": list(state.last_error),
+        "replaced": list(service.policy.replaced),
     }
 
 

@@ -77,6 +77,7 @@ class Service:
             clock,
             environ=environ,
             assume_deployed=settings.assume_deployed,
+            adapt=None if settings.simulated is None else settings.simulated.instead,
             on_swap=self._swapped,
             on_refused=self._refused,
         )

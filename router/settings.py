@@ -14,6 +14,7 @@ from typing import Final, Self
 from pricing.ledger.place import LedgerPlace, PostgresUrl, parse_ledger
 from pricing.redis.address import RedisAddress
 from pricing.redis.keys import prefix_of
+from router.simulated import Simulated
 
 _REPLICA: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _MIB: Final = 2**20
@@ -49,6 +50,7 @@ class Settings:
     house_flush_s: float = 10.0
     log_level: str = "info"
     assume_deployed: bool = False
+    simulated: Simulated | None = None  # pools in the place of what the policy names
     videos: Path | None = None  # folder of video jobs and their clips; None: beside the ledger's file
     video_bytes: int = 2048 * _MIB
     video_keep_s: float = 86_400.0

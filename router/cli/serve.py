@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,16 +12,16 @@ from typing import Annotated
 import typer
 import uvloop
 
-from policies.fileset import SHIPPED_DEFAULT
 from policies.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError
 from router.app import serve as serve_endpoint
-from router.cli.simulate import policy_part, simulated_pools
-from router.log import configure
+from router.cli.simulate import simulated_pools
+from router.log import LOGGER, configure
 from router.service import Service
 from router.settings import Settings
+from router.simulated import Simulated
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -50,7 +49,9 @@ def serve(
     port: Annotated[str | None, typer.Option(help="Port, 0 for a free one; else SLUICE_PORT or 8080.")] = None,
     grace_s: Annotated[float, typer.Option(min=0, help="How long a stop waits for running requests.")] = 30.0,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
-    simulate: Annotated[bool, typer.Option(help="Serve from simulated pools, started in this process.")] = False,
+    simulate: Annotated[
+        bool, typer.Option(help="Serve from simulated pools in this process, whatever endpoints: say.")
+    ] = False,
     speedup: Annotated[float, typer.Option(min=0.01, help="Only with simulated pools: how much faster than life.")] = 1,
     origin_us: Annotated[int | None, typer.Option(help="Instant at which scaled and real time agree.")] = None,
 ) -> None:
@@ -97,26 +98,30 @@ def _announce(url: str, service: Service) -> None:
 
 
 async def _run_simulated(settings: Settings, clock: Clock) -> None:
-    """Simulated pools for every pool that has containers, and a policy part of our own that points at them."""
-    loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=time.time_ns() // 1000, assume_deployed=True)
-    if loaded.endpoints or loaded.platform_url:
-        raise BadSettings(
-            "--simulate gives pools endpoints of its own, and this policy has endpoints: or platform: already; "
-            "put those into a file of their own, and leave it out of --policy here"
-        )
+    """Simulated pools for every pool that has containers, in the place of whatever the files name.
+
+    Variables that the files name need not be set: nothing that they could hold is used.
+    """
+    now_us = time.time_ns() // 1000
+    loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=now_us, assume_deployed=True)
     specs = simulated_pools(loaded)
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
     pools = SimulatedPools(specs, rates, clock, seed=0)
     base_url = await pools.start("127.0.0.1", 0)
-    with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-        part = Path(folder) / "simulated.yaml"
-        part.write_text(policy_part(base_url, pools.pools) + "\n", encoding="utf-8")
-        try:
-            await serve_endpoint(
-                replace(settings, policy_paths=(*(settings.policy_paths or (SHIPPED_DEFAULT,)), part)),
-                clock,
-                os.environ,
-                _announce,
-            )
-        finally:
-            await pools.stop()
+    simulated = Simulated(base_url, frozenset(pools.pools))
+    try:
+        await serve_endpoint(
+            replace(settings, simulated=simulated, assume_deployed=True), clock, os.environ, _announce_simulated
+        )
+    finally:
+        await pools.stop()
+
+
+def _announce_simulated(url: str, service: Service) -> None:
+    """Nobody shall take a trial for the real thing: said on the terminal, in the log, and by `/health`."""
+    _announce(url, service)
+    replaced = service.policy.replaced
+    typer.echo(f"SIMULATED: every answer comes from this process; what it costs goes into {service.settings.ledger}")
+    if replaced:
+        typer.echo(f"SIMULATED: nothing is sent to what the policy names: {', '.join(replaced)}")
+    LOGGER.warning("pools are simulated", extra={"fields": {"replaced": replaced}})

@@ -63,16 +63,3 @@ def test_it_runs_until_interrupted() -> None:
     assert lines[0].startswith("# simulated pools (speedup 1, origin_us ")
     assert lines[1:3] == ["version: 1\n", "platform:\n"]
     assert lines[3].startswith("  url: http://127.0.0.1:")
-
-
-def test_simulated_pools_and_endpoints_of_the_policy_do_not_mix(policy: Policy, tmp_path: Path) -> None:
-    """What to do is said in the words of the command line, before anything starts."""
-    part = tmp_path / "own.yaml"
-    part.write_text(policy_part("http://127.0.0.1:8900", ["qwen3-4b-bf16-a10"]), encoding="utf-8")
-    code = "from router.cli.main import main; import sys; sys.argv[1:] = ['serve', '--simulate', *sys.argv[1:]]; main()"
-    words = ("--policy", policy.files[0], "--policy", str(part), "--ledger", str(tmp_path / "l.sqlite"), "--port", "0")
-    ended = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode == 2
-    assert "endpoints: or platform: already; put those into a file of their own" in ended.stderr
