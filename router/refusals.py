@@ -20,6 +20,7 @@ from router.chain import Chain
 from router.errors import SDK_WAITS_S, ApiError, PassedOn
 from router.interrupts import Cause
 
+NAMED_AT_MOST: Final = 4  # pools in a sentence; the answer's metadata has all of them
 RETRY_SOON_S: Final = 2.0  # when nothing better is known of when a pool has room again
 _STATIC: Final = frozenset({Reason.CLASS, Reason.TIER, Reason.NOT_PINNED})
 
@@ -43,7 +44,7 @@ def refusal_of(chain: Chain, decision: Decision) -> ApiError:
     passes_s = [seconds for one in reasons if (seconds := _passes_in_s(one)) is not None]
     return ApiError(
         "no_capable_pool",
-        f"no pool can serve this request now: {_summary(reasons)}",
+        _nothing_deployed(chain, reasons) or f"no pool can serve this request now: {_summary(reasons)}",
         retry_after_s=min(passes_s, default=None),
         passes=bool(passes_s),
         metadata={"rejected": [_reason_json(one) for one in reasons]},
@@ -178,7 +179,26 @@ def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None)
 def _summary(reasons: list[Rejection]) -> str:
     if not reasons:
         return "none is listed for this class and tier"
-    return "; ".join(sentence(one) for one in reasons)
+    pools: dict[str, list[str]] = {}
+    for one in reasons:
+        pools.setdefault(sentence(one), []).append(one.pool)
+    return "; ".join(f"{_names(named)}: {text}" for text, named in pools.items())
+
+
+def _nothing_deployed(chain: Chain, reasons: list[Rejection]) -> str | None:
+    """What an operator is to write where no pool that could serve has an address; None where one has."""
+    if not reasons or any(one.reason is not Reason.NOT_DEPLOYED or "endpoints" not in one.numbers for one in reasons):
+        return None
+    pools = [one.pool for one in reasons]
+    return (
+        f"no pool that could serve '{chain.request_class.name}' has an endpoint: {_names(pools)}; add one to the "
+        f'policy, as in endpoints: {{{pools[0]}: {{url: "https://..."}}}}'
+    )
+
+
+def _names(pools: list[str]) -> str:
+    more = len(pools) - NAMED_AT_MOST
+    return ", ".join(pools[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _reason_json(one: Rejection) -> dict[str, Any]:

@@ -76,6 +76,31 @@ async def test_what_only_an_operator_can_change_is_not_to_be_repeated() -> None:
     assert dict(error.headers())[b"x-should-retry"] == b"false"
 
 
+async def test_pools_without_an_endpoint_are_named_with_what_to_add() -> None:
+    """Whoever reads it can write the entry that is missing; where one pool is deployed, each reason has its pools."""
+    nowhere = PoolState(deployed=False)
+    message = refused(l4=nowhere, l40s=nowhere).message
+    assert message == (
+        "no pool that could serve 'chat' has an endpoint: qwen3-vl-8b-fp8-l4, qwen3-vl-8b-bf16-l40s; add one to the "
+        'policy, as in endpoints: {qwen3-vl-8b-fp8-l4: {url: "https://..."}}'
+    )
+    mixed = refused(l4=PoolState(drained=True), l40s=nowhere).message
+    assert mixed == (
+        "no pool can serve this request now: qwen3-vl-8b-fp8-l4: was taken out by operators; 0 requests still in flight"
+        "; qwen3-vl-8b-bf16-l40s: has no endpoint; add it under endpoints: or deploy it"
+    )
+
+
+async def test_pools_of_one_reason_are_named_together_and_not_all() -> None:
+    """A ladder of ten drained pools is one sentence; metadata has each."""
+    many = ladder(*[replace(L4, pool=replace(L4.pool, name=f"pool-{number}")) for number in range(6)])
+    states = {one.pool.name: PoolState(drained=True) for one in many.ladder}
+    error = refusal_of(chain(ManualClock(), ASKED, request_class=many), decide(facts(ASKED, many, states)))
+    assert "now: pool-0, pool-1, pool-2, pool-3 and 2 more: was taken out" in error.message
+    assert error.metadata is not None
+    assert len(error.metadata["rejected"]) == 6
+
+
 async def test_a_class_without_a_pool_for_the_tier_says_so() -> None:
     """An empty list of reasons is still a sentence."""
     premium = ladder(L40S)
