@@ -3,7 +3,8 @@
 A pool's breaker opens after a number of failures within a window, if these are at least half of what ended there in it:
 one tenant's bad requests among good ones of others prove nothing. An engine that died and a connection that was refused
 need no such share, since no request asks for them. Some time later the breaker is half open: one request, the probe,
-may try; the first word of its answer closes the breaker, its failure opens it again. An overloaded pool gets a short
+may try; the first word of its answer closes the breaker, its failure opens it again. An answer that comes whole says
+nothing for long: while a probe is out, another one may try after every such time. An overloaded pool gets a short
 pause; one that our files are wrong about is probed once a minute. A client's own short deadline says nothing about a
 pool and never reaches this module. Instants are microseconds of a monotonic clock, durations seconds.
 """
@@ -66,15 +67,17 @@ class PoolBreaker:
         self._paused_until_us = 0  # overloaded; closed again from then on
         self._misconfigured = False
         self._probe: str | None = None
+        self._probe_until_us = 0  # how long it is the only one
+        self._half_open_after_us = 0
         self._reason = ""
 
     def state(self, now_us: int) -> BreakerState:
-        """While the probe is out nobody else may try, so the breaker reads as open."""
+        """While the one probe is out nobody else may try, so the breaker reads as open."""
         if now_us < self._paused_until_us:
             return BreakerState.OPEN
         if self._opened_until_us is None:
             return BreakerState.CLOSED
-        if now_us < self._opened_until_us or self._probe is not None:
+        if now_us < self._opened_until_us or self._alone(now_us):
             return BreakerState.OPEN
         return BreakerState.HALF_OPEN
 
@@ -92,14 +95,19 @@ class PoolBreaker:
     def retry_s(self, now_us: int) -> float:
         """Seconds until a request may try, 0 where it may now."""
         until_us = max(self._paused_until_us, self._opened_until_us or 0)
-        if now_us >= until_us and self._probe is not None and self._opened_until_us is not None:
-            return PROBE_LOOK_S
+        if now_us >= until_us and self._opened_until_us is not None and self._alone(now_us):
+            return min(PROBE_LOOK_S, (self._probe_until_us - now_us) / US_PER_S)
         return max(0, until_us - now_us) / US_PER_S
 
+    def _alone(self, now_us: int) -> bool:
+        """Whether a probe is out that nobody else may join yet."""
+        return self._probe is not None and now_us < self._probe_until_us
+
     def entered(self, member: str, now_us: int) -> None:
-        """A request is on its way. In the half-open state it is the probe."""
+        """A request is on its way. In the half-open state it is the probe; one that is out still goes on beside it."""
         if self.state(now_us) is BreakerState.HALF_OPEN:
             self._probe = member
+            self._probe_until_us = now_us + self._half_open_after_us
 
     def left(self, member: str) -> None:
         """It has ended; if it was the probe and brought neither success nor failure, another one may try."""
@@ -154,7 +162,8 @@ class PoolBreaker:
         self._answered.clear()
 
     def _open(self, now_us: int, reason: str, half_open_after_s: float) -> None:
-        self._opened_until_us = now_us + round(half_open_after_s * US_PER_S)
+        self._half_open_after_us = round(half_open_after_s * US_PER_S)
+        self._opened_until_us = now_us + self._half_open_after_us
         self._reason = reason
         self._misconfigured = False
         self._failed_us.clear()

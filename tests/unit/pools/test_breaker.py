@@ -71,6 +71,27 @@ def test_the_probes_first_word_closes_it_while_the_probe_runs_on() -> None:
     assert breaker.state(s(35)) is HALF_OPEN
 
 
+def test_a_probe_that_says_nothing_for_long_is_joined_by_another() -> None:
+    """An answer that comes whole may take minutes: a second request tries after another wait, and either one's verdict
+    counts.
+    """
+    breaker = opened()
+    breaker.entered("whole", s(15))
+    assert (breaker.state(s(29.5)), breaker.retry_s(s(29.5))) == (OPEN, 0.5)
+    assert (breaker.state(s(30)), breaker.retry_s(s(30))) == (HALF_OPEN, 0.0)
+    breaker.entered("second", s(30))
+    breaker.left("whole")
+    assert (breaker.state(s(44)), breaker.state(s(45))) == (OPEN, HALF_OPEN)
+    breaker.speaks(s(46))
+    assert breaker.state(s(46)) is CLOSED
+    breaker = opened()
+    breaker.entered("whole", s(15))
+    breaker.entered("second", s(30))
+    breaker.left("whole")
+    breaker.failure(s(40), "timeout", LIMITS)
+    assert (breaker.state(s(54)), breaker.state(s(55))) == (OPEN, HALF_OPEN)
+
+
 def test_the_probes_success_closes_and_its_failure_opens_again() -> None:
     """One success is enough, and a failure starts the wait anew."""
     breaker = opened()
@@ -173,7 +194,7 @@ def test_a_reload_closes_no_breaker_that_failures_opened() -> None:
     assert breaker.state(s(1)) is OPEN
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["failure", "success", "overloaded", "state"]))))
+@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["failure", "success", "overloaded", "entered", "state"]))))
 def test_an_open_breaker_always_ends(steps: list[tuple[float, str]]) -> None:
     """Whatever happened, after the wait it says it is over, a request may try; and a wait is never negative."""
     breaker, now_us = PoolBreaker(), 0
@@ -186,6 +207,8 @@ def test_an_open_breaker_always_ends(steps: list[tuple[float, str]]) -> None:
                 breaker.success(now_us)
             case "overloaded":
                 breaker.overloaded(now_us, 5)
+            case "entered":
+                breaker.entered("any", now_us)
         wait_s = breaker.retry_s(now_us)
         assert wait_s >= 0
         assert (breaker.state(now_us) is OPEN) == (wait_s > 0)
