@@ -33,7 +33,7 @@ def compile_kubernetes(
         problems += _left_alone(placed, shape, pools, endpoints)
     return KubernetesSettings(
         deployments={
-            pool: DeploymentRef(one.namespace or shape.namespace, one.name, one.scale_to_zero)
+            pool: DeploymentRef(one.namespace or shape.namespace, one.name, one.scale_to_zero, one.metrics_port)
             for pool, one in shape.deployments.items()
         },
         url=_url(placed, shape, environment, problems),

@@ -256,6 +256,9 @@ class DeploymentShape(Shape):
     name: KubernetesName
     namespace: KubernetesName | None = Field(default=None, description="default the one of all")
     scale_to_zero: bool = Field(default=False, description="the router starts its first Pod and ends its last one")
+    metrics_port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="where each Pod's engine has /metrics; without it no Pod is asked by itself"
+    )
 
 
 def _token_by_name(data: Any) -> Any:

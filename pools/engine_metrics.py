@@ -16,7 +16,7 @@ leave the cache's use out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -33,18 +33,32 @@ _NAMES: Final = (*_RUNNING, *_WAITING, *_KV_USAGE, *_PREEMPTIONS)
 
 
 class EngineLoad(msgspec.Struct, frozen=True):
-    """One container's engine at one moment. `kv_usage` is 0 to 1, of the fullest rank where there are several;
-    `preemptions` counts since its start. None where the engine does not say.
+    """The engines of so many containers at one moment. `kv_usage` is 0 to 1: of one container the fullest rank's, of
+    several their mean; `preemptions` counts since their start. None where an engine does not say.
     """
 
     running: int
     waiting: int
     kv_usage: float | None = None
     preemptions: int | None = None
+    containers: int = 1
+
+
+def together(loads: Sequence[EngineLoad]) -> EngineLoad:
+    """Containers of one pool as one: every request is in one of them. `loads` has one at least."""
+    usage = [load.kv_usage for load in loads if load.kv_usage is not None]
+    preempted = [load.preemptions for load in loads if load.preemptions is not None]
+    return EngineLoad(
+        running=sum(load.running for load in loads),
+        waiting=sum(load.waiting for load in loads),
+        kv_usage=sum(usage) / len(usage) if len(usage) == len(loads) else None,
+        preemptions=sum(preempted) if len(preempted) == len(loads) else None,
+        containers=sum(load.containers for load in loads),
+    )
 
 
 def read_load(page: str) -> EngineLoad | None:
-    """What a page says; None where it says nothing of requests. Raises ValueError for one that cannot be read."""
+    """What a container's page says; None where it says nothing of requests. Raises ValueError for one that cannot be read."""
     lines = [line for line in page.splitlines() if line.startswith(_NAMES)]
     values: dict[str, list[float]] = {}
     for family in text_string_to_metric_families("\n".join([*lines, ""])):

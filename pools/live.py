@@ -123,6 +123,10 @@ class LivePools:
         """What a pool's engine says of itself, see `LivePool.engine_said`."""
         self._pools[pool].engine_said(load, sent_from_here)
 
+    def addresses(self, pool: str) -> tuple[str, ...]:
+        """Where each container of a pool can be asked by itself, see `LivePool.addresses`."""
+        return self._pools[pool].addresses
+
     def in_flight(self, pools: Iterable[str]) -> int:
         """Requests running in these pools together, those of other replicas among them."""
         return sum(self._pools[name].in_flight for name in pools if name in self._pools)

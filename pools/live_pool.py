@@ -105,6 +105,7 @@ class LivePool:
         self._features_off: frozenset[str] = frozenset()
         self._boot_too_slow = False
         self._said: EngineSaid | None = None
+        self._addresses: list[str | None] = []  # of the containers that were ready when last listed
         self._snapshot = PoolState()
         self._fresh_until_us = 0  # monotonic
 
@@ -230,11 +231,11 @@ class LivePool:
 
     def engine_said(self, load: EngineLoad, sent_from_here: int) -> None:
         """What the pool's engine says of itself; `sent_from_here` were in flight when it was asked. Requests that it
-        has beyond those, and beyond those of now, are others' who load it too. Behind an address that several
-        containers share, nobody knows which of them spoke.
+        has beyond those, and beyond those of now, are others' who load it too. Where not every container spoke, as
+        behind an address that several share, nobody knows which of them run ours.
         """
-        alone = self.containers.ready == 1
-        foreign = load.running + load.waiting - max(sent_from_here, self.in_flight) if alone else 0
+        all_spoke = self.containers.ready == load.containers
+        foreign = load.running + load.waiting - max(sent_from_here, self.in_flight) if all_spoke else 0
         self._said = EngineSaid(load, max(0, foreign), self._clock.mono_us())
         self._touch()
 
@@ -252,7 +253,14 @@ class LivePool:
 
     def observe(self, now_us: int, infos: Sequence[ContainerInfo]) -> None:
         self.containers.observe(now_us, infos, self._scale_down_us())
+        self._addresses = [info.address for info in infos if info.state == "ready"]
         self._awake()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all ready containers, each its own; none where one has none, or may have come or gone since the list."""
+        known = tuple(address for address in self._addresses if address is not None)
+        return known if len(known) == self.containers.ready else ()
 
     def _scale_down_us(self) -> int | None:
         """When the idle pool's window passes, wall time; None while it is busy or was never used."""

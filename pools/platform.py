@@ -16,12 +16,15 @@ from pricing.errors import SluiceError
 
 @dataclass(frozen=True, slots=True)
 class ContainerInfo:
-    """One container alive. Instants are microseconds since the epoch."""
+    """One container alive. Instants are microseconds since the epoch. `address`, a URL, is where this container and no
+    other tells its metrics; None where the platform gives containers none.
+    """
 
     id: str
     state: Literal["booting", "ready"]
     started_us: int
     ready_us: int | None
+    address: str | None = None
 
 
 Listed = Mapping[str, tuple[ContainerInfo, ...]]

@@ -45,7 +45,7 @@ class PoolState(msgspec.Struct, frozen=True):
     ttft_s: float | None = None  # observed first-token time, moving average
     serving_since_us: int | None = None  # wall instant since which its oldest ready container serves
     engine: EngineLoad | None = None  # what its engine said of itself a moment ago
-    foreign_in_flight: int = 0  # requests that its one engine has beyond those dispatched from here
+    foreign_in_flight: int = 0  # requests that its engines have beyond those dispatched from here
     foreign_kv_share: float = 0.0  # of its cache, 0 to 1, that they are taken to fill
     as_of_us: int = 0
 

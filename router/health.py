@@ -162,7 +162,7 @@ def _pool(state: PoolState) -> dict[str, Any]:
 def _engine(state: PoolState) -> dict[str, Any] | None:
     """What the pool's engine said of itself within the last half minute; None where it was not asked, or did not say.
 
-    `foreign` are requests that it runs beyond those sent from here.
+    `containers` is for how many it spoke; `foreign` are requests that they run beyond those sent from here.
     """
     load = state.engine
     if load is None:
@@ -172,5 +172,6 @@ def _engine(state: PoolState) -> dict[str, Any] | None:
         "waiting": load.waiting,
         "kv_usage": load.kv_usage,
         "preemptions": load.preemptions,
+        "containers": load.containers,
         "foreign": state.foreign_in_flight,
     }

@@ -109,7 +109,7 @@ class Service:
         self.platform: PoolPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
-        self.scraping = Scraping(self.live, self.backends, clock)
+        self.scraping = Scraping(self.live, self.backends, self._container_at, clock)
         self.loops = Loops(clock, self._retried)
         well = ServiceGauges(lambda: self.reloader.state().last_error, lambda: self.loops.dead)
         self.metrics.registry.register(well)
@@ -238,6 +238,9 @@ class Service:
 
     def _believed_asleep(self, pool: str) -> bool:
         return self.live.state(pool).cold
+
+    def _container_at(self, address: str) -> HttpBackend:
+        return HttpBackend(address, self.session, self.clock)
 
     def _swapped(self, old: Policy, new: Policy) -> None:
         self._apply(new)

@@ -64,9 +64,10 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
     last_transition_time: str | None = None
 
 
-class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
+class PodStatus(msgspec.Struct, frozen=True, rename={"start_time": "startTime", "pod_ip": "podIP"}):
     phase: str = ""
     start_time: str | None = None
+    pod_ip: str = ""
     conditions: list[Condition] = []
 
 

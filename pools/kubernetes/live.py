@@ -97,13 +97,13 @@ class KubernetesPlatform:
             selector = self._selectors[ref] = await self._api.selector(ref)
         pods = await self._api.pods(ref, selector)
         try:
-            infos = [_info(pod) for pod in pods]
+            infos = [_info(pod, ref.metrics_port) for pod in pods]
         except ValueError as error:
             raise PlatformUnavailable(f"Deployment '{ref.name}': a Pod's time cannot be read: {error}") from None
         return tuple(sorted((info for info in infos if info is not None), key=lambda info: info.id))
 
 
-def _info(pod: Pod) -> ContainerInfo | None:
+def _info(pod: Pod, metrics_port: int | None) -> ContainerInfo | None:
     """A Pod as a container; None for one that has no GPU, not yet or no more. Raises ValueError."""
     status = pod.status
     if status.start_time is None or status.phase in ENDED or pod.metadata.deletion_timestamp is not None:
@@ -113,7 +113,13 @@ def _info(pod: Pod) -> ContainerInfo | None:
     if ready is None:
         return ContainerInfo(pod.metadata.uid, "booting", started_us, None)
     since_us = None if ready.last_transition_time is None else max(started_us, _us(ready.last_transition_time))
-    return ContainerInfo(pod.metadata.uid, "ready", started_us, since_us)
+    return ContainerInfo(pod.metadata.uid, "ready", started_us, since_us, _address(status.pod_ip, metrics_port))
+
+
+def _address(ip: str, port: int | None) -> str | None:
+    if not ip or port is None:
+        return None
+    return f"http://[{ip}]:{port}" if ":" in ip else f"http://{ip}:{port}"
 
 
 def _us(text: str) -> int:

@@ -17,11 +17,14 @@ ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRef:
-    """One pool's Deployment. `scale_to_zero`: the router starts its first Pod and ends its last one."""
+    """One pool's Deployment. `scale_to_zero`: the router starts its first Pod and ends its last one. `metrics_port` is
+    where each Pod's engine tells its metrics; None: no Pod is asked by itself.
+    """
 
     namespace: str
     name: str
     scale_to_zero: bool = False
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

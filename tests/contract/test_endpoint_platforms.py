@@ -76,7 +76,14 @@ async def test_others_load_shows_in_health_metrics_and_decisions(tmp_path: Path)
     async with llama_server(foreign=3) as llama, serving(tmp_path, files(llama.url)) as endpoint:
         await until(lambda: endpoint.service.live.state("local").foreign_in_flight == 3)
         [pool] = (await endpoint.ask("GET", "/health", "ops")).json["pools"].values()
-        assert pool["engine"] == {"running": 3, "waiting": 0, "kv_usage": None, "preemptions": None, "foreign": 3}
+        assert pool["engine"] == {
+            "running": 3,
+            "waiting": 0,
+            "kv_usage": None,
+            "preemptions": None,
+            "containers": 1,
+            "foreign": 3,
+        }
         page = (await endpoint.ask("GET", "/metrics", "ops")).body.decode()
         assert 'sluice_pool_engine_requests_running{pool="local"} 3.0' in page
         assert 'sluice_pool_requests_foreign{pool="local"} 3.0' in page
@@ -171,6 +178,24 @@ async def test_a_deployment_whose_scale_is_others_is_not_waited_for(tmp_path: Pa
         await endpoint.requests(2)
         assert vllm.replicas == 0
         assert not any(line.startswith("PATCH") for line in api.asked)
+
+
+async def test_of_several_pods_others_load_is_the_sum_of_what_each_says(tmp_path: Path) -> None:
+    """Each is asked at its own address, since behind the Service one of them would speak for itself alone."""
+    vllm = FakeDeployment(2)
+    async with (
+        llama_server(host="127.0.0.2", foreign=3) as one,
+        llama_server(host="127.0.0.3", port=one.port, foreign=4) as two,
+        kubernetes_api(vllm=vllm) as api,
+    ):
+        now_us = ScaledClock().wall_us()
+        vllm.pods = [FakePod(pod.host, now_us, now_us, ip=pod.host) for pod in (one, two)]
+        changed = on_kubernetes(one, api.url, metrics_port=one.port)
+        async with serving(tmp_path, changed, environ=ENVIRON) as endpoint:
+            await until(lambda: endpoint.service.live.state("local").foreign_in_flight == 7)
+            engine = endpoint.service.live.state("local").engine
+            assert engine is not None
+            assert (engine.running, engine.containers) == (7, 2)
 
 
 async def test_a_pool_that_serves_goes_on_while_the_api_server_is_away(tmp_path: Path) -> None:

@@ -72,6 +72,31 @@ async def test_pods_are_containers(fake: FakeKubernetes, platform: KubernetesPla
     }
 
 
+@pytest.mark.parametrize(
+    ("ip", "port", "address"),
+    [
+        ("10.0.0.7", 8000, "http://10.0.0.7:8000"),
+        ("fd00::7", 9000, "http://[fd00::7]:9000"),
+        ("10.0.0.7", None, None),
+        (None, 8000, None),
+    ],
+)
+async def test_a_ready_pod_has_an_address_where_the_policy_names_the_port(
+    fake: FakeKubernetes,
+    session: aiohttp.ClientSession,
+    clock: ManualClock,
+    ip: str | None,
+    port: int | None,
+    address: str | None,
+) -> None:
+    """Without the port nobody knows where its engine tells its metrics; a Pod that boots tells none."""
+    refs = {"chat": DeploymentRef(NAMESPACE, "vllm", metrics_port=port)}
+    settings = KubernetesSettings(refs, url=fake.url, token=TOKEN, ca_file=None)
+    fake.deployments["vllm"].pods = [FakePod("a", NOW_US, NOW_US, ip=ip), FakePod("b", NOW_US, ip="10.0.0.8")]
+    [ready, boots] = (await KubernetesPlatform(settings, session, clock, 5.0).containers())["chat"]
+    assert (ready.address, boots.address) == (address, None)
+
+
 async def test_a_look_is_one_question_a_pool(fake: FakeKubernetes, platform: KubernetesPlatform) -> None:
     """The selector never changes in a Deployment's life, so that it is asked once; no Pod is ever asked."""
     await platform.containers()

@@ -31,6 +31,7 @@ class FakePod:
     ready_us: int | None = None
     ending: bool = False
     phase: str = "Running"
+    ip: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         ready = {"type": "Ready", "status": "False" if self.ready_us is None else "True"}
@@ -42,6 +43,8 @@ class FakePod:
             status["startTime"] = when(self.started_us)
         if self.ready_us is not None:
             ready["lastTransitionTime"] = when(self.ready_us)
+        if self.ip is not None:
+            status["podIP"] = self.ip
         metadata = {"name": self.uid, "uid": self.uid, "labels": {}}
         return {"metadata": {**metadata, **({"deletionTimestamp": when(0)} if self.ending else {})}, "status": status}
 

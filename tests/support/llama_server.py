@@ -27,6 +27,8 @@ class LlamaServer:
     gate: asyncio.Event | None = None
     asked: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    host: str = "127.0.0.1"
+    port: int = 0
     url: str = ""
 
     async def health(self, _: web.Request) -> web.Response:
@@ -94,7 +96,7 @@ def _error(status: int, kind: str, message: str, **more: int) -> web.Response:
 
 @contextlib.asynccontextmanager
 async def llama_server(**settings: Any) -> AsyncIterator[LlamaServer]:
-    """A running fake on a free port of loopback."""
+    """A running fake, on a free port of loopback unless one is given."""
     fake = LlamaServer(**settings)
     app = web.Application()
     app.router.add_get("/health", fake.health)
@@ -102,8 +104,9 @@ async def llama_server(**settings: Any) -> AsyncIterator[LlamaServer]:
     app.router.add_post("/v1/chat/completions", fake.chat)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, fake.host, fake.port).start()
+    fake.port = runner.addresses[0][1]
+    fake.url = f"http://{fake.host}:{fake.port}"
     try:
         yield fake
     finally:

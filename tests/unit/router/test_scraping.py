@@ -10,6 +10,7 @@ import pytest
 
 from policies.policy import Policy
 from pools.backend_http import HttpBackend
+from pools.engine_metrics import EngineLoad
 from pools.engine_said import FRESH_S
 from pools.live import LivePools, LiveSettings
 from pools.platform import ContainerInfo
@@ -48,7 +49,7 @@ class Needs:
 
 @dataclass
 class Engine:
-    """Stands for a backend: says `page`, None for nothing."""
+    """Stands for a backend, or for one container: says `page`, None for nothing."""
 
     page: str | None = None
     asked: int = 0
@@ -74,15 +75,22 @@ class World:
             }
         )
         self.engines = {name: Engine() for name in self.policy.endpoints}
-        self.scraping = Scraping(self.live, cast(dict[str, HttpBackend], self.engines), self.clock)
+        engines = cast(dict[str, HttpBackend], self.engines)
+        self.scraping = Scraping(self.live, engines, engines.__getitem__, self.clock)
 
-    def serves(self, *pools: str, count: int = 1) -> None:
+    def serves(self, *pools: str, count: int = 1, at: tuple[str | None, ...] = ()) -> None:
+        """So many containers in each pool, or one at each address."""
         now_us = self.clock.wall_us()
-        infos = tuple(ContainerInfo(str(number), "ready", now_us, now_us) for number in range(count))
+        addresses = at or (None,) * count
+        infos = tuple(
+            ContainerInfo(str(number), "ready", now_us, now_us, address) for number, address in enumerate(addresses)
+        )
         self.live.observe_containers(now_us, dict.fromkeys(pools, infos))
 
     def says(self, pool: str, running: int, kv_usage: float = 0.0) -> None:
-        self.engines[pool].page = f"vllm:num_requests_running {running}\nvllm:kv_cache_usage_perc {kv_usage}\n"
+        self.engines.setdefault(
+            pool, Engine()
+        ).page = f"vllm:num_requests_running {running}\nvllm:kv_cache_usage_perc {kv_usage}\n"
 
 
 @pytest.fixture
@@ -140,6 +148,48 @@ async def test_of_several_containers_nobody_knows_which_spoke(world: World) -> N
     state = world.live.state("deployment")
     assert state.engine is not None
     assert (state.engine.running, state.foreign_in_flight) == (9, 0)
+
+
+async def test_containers_with_addresses_are_asked_each_and_added_up(world: World) -> None:
+    """All of them spoke, so what is not ours is others'; the pool's shared address is not asked."""
+    world.serves("deployment", at=("http://a", "http://b"))
+    world.live.enter("deployment", "req_1:1", Needs())
+    world.says("http://a", 3, kv_usage=0.2)
+    world.says("http://b", 5, kv_usage=0.6)
+    await world.scraping.look(world.policy)
+    state = world.live.state("deployment")
+    assert state.engine == EngineLoad(running=8, waiting=0, kv_usage=pytest.approx(0.4), containers=2)
+    assert (state.foreign_in_flight, world.engines["deployment"].asked) == (7, 0)
+    assert state.foreign_kv_share == pytest.approx(0.4 * 7 / 8)
+
+
+async def test_of_containers_that_do_not_all_speak_nothing_is_made(world: World) -> None:
+    """A sum of some would take ours in the others for nobody's; it is asked less often, as any that is silent."""
+    world.serves("deployment", at=("http://a", "http://b"))
+    world.says("http://a", 3)
+    world.engines["http://b"] = Engine()
+    await world.scraping.look(world.policy)
+    assert world.live.state("deployment").engine is None
+    assert "deployment" not in world.scraping.worth_asking(world.policy)
+
+
+async def test_a_container_that_came_since_makes_a_sum_nobodys(world: World) -> None:
+    """Two spoke and three serve: ours may run in the third."""
+    world.serves("deployment", at=("http://a", "http://b"))
+    world.says("http://a", 3)
+    world.says("http://b", 5)
+    await world.scraping.look(world.policy)
+    world.serves("deployment", at=("http://a", "http://b", "http://c"))
+    world.live.engine_said("deployment", EngineLoad(8, 0, containers=2), 0)
+    assert world.live.state("deployment").foreign_in_flight == 0
+
+
+async def test_one_container_without_an_address_leaves_the_shared_one(world: World) -> None:
+    """Only those that all can be asked are."""
+    world.serves("deployment", at=("http://a", None))
+    world.says("deployment", 9)
+    await world.scraping.look(world.policy)
+    assert (world.engines["deployment"].asked, world.live.state("deployment").foreign_in_flight) == (1, 0)
 
 
 def rests(world: World) -> bool:
