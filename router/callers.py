@@ -79,9 +79,18 @@ def identify(policy: Policy, headers: Headers, client_host: str | None) -> Calle
     scheme, _, key = next((value for name, value in headers if name == b"authorization"), b"").partition(b" ")
     if scheme.lower() != b"bearer" or not key:
         raise ApiError("invalid_api_key", "no API key was given; send 'Authorization: Bearer <your key>'")
-    digest = hashlib.sha256(key.strip()).hexdigest()
-    found = policy.keys.get(digest)
-    if found is None or not hmac.compare_digest(found.sha256, digest):
+    return holder_of(policy, hash_of(key))
+
+
+def hash_of(key: bytes) -> str:
+    """What a policy knows an API key by."""
+    return hashlib.sha256(key.strip()).hexdigest()
+
+
+def holder_of(policy: Policy, key_hash: str) -> Caller:
+    """Whose key has that hash. Raises ApiError `invalid_api_key`."""
+    found = policy.keys.get(key_hash)
+    if found is None or not hmac.compare_digest(found.sha256, key_hash):
         raise ApiError("invalid_api_key", "this API key is not known; check it, or ask for a new one")
     return _caller(policy, found)
 

@@ -1,4 +1,7 @@
-"""Requests as they end, for those who watch: what this replica served, told to every listener that may see it.
+"""Requests as they end, for those who watch: what was served, told to every listener that may see it.
+
+What this replica served comes by its own events. What others served is told them by `feed_sharing.py`, which also takes
+what ended here for those who watch elsewhere.
 
 Answered attempts are told by the request's own event; only failed ones are kept until their request ends, so that a
 request that went well costs no more here than a look at two types.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -17,6 +20,7 @@ from router.events import AttemptEnded, Event, RequestEnded
 
 LISTENERS_AT_MOST: Final = 200
 KEPT_AT_MOST: Final = 256  # for one listener that does not read; then the oldest go
+FOR_OTHERS_AT_MOST: Final = 25  # between two turns of sharing; then the oldest go
 UNENDED_AT_MOST: Final = 10_000  # requests whose failed attempts are kept
 
 
@@ -55,24 +59,53 @@ class Feed:
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._failed: dict[str, list[Tried]] = {}
+        self._for_others: deque[Recent] | None = None  # None: nobody watches anywhere else
         self._closed = False
 
     def emit(self, event: Event) -> None:
         if type(event) is AttemptEnded:
             if event.outcome != "answered":
                 self._keep(event)
-        elif type(event) is RequestEnded and (self._failed or self._listeners):
+        elif type(event) is RequestEnded and (self._failed or self._listeners or self._for_others is not None):
             failed = self._failed.pop(event.request_id, [])
-            if self._listeners:
-                ended = _recent(event, failed)
-                for listener in self._listeners:
-                    listener.told(ended)
+            if self._listeners or self._for_others is not None:
+                self._ended(_recent(event, failed))
+
+    def _ended(self, one: Recent) -> None:
+        if self._for_others is not None:
+            self._for_others.append(one)
+        self.heard((one,))
+
+    def heard(self, ended: Iterable[Recent]) -> None:
+        """Tell the listeners here what ended, here or at another replica."""
+        for one in ended:
+            for listener in self._listeners:
+                listener.told(one)
+
+    def others_watch(self, they_do: bool) -> None:
+        """Whether what ends here is wanted elsewhere."""
+        if not they_do:
+            self._for_others = None
+        elif self._for_others is None:
+            self._for_others = deque(maxlen=FOR_OTHERS_AT_MOST)
+
+    def for_others(self) -> list[Recent]:
+        """What ended here since the last call, oldest first, while others watch."""
+        if not self._for_others:
+            return []
+        ended = list(self._for_others)
+        self._for_others.clear()
+        return ended
 
     def _keep(self, event: AttemptEnded) -> None:
         if len(self._failed) >= UNENDED_AT_MOST:
             del self._failed[next(iter(self._failed))]
         tried = Tried(event.attempt, event.pool, event.outcome)
         self._failed.setdefault(event.request_id, []).append(tried)
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._listeners)
 
     @property
     def full(self) -> bool:

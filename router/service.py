@@ -35,6 +35,7 @@ from router.errors import ApiError
 from router.events import CapWarned, Fanout, PolicyRefused, PolicyReloaded, StoreBack, StoreTrouble
 from router.expectation import OutputExpectation
 from router.feed import Feed
+from router.feed_sharing import TURN_S, FeedSharing
 from router.gather import Gatherer
 from router.interrupts import Cause, Ongoing
 from router.log import LOGGER, LogSink
@@ -172,6 +173,7 @@ class Service:
         self.loops.every("shapes", SHAPES_S, hear_shapes)
         self.loops.every("look around", LOOK_S * self.clock.speedup, shared.look_around)
 
+        self.loops.every("feed", TURN_S * self.clock.speedup, FeedSharing(self.feed, shared.feed).turn)
     def _tick_s(self) -> float:
         wanted = min(request_class.limits.hold_tick_s for request_class in self.policy.classes.values())
         return max(wanted, TICK_AT_LEAST_S * self.clock.speedup)

@@ -20,11 +20,13 @@ from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.drainer import Drainer
 from pricing.redis.durability import durability_warnings
+from pricing.redis.feed import SharedFeed
 from pricing.redis.installation import installation_in
 from pricing.redis.keys import prefix_of
 from pricing.redis.meters import SharedMeters
 from pricing.redis.name import ReplicaName
 from pricing.redis.replies import RedisReplyError
+from pricing.redis.sign_ins import SharedSignIns
 from pricing.redis.signals import SharedSignals
 from pricing.redis.store import RedisStore
 from pricing.redis.stream import Backlog, LedgerStream
@@ -69,6 +71,8 @@ class Shared:
             now=now,
         )
         self.signals = SharedSignals(self._client, settings.namespace, settings.replica, clock, now=now)
+        self.sign_ins = SharedSignIns(self._client, settings.namespace)
+        self.feed = SharedFeed(self._drain_client, settings.namespace, settings.replica)
         self.drainer = Drainer(
             self._drain_client,
             settings.ledger,

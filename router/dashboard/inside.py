@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from router.http.exchange import Message, Receive, Scope, Send
+from router.http.replies import SIGNED_IN
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 LARGE_BYTES: Final = 2**17  # from there on a document is read beside the event loop, not on it
@@ -22,20 +23,17 @@ _NOT_PASSED_ON: Final = (b"cookie", b"content-length", b"content-type", b"if-non
 class Visitor:
     """Who looks: what the API would see of them, had they called it with their key themselves.
 
-    `key` None is somebody who has not signed in; the API knows whether this machine may see things all the same.
+    `key_hash` None is somebody who has not signed in; the API knows whether this machine may see things all the same.
     """
 
     headers: tuple[tuple[bytes, bytes], ...]
     client: tuple[str, int] | None
-    key: str | None = None
+    key_hash: str | None = None
 
     @classmethod
-    def of(cls, scope: Scope, key: str | None) -> Visitor:
+    def of(cls, scope: Scope, key_hash: str | None) -> Visitor:
         headers = tuple((name, value) for name, value in scope["headers"] if name not in _NOT_PASSED_ON)
-        if key is not None:
-            bearer = (b"authorization", b"Bearer " + key.encode())
-            headers = (*((name, value) for name, value in headers if name != b"authorization"), bearer)
-        return cls(headers, scope.get("client"), key)
+        return cls(headers, scope.get("client"), key_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +132,5 @@ def _scope(visitor: Visitor, path: str, query: dict[str, object]) -> Scope:
         "headers": list(visitor.headers),
         "client": visitor.client,
         "server": None,
+        SIGNED_IN: visitor.key_hash,
     }

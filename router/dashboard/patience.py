@@ -78,4 +78,4 @@ class Patience:
 def _identity(visitor: Visitor) -> Name:
     """All that the API may go by; what only says which browser it is would ask the same question twice."""
     headers = tuple(pair for pair in visitor.headers if not pair[0].startswith(_OF_THE_BROWSER))
-    return headers, visitor.client[0] if visitor.client else None
+    return headers, visitor.key_hash, visitor.client[0] if visitor.client else None

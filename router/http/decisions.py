@@ -1,7 +1,7 @@
 """`GET /v1/decisions`: the newest requests, and `/v1/decisions/stream`: those that end from now on, as they end.
 
 Whose: a key sees its tenant's, an admin key all of them. The list reads the ledger; the stream tells what this replica
-serves, as server-sent events.
+serves and, with replicas, what the others tell it, as server-sent events.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from pricing.ledger.recent import Recent, recent
 from router.errors import ApiError
+from router.http.parameters import check_parameters
 from router.http.replies import reply, viewer_of
 from router.recent import recent_json
 from router.service import Service
@@ -30,6 +31,7 @@ def add_decision_routes(app: FastAPI, service: Service) -> None:
     async def decisions(request: Request, limit: int = PAGE, after: str | None = None, moved: bool = False) -> Response:
         """Newest first; `after` is the last id of the page before, `moved` asks for those of several attempts."""
         viewer = viewer_of(service, request)
+        check_parameters(request, ("limit", "after", "moved"))
         if not 1 <= limit <= PAGE_AT_MOST:
             raise ApiError("invalid_value", f"limit {limit} is not between 1 and {PAGE_AT_MOST}", param="limit")
         tenant = None if viewer.is_admin else viewer.tenant

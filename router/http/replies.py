@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from fastapi import Request, Response
 
-from router.callers import Caller, identify, identify_viewer
+from router.callers import Caller, holder_of, identify, identify_viewer
 from router.http.exchange import read_body
 from router.service import Service
+
+SIGNED_IN: Final = "sluice.signed_in"
+"""In the scope of what the dashboard asks for its viewer: the hash of the key that they signed in with. No client can
+write it, since servers make scopes.
+"""
 
 
 def reply(document: Any, status: int = 200) -> Response:
@@ -28,4 +33,7 @@ def caller_of(service: Service, request: Request) -> Caller:
 
 def viewer_of(service: Service, request: Request) -> Caller:
     """Who wants to see something. Raises ApiError `invalid_api_key`."""
+    key_hash = request.scope.get(SIGNED_IN)
+    if key_hash is not None:
+        return holder_of(service.policy, key_hash)
     return identify_viewer(service.policy, request.headers.raw, request.client.host if request.client else None)

@@ -47,7 +47,8 @@ def build_rest(service: Service) -> FastAPI:
     add_focus_routes(app, service)
     add_pool_routes(app, service)
     add_policy_routes(app, service)
-    add_dashboard_routes(app, service.clock)
+    shared = service.parts.shared
+    add_dashboard_routes(app, service.clock, None if shared is None else shared.sign_ins)
     return app
 
 

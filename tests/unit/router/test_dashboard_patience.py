@@ -14,7 +14,7 @@ from router.http.exchange import Receive, Scope, Send
 PATH = "/v1/reports"
 JSON = (b"content-type", b"application/json")
 KEY = {"id": "k", "rights": []}
-VISITOR = Visitor(((b"authorization", b"Bearer k"),), ("127.0.0.1", 1), "k")
+VISITOR = Visitor(((b"authorization", b"Bearer k"),), ("127.0.0.1", 1), "hash of k")
 
 
 class Slow:
@@ -84,14 +84,19 @@ async def test_nobody_gets_what_was_answered_to_others() -> None:
     patience = slow.patience()
     seen = [
         await ask(patience),
-        await ask(patience, Visitor(((b"authorization", b"Bearer other"),), VISITOR.client)),
+        await ask(patience, Visitor(((b"authorization", b"Bearer other"),), VISITOR.client, VISITOR.key_hash)),
+        await ask(patience, Visitor(VISITOR.headers, VISITOR.client, "hash of another")),
         await ask(patience, key={"id": "k", "rights": ["admin"]}),
-        await ask(patience, Visitor(VISITOR.headers, ("192.0.2.1", 1))),
-        await ask(patience, Visitor((*VISITOR.headers, (b"x-forwarded-for", b"192.0.2.1")), VISITOR.client)),
+        await ask(patience, Visitor(VISITOR.headers, ("192.0.2.1", 1), VISITOR.key_hash)),
+        await ask(
+            patience, Visitor((*VISITOR.headers, (b"x-forwarded-for", b"192.0.2.1")), VISITOR.client, VISITOR.key_hash)
+        ),
         await ask(patience, by="pool"),
     ]
-    assert seen == [1, 2, 3, 4, 5, 6]
-    browser = Visitor((*VISITOR.headers, (b"user-agent", b"x"), (b"accept", b"*/*")), ("127.0.0.1", 2))
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    browser = Visitor(
+        (*VISITOR.headers, (b"user-agent", b"x"), (b"accept", b"*/*")), ("127.0.0.1", 2), VISITOR.key_hash
+    )
     assert await ask(patience, browser) == 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.events import AttemptEnded, RequestEnded
-from router.feed import KEPT_AT_MOST, LISTENERS_AT_MOST, UNENDED_AT_MOST, Feed, Listener
+from router.feed import FOR_OTHERS_AT_MOST, KEPT_AT_MOST, LISTENERS_AT_MOST, UNENDED_AT_MOST, Feed, Listener
 
 
 def ended(number: int = 1, *, tenant: str = "acme", attempts: int = 1, outcome: str = "served") -> RequestEnded:
@@ -76,6 +76,43 @@ async def test_what_is_kept_is_bounded() -> None:
         for number in (0, 1):
             feed.emit(ended(number, attempts=1, outcome="refused"))
         assert [len(one.attempts) for one in await listener.news(0)] == [0, 1]
+
+
+async def test_what_ends_is_kept_for_others_while_they_watch() -> None:
+    """From when they begin, each once, the newest of too many; nothing before and nothing after."""
+    feed = Feed()
+    feed.emit(ended(0))
+    assert feed.for_others() == []
+    feed.others_watch(True)
+    feed.emit(attempt(1, 1, "unavailable"))
+    feed.emit(ended(1, attempts=2))
+    feed.others_watch(True)
+    [told] = feed.for_others()
+    assert (told.request_id, [each.outcome for each in told.attempts]) == ("req_1", ["unavailable", "answered"])
+    assert feed.for_others() == []
+    for number in range(FOR_OTHERS_AT_MOST + 3):
+        feed.emit(ended(number))
+    assert [one.request_id for one in feed.for_others()] == [f"req_{n + 3}" for n in range(FOR_OTHERS_AT_MOST)]
+    feed.emit(ended(1))
+    feed.others_watch(False)
+    feed.others_watch(True)
+    assert feed.for_others() == []
+
+
+async def test_what_ended_elsewhere_is_told_like_what_ended_here() -> None:
+    """To those who may see it, and never back to where it came from."""
+    elsewhere, feed = Feed(), Feed()
+    elsewhere.others_watch(True)
+    feed.others_watch(True)
+    for number, tenant in enumerate(("acme", "globex")):
+        elsewhere.emit(ended(number, tenant=tenant))
+    assert not feed.watched
+    with feed.listening("acme") as mine, feed.listening(None) as every:
+        assert feed.watched
+        feed.heard(elsewhere.for_others())
+        assert await heard(mine) == ["req_0"]
+        assert await heard(every) == ["req_0", "req_1"]
+    assert feed.for_others() == []
 
 
 async def test_a_feed_is_full_at_some_point_and_closes_at_the_end() -> None:
