@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from pricing.budgets.sqlite import SqliteStore
+from pricing.budgets.store import CapStatus
 from pricing.clock import ManualClock, SystemClock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import recent_rows
 from pricing.ledger.verify import verify
 from support.full_disk import files_at_most
+from support.killed_ledger import leave, tear, written_since
 from support.money import ACME, cap, caps, paid, request, wish
 from support.spender import LEASE_S, TABLE
+
+FRAME = 24 + 4_096  # of SQLite's journal: a header and a page
 
 
 def start_spender(ledger: Path, run: str) -> "subprocess.Popen[bytes]":
@@ -61,6 +65,37 @@ async def test_kill_9_loses_no_settled_charge_and_leaves_no_hold_beyond_its_leas
     found = verify(ledger, clock.wall_us())
     assert found.agrees, found.problems
     assert found.open_holds == 0
+
+
+async def test_a_commit_that_a_death_has_torn_is_none(tmp_path: Path) -> None:
+    """Killed after any part of a settlement's pages: the hold is as it was, and no row, sum or summary is there."""
+    ledger, clock = tmp_path / "ledger.sqlite", ManualClock()
+    store = SqliteStore(ledger, clock, caps(cap(1_000)))
+    await store.open(wish("r:1", 60))
+    before = leave(ledger, tmp_path / "before")
+    await store.settle(paid("r:1", 55, request=request("r")))
+    whole = leave(ledger, tmp_path / "whole")
+    await store.aclose()
+
+    added = len(written_since(before, whole))
+    assert added > 4 * FRAME
+    for kept in range(0, added, FRAME // 2):
+        torn = leave(before, tmp_path / f"torn{kept}")
+        tear(torn, whole, kept)
+        [status] = await found_in(torn, clock)
+        assert (status.spent_nusd, status.held_nusd) == (0, 60)
+        assert verify(torn, 0).open_holds == 1
+    [status] = await found_in(whole, clock)
+    assert (status.spent_nusd, status.held_nusd) == (55, 0)
+
+
+async def found_in(ledger: Path, clock: ManualClock) -> list[CapStatus]:
+    """What a new process makes of a file, whose books agree."""
+    store = SqliteStore(ledger, clock, caps(cap(1_000)))
+    statuses = await store.statuses()
+    await store.aclose()
+    assert verify(ledger, 0).agrees
+    return statuses
 
 
 async def test_a_second_process_on_the_same_file_is_refused(tmp_path: Path) -> None:

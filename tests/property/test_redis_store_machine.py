@@ -44,6 +44,7 @@ class RedisMachine(BudgetMachine):
         self.table = caps(zone=ZONE)
         self.latest_us = self.shown_us = self.clock.wall_us()
         self.owners: dict[str, RedisStore] = {}
+        self.unheard: set[str] = set()  # holds with which no step was taken since they were opened
         self.started = 0
         self.replicas = [self.start() for _ in range(REPLICAS)]
         self.next = 0
@@ -114,6 +115,9 @@ class RedisMachine(BudgetMachine):
     def usable(self) -> list[str]:
         return sorted(hold_id for hold_id in self.open_holds if self.owners[hold_id] in self.replicas)
 
+    def never_ticked(self, hold_id: str) -> bool:
+        return hold_id in self.unheard
+
     def orphans(self) -> list[str]:
         return sorted(hold_id for hold_id in self.open_holds if self.owners[hold_id] not in self.replicas)
 
@@ -140,11 +144,11 @@ class RedisMachine(BudgetMachine):
         store = self.turn()
         hold = self.wait(self.again(store.open, wish))
         assert self.wait(store.open(wish)) == hold  # the same id again is the same hold
-        self.owners[wish.hold_id] = store
-        self.heard(wish)
+        self.opened_by(store, wish)
         return int(hold.anchor_us)
 
     def try_extend(self, wishes: Sequence[tuple[str, int]]) -> list[Extended]:
+        self.unheard.difference_update(hold_id for hold_id, _ in wishes)
         answers: dict[str, Extended] = {}
         for store in self.replicas:
             asked = [each for each in wishes if self.owners.get(each[0]) is store]
@@ -207,14 +211,9 @@ class RedisMachine(BudgetMachine):
     def extend_unheard(self, data: st.DataObject, wanted: int, cut: Cut) -> None:
         """An extension whose answer is lost is repeated and grows the hold once."""
         hold_id = data.draw(st.sampled_from(self.usable()))
-        held = self.open_holds[hold_id]
-        more = max(0, wanted - held.amount)
-        fits = not more or self.fits(held.scopes, held.anchor_us, more)
         self.backend.client(self.owners[hold_id]).cut = cut
-        [extended] = self.wait(self.again(self.owners[hold_id].extend, [(hold_id, wanted)]))
-        held.amount += more if fits else 0
-        assert (extended.granted, extended.amount_nusd) == (fits, held.amount)
-        self.lease_renewed(hold_id)
+        [extended] = self.try_extend([(hold_id, wanted)])
+        assert (extended.granted, extended.amount_nusd) == self.extended(hold_id, wanted)
 
     @precondition(lambda self: self.usable())
     @rule(data=st.data(), permille=st.integers(0, 1000), amount=st.integers(0, 12), cut=cuts)
@@ -233,7 +232,8 @@ class RedisMachine(BudgetMachine):
                 self.wait(self.again(store.settle_and_open, settlement, after))
             return
         self.wait(self.again(store.settle_and_open, settlement, after))
-        self.granted(after, held.anchor_us, store)
+        self.opened_by(store, after)
+        self.granted(after, held.anchor_us)
 
     @precondition(lambda self: self.expired_ids)
     @rule(data=st.data())
@@ -264,16 +264,9 @@ class RedisMachine(BudgetMachine):
         self.try_settle(hold_id, amount, self.open_holds[hold_id].scopes[0].value, finish=False)
         self.end(hold_id, amount)
 
-    def granted(self, wish: OpenHold, anchor_us: int, store: RedisStore) -> None:
-        self.open_holds[wish.hold_id] = type(self.ended[-1])(wish.scopes, anchor_us, wish.amount_nusd)
-        self.leases_us[wish.hold_id] = round(wish.lease_s * 1_000_000)
+    def opened_by(self, store: RedisStore, wish: OpenHold) -> None:
         self.owners[wish.hold_id] = store
-        self.heard(wish)
-        self.lease_renewed(wish.hold_id)
-
-    def heard(self, wish: OpenHold) -> None:
-        """A first tick: from now on the hold's amount is spent if its lease ends."""
-        self.wait(self.owners[wish.hold_id].extend([(wish.hold_id, wish.amount_nusd)]))
+        self.unheard.add(wish.hold_id)
 
 
 def test_replicas_keep_the_invariants_over_any_sequence(redis_server: RedisServer) -> None:
