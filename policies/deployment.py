@@ -137,7 +137,8 @@ def _costs(pools: Sequence[PoolSpec], books: Books, problems: list[str]) -> dict
     costs = {}
     for pool in pools:
         try:
-            costs[pool.name] = PoolCost(rate_of(pool, books.current).nusd_per_h, boot_seconds(pool))
+            rate = rate_of(pool, books.current)
+            costs[pool.name] = PoolCost(rate.nusd_per_h, boot_seconds(pool), rate.billed)
         except UnknownPrice as error:
             problems.append(f"{pool.place}: pool '{pool.name}': {error}")
     return costs

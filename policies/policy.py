@@ -19,7 +19,6 @@ from pools.spec import ModelSpec, PoolSpec
 from pools.timing import Timing
 from pricing.budgets.caps import CapTable
 from pricing.clock import US_PER_S
-from pricing.money import cost_nusd
 from pricing.rates import ContainerRate
 
 
@@ -127,7 +126,7 @@ class RequestClass:
 
     def __post_init__(self) -> None:
         models = {rung.pool.model.id: rung.pool.model for rung in self.ladder}
-        boots = (cost_nusd(rung.rate.nusd_per_h, round(rung.boot_s * US_PER_S)) for rung in self.ladder)
+        boots = (rung.rate.cost_nusd(boot_us=round(rung.boot_s * US_PER_S)) for rung in self.ladder)
         object.__setattr__(self, "models", tuple(models.values()))
         object.__setattr__(self, "listed", frozenset(rung.pool.name for rung in self.ladder))
         object.__setattr__(self, "dearest_boot_nusd", max(boots, default=0))

@@ -55,7 +55,7 @@ def price(
         not ready,
         share,
         score(rung.order, bill - saves_nusd, seconds - saves_s),
-        quote.cost_up_nusd(rate, rung.boot_s) if boots else 0,
+        quote.cost_up_nusd(rung.rate.boot_nusd_per_h, rung.boot_s) if boots else 0,
         preference(rung, seconds) if preference is not None else 0,
         saves_s,
         saves_nusd,
@@ -74,8 +74,10 @@ def _bill_nusd(rung: Rung, state: PoolState, boots: bool, service_s: float) -> i
         idle_s=state.idle_s,
         min_containers=pool.min_containers,
         max_containers=pool.max_containers,
+        bills_idle=rung.rate.billed.idle,
     )
-    return quote.expected_bill_nusd(rung.rate.nusd_per_h, 1.0 if boots else 0.0, rung.boot_s, added_s)
+    boots_billed = boots and rung.rate.billed.boot
+    return quote.expected_bill_nusd(rung.rate.nusd_per_h, 1.0 if boots_billed else 0.0, rung.boot_s, added_s)
 
 
 def _boot_left_s(rung: Rung, state: PoolState) -> float:

@@ -6,9 +6,10 @@ costs `w·(V(e) − V(a))`; the other `n − b` containers are idle, and those n
 
     Σ charges = busy cost, and busy + boot + idle + adjustment = alive time × rate,
 
-whatever the order of arrivals, departures, scalings and price changes. Nobody pays more than one container's rate:
-a request whose weight would carry it above (possible only with unequal weights and several containers serving) pays
-exactly that rate, and the others share the rest.
+whatever the order of arrivals, departures, scalings and price changes. Boot or idle time that the provider does not
+bill is counted like any other and costs 0: the right side is then billed time × rate. Nobody pays more than one
+container's rate: a request whose weight would carry it above (possible only with unequal weights and several containers
+serving) pays exactly that rate, and the others share the rest.
 
 Everything is integer arithmetic. Costs are kept as nano-dollars per hour × microseconds, `V` in 2⁻²⁰ nano-dollar;
 what a division leaves over is carried into the next one. Rounding errors of charges are carried from one
@@ -25,6 +26,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from dataclasses import dataclass
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.ledger.rows import Evidence
 from pricing.money import US_PER_HOUR, ceil_nusd, half_even_nusd
 
@@ -108,11 +110,13 @@ class _Phase:
 class PoolMeter:
     """One pool's meter. Not thread-safe; O(1) per arrival and departure while weights are equal."""
 
-    def __init__(self, pool: str, rate_nusd_per_h: int, target_concurrency: int, now_us: int) -> None:
+    def __init__(
+        self, pool: str, rate_nusd_per_h: int, target_concurrency: int, now_us: int, billed: Billed = ALL_BILLED
+    ) -> None:
         if rate_nusd_per_h < 0 or target_concurrency < 1:
             raise ValueError(f"pool {pool}: a meter needs a rate of 0 or more and a target concurrency of 1 or more")
         self.pool = pool
-        self._rate = rate_nusd_per_h
+        self._price(rate_nusd_per_h, billed)
         self._target = target_concurrency
         self._now_us = now_us
         self._ready = 0
@@ -135,6 +139,8 @@ class PoolMeter:
         self._idle = _Phase()
         self._adjustment = _Phase()
         self._assumed_us = 0
+        self._asked_us = 0  # where idle time is free, since the last list: containers asked for beyond those known,
+        self._spare_us = 0  # and idle time
         self._departed = 0  # 1/FINE nano-dollars of all who have left
         self._charged_nusd = 0
 
@@ -161,14 +167,21 @@ class PoolMeter:
         self._regroup()
 
     def listed(self, now_us: int) -> None:
-        """A platform's list came that shows what was told."""
+        """A platform's list came that shows what was told, what was missed before it included."""
         self._advance(now_us)
+        self._asked_us = self._spare_us = 0
         self._fresh_until_us = max(self._fresh_until_us, now_us + LIST_GOOD_FOR_US)
 
-    def set_rate(self, now_us: int, rate_nusd_per_h: int) -> None:
+    def set_rate(self, now_us: int, rate_nusd_per_h: int, billed: Billed = ALL_BILLED) -> None:
         """A price book takes effect at this instant; what ran before keeps its old price."""
         self._advance(now_us)
+        self._price(rate_nusd_per_h, billed)
+
+    def _price(self, rate_nusd_per_h: int, billed: Billed) -> None:
         self._rate = rate_nusd_per_h
+        self._boot_rate = rate_nusd_per_h if billed.boot else 0
+        self._idle_rate = rate_nusd_per_h if billed.idle else 0
+        self.bills_idle = billed.idle
 
     def set_target(self, now_us: int, target_concurrency: int) -> None:
         """The files ask for another number of requests a container."""
@@ -230,8 +243,25 @@ class PoolMeter:
         """Container time learnt late, at the rate in force: `boot` goes to the boot row, the rest to the adjustment.
 
         Negative where time was counted that no container lived. Charges already settled stay as they are.
+
+        Where idle time is free, time that was learnt late counts as busy as far as requests asked for more containers
+        than were known, and time that is taken back as idle as far as any was counted; both since the last list.
         """
-        (self._boot if phase == "boot" else self._adjustment).add(duration_us, self._rate)
+        if phase == "boot":
+            self._boot.add(duration_us, self._boot_rate)
+            return
+        busy_us = duration_us if self.bills_idle else self._missed_busy_us(duration_us)
+        self._adjustment.add(busy_us, self._rate)
+        self._adjustment.add(duration_us - busy_us, self._idle_rate)
+
+    def _missed_busy_us(self, duration_us: int) -> int:
+        if duration_us > 0:
+            busy_us = min(duration_us, self._asked_us)
+            self._asked_us -= busy_us
+            return busy_us
+        idle_us = min(-duration_us, self._spare_us)
+        self._spare_us -= idle_us
+        return duration_us + idle_us
 
     def drain(self, now_us: int) -> HouseCost:
         """Boot, idle and adjustment since the last drain; the drains add up to `totals` exactly."""
@@ -274,13 +304,16 @@ class PoolMeter:
         if serving > self._ready or (now_us > self._fresh_until_us and (self._ready or self._booting)):
             self._modelled_us = now_us
         if self._booting:
-            self._boot.add(self._booting * dt_us, self._rate)
+            self._boot.add(self._booting * dt_us, self._boot_rate)
         if serving > self._ready:
             assumed = serving - self._ready
             self._adjustment.add(-assumed * dt_us, self._rate)
             self._assumed_us += assumed * dt_us
         elif serving < self._ready:
-            self._idle.add((self._ready - serving) * dt_us, self._rate)
+            self._idle.add((self._ready - serving) * dt_us, self._idle_rate)
+        if not self.bills_idle:
+            self._asked_us += max(0, -(-len(self._members) // self._target) - self._ready) * dt_us
+            self._spare_us += max(0, self._ready - serving) * dt_us
         if serving:
             self._busy.add(serving * dt_us, self._rate)
             self._turn_clocks(serving, dt_us)

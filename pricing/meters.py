@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.ledger.rows import Evidence, LedgerRow
 
 Phase = Literal["boot", "ready"]
@@ -45,8 +46,10 @@ class Meters(Protocol):
     meters that are kept elsewhere cannot be reached.
     """
 
-    def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
-        """A pool's price and requests per container from an instant on; a pool that is new begins there."""
+    def set_rate(
+        self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int, billed: Billed = ALL_BILLED
+    ) -> None:
+        """A pool's price, what is billed, and requests per container from an instant on; a new pool begins there."""
         ...
 
     def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:

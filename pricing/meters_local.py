@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.budgets.store import MeterEntry
 from pricing.clock import Clock
 from pricing.errors import HoldEnded
@@ -37,12 +38,14 @@ class LocalMeters:
 
     # -- pools -----------------------------------------------------------------------------------------------------
 
-    def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
+    def set_rate(
+        self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int, billed: Billed = ALL_BILLED
+    ) -> None:
         meter = self._meters.get(pool)
         if meter is None:
-            self._meters[pool] = PoolMeter(pool, rate_nusd_per_h, target_concurrency, at_us)
+            self._meters[pool] = PoolMeter(pool, rate_nusd_per_h, target_concurrency, at_us, billed)
         else:
-            meter.set_rate(at_us, rate_nusd_per_h)
+            meter.set_rate(at_us, rate_nusd_per_h, billed)
             meter.set_target(at_us, target_concurrency)
 
     def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
@@ -56,6 +59,10 @@ class LocalMeters:
     def listed(self, pool: str, at_us: int) -> None:
         if pool in self._meters:
             self._meters[pool].listed(at_us)
+
+    def bills_idle(self, pool: str) -> bool:
+        """Whether time in which a pool's containers serve nobody is paid for; not in one that has no rate here."""
+        return pool in self._meters and self._meters[pool].bills_idle
 
     # -- members ---------------------------------------------------------------------------------------------------
 

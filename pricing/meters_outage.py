@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.errors import StoreUnavailable
 from pricing.ledger.rows import LedgerRow
 from pricing.meters import Charge, Meters, Phase, PoolLoad, Reading
@@ -21,9 +22,11 @@ class OutageMeters:
         self._shared = shared
         self._here = here
 
-    def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
-        self._shared.set_rate(pool, at_us, rate_nusd_per_h, target_concurrency)
-        self._here.set_rate(pool, at_us, rate_nusd_per_h, target_concurrency)
+    def set_rate(
+        self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int, billed: Billed = ALL_BILLED
+    ) -> None:
+        self._shared.set_rate(pool, at_us, rate_nusd_per_h, target_concurrency, billed)
+        self._here.set_rate(pool, at_us, rate_nusd_per_h, target_concurrency, billed)
 
     def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
         self._shared.set_containers(pool, at_us, ready, booting, listed)

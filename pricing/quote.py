@@ -4,7 +4,7 @@ Two numbers, not one. The *bill* is what the provider's invoice grows by: a requ
 container alive for its service and for the scale-down window after it. The *charge* is what its tenant pays: its share
 of the busy time, by the meter's rule. `decide` sorts by the first and sizes holds by the second.
 
-    expected bill = rate × (P(boot) × boot seconds + added alive seconds)
+    expected bill = rate × (P(boot) × boot seconds + added alive seconds), each second as far as it is billed
 
     cold T4, $0.59/h; 4 s of service, window 60 s, boot 40 s:   40 + 4 + 60        = 104 s, $0.0170
     warm L40S, $1.95/h, last used 20 s ago; same service:       4 + 60 - (60 - 20) =  24 s, $0.0130
@@ -45,8 +45,9 @@ def added_alive_s(
     idle_s: float | None = None,
     min_containers: int = 0,
     max_containers: int = 1,
+    bills_idle: bool = True,
 ) -> float:
-    """Seconds by which one more request lengthens the pool's container time; the boot itself is not in it.
+    """Seconds by which one more request lengthens the pool's billed container time; the boot itself is not in it.
 
     - A container that it starts lives for the service and the whole window after it.
     - In a container that serves q others it only lengthens the tail: the last of q + 1 equal jobs at random phases
@@ -54,7 +55,10 @@ def added_alive_s(
     - An idle container would have lived for the rest of its window, which is taken off. `idle_s` is how long it has
       been idle, 0 for one still booting; None where nobody knows, then half the window.
     - Containers that `min_containers` keeps alive are paid for anyway: nothing is added.
+    - Where idle time is not billed, nothing is paid for anyway: there is no window, and what is added is service.
     """
+    if not bills_idle:
+        scaledown_window_s, idle_s, min_containers = 0.0, 0.0, 0
     if boots_one(alive, in_flight, target_concurrency, max_containers):
         return service_s + scaledown_window_s
     if alive <= min_containers:

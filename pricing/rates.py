@@ -1,5 +1,5 @@
-"""What one container of a pool costs per hour, put together from a price book's GPU, CPU and memory rates; or what its
-tokens cost, where a provider bills those.
+"""What one container of a pool costs per hour, put together from a price book's GPU, CPU and memory rates, and in which
+phases of its life; or what its tokens cost, where a provider bills those.
 """
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.book import THOUSANDTHS, PriceBook, ResourcePrice
 from pricing.book_schema import ResourceBilling
 from pricing.errors import UnknownPrice
-from pricing.money import half_even_nusd
+from pricing.money import cost_nusd, half_even_nusd
 from pricing.token_price import TokenPrice
 
 
@@ -18,9 +19,10 @@ from pricing.token_price import TokenPrice
 class ContainerRate:
     """Rate of one container of a pool, nano-dollars per hour, multipliers already applied to each part.
 
-    `nusd_per_h` is the sum of the three parts. `notes` says what the book does not state (and is counted 0),
-    `not_applied` what it states and meters do not follow. `tokens` is set for pools that are billed by the token; their
-    time costs nothing, so that all parts are 0.
+    `nusd_per_h` is the sum of the three parts, and what busy time costs; `billed` says whether boot and idle time do.
+    `notes` says what the book does not state and how that is counted, `not_billed` what it says is free, `not_applied`
+    what it states and meters do not follow. `tokens` is set for pools that are billed by the token; their time costs
+    nothing, so that all parts are 0.
     """
 
     nusd_per_h: int
@@ -30,7 +32,18 @@ class ContainerRate:
     book: str
     notes: tuple[str, ...] = ()
     tokens: TokenPrice | None = None
+    billed: Billed = ALL_BILLED
+    not_billed: tuple[str, ...] = ()
     not_applied: tuple[str, ...] = ()
+
+    @property
+    def boot_nusd_per_h(self) -> int:
+        return self.nusd_per_h if self.billed.boot else 0
+
+    def cost_nusd(self, *, boot_us: int = 0, busy_us: int = 0, idle_us: int = 0) -> int:
+        """What the provider asks for container time, rounded half to even once."""
+        billed_us = busy_us + (boot_us if self.billed.boot else 0) + (idle_us if self.billed.idle else 0)
+        return cost_nusd(self.nusd_per_h, billed_us)
 
 
 def token_rate(book: PriceBook, model: str) -> ContainerRate:
@@ -90,7 +103,9 @@ def _rate(
         cpu_nusd_per_h=cpu_nusd,
         memory_nusd_per_h=memory_nusd,
         book=book.id,
-        notes=tuple(_unstated(book)),
+        notes=(*_unstated(book), *_unstated_phases(book)),
+        billed=billed_phases(book),
+        not_billed=not_billed(book),
         not_applied=not_applied(book),
     )
 
@@ -105,18 +120,34 @@ def _nonpreemptible(book: PriceBook) -> Fraction:
     return Fraction(book.nonpreemptible_thousandths, THOUSANDTHS)
 
 
-def not_applied(book: PriceBook) -> tuple[str, ...]:
-    """What a book of container time states of its bill and meters do not follow: they count every microsecond of a
-    container, from its start to its end, at its rate.
+def billed_phases(book: PriceBook) -> Billed:
+    """What meters go by. What the source does not state is billed.
+
+    A boot is the image's pull and the model's init in one: no platform says when the one ended. So it is free only
+    where the book bills neither, and billed whole where it bills either.
     """
+    return Billed(
+        boot=not (book.bills_image_pull is False and book.bills_model_init is False),
+        idle=book.bills_idle_tail is not False,
+    )
+
+
+def not_billed(book: PriceBook) -> tuple[str, ...]:
+    """Phases that cost nothing in a book of container time, as sentences."""
     if not book.gpus:
         return ()
-    billed = {
-        "pulling images": book.bills_image_pull,
-        "model init": book.bills_model_init,
-        "the idle tail": book.bills_idle_tail,
-    }
-    said = [f"{phase} is not billed" for phase, is_billed in billed.items() if is_billed is False]
+    free = billed_phases(book).free
+    return tuple(f"book '{book.id}' says that {phase} time is not billed: it costs 0" for phase in free)
+
+
+def not_applied(book: PriceBook) -> tuple[str, ...]:
+    """What a book of container time states of its bill and meters do not follow, as sentences."""
+    if not book.gpus:
+        return ()
+    said = []
+    if billed_phases(book).boot:
+        parts = {"pulling images": book.bills_image_pull, "model init": book.bills_model_init}
+        said += [f"{part} is not billed" for part, is_billed in parts.items() if is_billed is False]
     if book.min_increment_s:
         said.append(f"billed time is rounded up to {book.min_increment_s:f} s")
     return tuple(f"book '{book.id}' says that {one}, which is shown and not applied" for one in said)
@@ -128,4 +159,17 @@ def _unstated(book: PriceBook) -> list[str]:
         f"book '{book.id}' does not state what {name} costs: counted 0"
         for name, price in parts
         if price.billing is ResourceBilling.NOT_STATED
+    ]
+
+
+def _unstated_phases(book: PriceBook) -> list[str]:
+    flags = {
+        "pulling images": book.bills_image_pull,
+        "model init": book.bills_model_init,
+        "idle time": book.bills_idle_tail,
+    }
+    return [
+        f"book '{book.id}' does not state whether {name} is billed: counted as billed"
+        for name, is_billed in flags.items()
+        if is_billed is None
     ]

@@ -51,7 +51,8 @@ class MeteredPools:
             before = self._rates.get(pool)
             self._rates[pool] = rate
             if rate.tokens is None:
-                self.meters.set_rate(pool, at_us, rate.nusd_per_h, self._specs[pool].target_concurrency)
+                target = self._specs[pool].target_concurrency
+                self.meters.set_rate(pool, at_us, rate.nusd_per_h, target, rate.billed)
                 self._metered.add(pool)
                 if before is not None and before.tokens is not None:
                     self.meters.set_containers(pool, at_us, *self._told.get(pool, (0, 0)))

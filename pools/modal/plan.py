@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pools.modal.declare import Declaration
+from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd
 
@@ -40,10 +41,11 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class PoolCost:
-    """A container's rate and its modelled boot."""
+    """A container's rate, its modelled boot, and which of its time is billed."""
 
     rate_nusd_per_h: int
     boot_s: float
+    billed: Billed = ALL_BILLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Step:
     """One pool's line of a plan. Amounts are nano-dollars.
 
     `idle_nusd_per_h` is what its minimum of containers costs while nothing runs; `boot_nusd` a boot; `tail_nusd` the
-    scale-down window after the last request.
+    scale-down window after the last request. What the price book does not bill is 0.
     """
 
     declaration: Declaration
@@ -124,13 +126,14 @@ def tag_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[st
 
 def _step(declaration: Declaration, cost: PoolCost, action: Action, changes: tuple[str, ...]) -> Step:
     rate = cost.rate_nusd_per_h
+    boot_rate, idle_rate = (rate if is_billed else 0 for is_billed in cost.billed)
     return Step(
         declaration=declaration,
         action=action,
         changes=changes,
         rate_nusd_per_h=rate,
-        idle_nusd_per_h=rate * declaration.min_containers,
+        idle_nusd_per_h=idle_rate * declaration.min_containers,
         boot_s=cost.boot_s,
-        boot_nusd=cost_nusd(rate, round(cost.boot_s * US_PER_S)),
-        tail_nusd=cost_nusd(rate, declaration.scaledown_window_s * US_PER_S),
+        boot_nusd=cost_nusd(boot_rate, round(cost.boot_s * US_PER_S)),
+        tail_nusd=cost_nusd(idle_rate, declaration.scaledown_window_s * US_PER_S),
     )

@@ -1,4 +1,4 @@
-"""What the simulated provider bills: container seconds by phase, from start to stop, boot included.
+"""What the simulated provider bills: container seconds by phase, from start to stop, boot included unless it is free.
 
 The figures come from the simulator's own clock and events alone. They are what a router's books are held against, so
 nothing here is shared with the router's meter, ledger or money code.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 US_PER_HOUR = 3_600_000_000
 
@@ -38,12 +39,13 @@ class PhaseClock:
 
 @dataclass(slots=True)
 class PoolBill:
-    """One pool's container time, and its price at `rate_nusd_per_h` for each container."""
+    """One pool's container time, and its price at `rate_nusd_per_h` for each container. `free` phases cost nothing."""
 
     rate_nusd_per_h: int
     boot_us: int = 0
     busy_us: int = 0
     idle_us: int = 0
+    free: frozenset[Phase] = frozenset()
 
     def add(self, clock: PhaseClock, until_us: int) -> None:
         self.boot_us += clock.spent_us(Phase.BOOT, until_us)
@@ -55,16 +57,22 @@ class PoolBill:
         return self.boot_us + self.busy_us + self.idle_us
 
     @property
-    def billed_nusd(self) -> int:
-        """Alive time × rate, rounded half up to a nano-dollar."""
-        return (self.alive_us * self.rate_nusd_per_h + US_PER_HOUR // 2) // US_PER_HOUR
+    def billed_us(self) -> int:
+        spent_us = {Phase.BOOT: self.boot_us, Phase.BUSY: self.busy_us, Phase.IDLE: self.idle_us}
+        return sum(us for phase, us in spent_us.items() if phase not in self.free)
 
-    def as_json(self) -> dict[str, int]:
+    @property
+    def billed_nusd(self) -> int:
+        """Billed time × rate, rounded half up to a nano-dollar."""
+        return (self.billed_us * self.rate_nusd_per_h + US_PER_HOUR // 2) // US_PER_HOUR
+
+    def as_json(self) -> dict[str, Any]:
         return {
             "boot_us": self.boot_us,
             "busy_us": self.busy_us,
             "idle_us": self.idle_us,
             "alive_us": self.alive_us,
+            "free": sorted(phase.value for phase in self.free),
             "rate_nusd_per_h": self.rate_nusd_per_h,
             "billed_nusd": self.billed_nusd,
         }

@@ -89,7 +89,13 @@ class SimulatedPool:
     """The state machine of one pool. Call `advance` (every method does) with a present that never goes back."""
 
     def __init__(
-        self, spec: PoolSpec, rate_nusd_per_h: int, rng: random.Random, settings: EngineSettings, now_us: int
+        self,
+        spec: PoolSpec,
+        rate_nusd_per_h: int,
+        rng: random.Random,
+        settings: EngineSettings,
+        now_us: int,
+        free: frozenset[Phase] = frozenset(),
     ) -> None:
         self.spec = spec
         self.deviation = Deviation.draw(rng)
@@ -99,7 +105,7 @@ class SimulatedPool:
         self.down = False
         self.boots = 0
         self._rng = rng
-        self._stopped = PoolBill(rate_nusd_per_h)
+        self._stopped = PoolBill(rate_nusd_per_h, free=free)
         self._containers: list[Container] = []
         self._window_us = round(spec.scaledown_window_s * US_PER_S)
         for _ in range(spec.min_containers):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from aiohttp import web
 
+from pools.simulator.bill import Phase
 from pools.simulator.control_plane import ControlPlane
 from pools.simulator.data_plane import DataPlane
 from pools.simulator.engine import EngineSettings
@@ -18,6 +21,7 @@ from pools.spec import PoolSpec
 from pricing.clock import Clock
 
 BACKLOG = 1024
+NOTHING_FREE: Final[Mapping[str, frozenset[Phase]]] = MappingProxyType({})
 SHUTDOWN_S = 0.2  # real seconds that requests under way get; those that hang would wait for ever
 
 
@@ -32,7 +36,8 @@ class SimulatorSettings:
 class SimulatedPools:
     """Pools that answer like vLLM behind a serverless platform, until `stop`.
 
-    `rates` holds each pool's price of one container in nano-dollars per hour. What is drawn (how far each pool is
+    `rates` holds each pool's price of one container in nano-dollars per hour, `free` the phases that it does not bill,
+    by pool. What is drawn (how far each pool is
     from the base figures, boots, which requests a fault by rate hits) follows from `seed` and the pool's name.
     """
 
@@ -43,13 +48,19 @@ class SimulatedPools:
         clock: Clock,
         seed: int = 0,
         settings: SimulatorSettings | None = None,
+        free: Mapping[str, frozenset[Phase]] = NOTHING_FREE,
     ) -> None:
         self.settings = settings or SimulatorSettings()
         origin_us = clock.wall_us() - clock.mono_us()
         now_us = origin_us + clock.mono_us()
         self.pools: Mapping[str, SimulatedPool] = {
             spec.name: SimulatedPool(
-                spec, rates[spec.name], random.Random(f"{seed}/{spec.name}"), self.settings.engine, now_us
+                spec,
+                rates[spec.name],
+                random.Random(f"{seed}/{spec.name}"),
+                self.settings.engine,
+                now_us,
+                free.get(spec.name, frozenset()),
             )
             for spec in specs
         }

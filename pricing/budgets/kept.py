@@ -17,17 +17,18 @@ from pricing.budgets.allowance import Allowance, Tracked
 from pricing.budgets.store import BudgetStore, Settlement
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow, RowKind
+from pricing.meters_local import LocalMeters
 
 
 class Kept:
-    """The endings of one replica. `metered_beside`: attempts granted here ran on a meter of their own, and the store's
-    meters called their time idle, which an adjustment takes out again.
+    """The endings of one replica. `beside`: attempts granted here ran on meters of their own, and the store's called
+    their time idle; where that costs anything, an adjustment takes it out again.
     """
 
-    def __init__(self, store: BudgetStore, allowance: Allowance, metered_beside: bool) -> None:
+    def __init__(self, store: BudgetStore, allowance: Allowance, beside: LocalMeters | None) -> None:
         self._store = store
         self._allowance = allowance
-        self._metered_beside = metered_beside
+        self._beside = beside
         self._endings: deque[tuple[Settlement, Tracked]] = deque()
         self._writing = asyncio.Lock()
 
@@ -86,17 +87,17 @@ class Kept:
         rows, more_tokens = list(settlement.rows), settlement.more_tokens
         if tracked.here:
             more_tokens = 0
-            if self._metered_beside:
-                rows += _not_idle(settlement)
+            if self._beside is not None:
+                rows += _not_idle(settlement, self._beside)
         marked = tuple(replace(row, tags=(*row.tags, WITHOUT_STORE)) for row in rows)
         return replace(settlement, rows=marked, may_exceed_hold=True, more_tokens=more_tokens)
 
 
-def _not_idle(settlement: Settlement) -> Iterable[LedgerRow]:
-    """What the store's meters have called idle while the attempt ran, taken out again."""
+def _not_idle(settlement: Settlement, beside: LocalMeters) -> Iterable[LedgerRow]:
+    """What the store's meters have called idle while the attempt ran, taken out again where they took money for it."""
     nusd = sum(row.amount_nusd for row in settlement.rows)
     for row in settlement.rows:
-        if row.kind is RowKind.ATTEMPT and nusd:
+        if row.kind is RowKind.ATTEMPT and nusd and beside.bills_idle(row.pool):
             yield replace(
                 row,
                 row_id=f"{row.request_id}:{row.attempt}:{RowKind.ADJUSTMENT}",

@@ -69,7 +69,7 @@ class OutageStore:
     `members` is the meter for attempts whose holds are granted here. `on_change` is told when an outage begins and
     ends; `jitter` gives factors from 0 to 1 for pauses, so that replicas do not come back in step. `begin` is what a
     store needs whenever it was not there: connections and the like. `metered_beside`: `members` is not the store's own
-    meter, which calls the time of those attempts idle; an adjustment then takes that out again.
+    meter, which calls the time of those attempts idle; where idle time costs, an adjustment then takes that out again.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class OutageStore:
         self.open_times, self.settle_times = StepTimes(), StepTimes()
         self._allowance = Allowance(store, clock, caps, members)
         self._holds: dict[str, Tracked] = {}
-        self._kept = Kept(store, self._allowance, metered_beside)
+        self._kept = Kept(store, self._allowance, members if metered_beside else None)
         self._woken = asyncio.Event()
         self._down_since_us: int | None = None
         self._trouble = ""

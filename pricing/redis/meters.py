@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.entries import value_json
@@ -50,6 +51,13 @@ class _Told(NamedTuple):
     mono_us: int
     first: int | str
     second: int
+    more: str
+
+
+class _Price(NamedTuple):
+    rate_nusd_per_h: int
+    target_concurrency: int
+    free: str  # phases that are not billed, as words
 
 
 class SharedMeters:
@@ -74,7 +82,7 @@ class SharedMeters:
         self._steps = Steps(client, namespace, clock, now)
         self._replica = replica
         self._clock = clock
-        self._rates: dict[str, tuple[int, int]] = {}
+        self._rates: dict[str, _Price] = {}
         self._listed: dict[str, tuple[int, int]] = {}  # ready and booting, by the platform's list
         self._elsewhere: dict[str, PoolLoad] = {}
         self._words = Outbox(client, self._send)
@@ -83,12 +91,15 @@ class SharedMeters:
 
     # -- pools -----------------------------------------------------------------------------------------------------
 
-    def set_rate(self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int) -> None:
+    def set_rate(
+        self, pool: str, at_us: int, rate_nusd_per_h: int, target_concurrency: int, billed: Billed = ALL_BILLED
+    ) -> None:
         if not 0 <= rate_nusd_per_h < DEAREST_NUSD_PER_H:
             raise ValueError(f"pool {pool}: {rate_nusd_per_h} nano-dollars per hour are not counted exactly in Redis")
-        if self._rates.get(pool) != (rate_nusd_per_h, target_concurrency):
-            self._rates[pool] = (rate_nusd_per_h, target_concurrency)
-            self._tell("rate", pool, rate_nusd_per_h, target_concurrency, at_us)
+        price = _Price(rate_nusd_per_h, target_concurrency, " ".join(billed.free))
+        if self._rates.get(pool) != price:
+            self._rates[pool] = price
+            self._tell_price(pool, at_us)
 
     def set_containers(self, pool: str, at_us: int, ready: int, booting: int, listed: bool = False) -> None:
         if pool not in self._rates:
@@ -132,7 +143,7 @@ class SharedMeters:
                 self._hear(pool, figures, number)
                 _note_readings(readings, names, figures)
             else:  # the server has lost what it was told
-                self._tell("rate", pool, *self._rates[pool])
+                self._tell_price(pool)
         self._observe(observes)
         return readings
 
@@ -179,20 +190,26 @@ class SharedMeters:
         words: list[Word] = [self._replica]
         for told in batch:
             age_us = max(0, now_us - told.mono_us)
-            words += [told.number, told.kind, told.pool, age_us, told.first, told.second]
+            words += [told.number, told.kind, told.pool, age_us, told.first, told.second, told.more]
         await self._steps.run("meter_tell", *words)
 
-    def _tell(self, kind: str, pool: str, first: int | str, second: int, at_us: int | None = None) -> None:
+    def _tell_price(self, pool: str, at_us: int | None = None) -> None:
+        price = self._rates[pool]
+        self._tell("rate", pool, price.rate_nusd_per_h, price.target_concurrency, at_us, price.free)
+
+    def _tell(
+        self, kind: str, pool: str, first: int | str, second: int, at_us: int | None = None, more: str = ""
+    ) -> None:
         age_us = 0 if at_us is None else max(0, self._clock.wall_us() - at_us)
         self._number += 1
         self._said[pool] = self._number
-        self._words.put(_Told(self._number, kind, pool, self._clock.mono_us() - age_us, first, second))
+        self._words.put(_Told(self._number, kind, pool, self._clock.mono_us() - age_us, first, second, more))
 
     def _observe(self, answer: bytes) -> None:
         """A replica that has become the observer tells all it knows; one that is none any more has nothing to tell."""
         if answer == b"new" or (answer and not self.observes):
-            for pool, (rate, target) in self._rates.items():
-                self._tell("rate", pool, rate, target)
+            for pool in self._rates:
+                self._tell_price(pool)
             for pool, (ready, booting) in self._listed.items():
                 self._tell("containers", pool, ready, booting)
         self.observes = bool(answer)

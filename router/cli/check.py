@@ -128,14 +128,15 @@ def _verdict(path: Path, no_environment: bool) -> Verdict:
     except FileProblem as error:
         return Verdict(str(path), None, 0, 0, tuple(error.problems), files)
     pools = len(policy.pools)
-    return Verdict(str(path), policy.version, len(policy.classes), pools, (), files, notes=_not_applied(policy))
+    return Verdict(str(path), policy.version, len(policy.classes), pools, (), files, notes=_of_billing(policy))
 
 
-def _not_applied(policy: Policy) -> tuple[str, ...]:
-    """What the books of its pools, in force and to come, state of their bills and meters do not follow; once each."""
+def _of_billing(policy: Policy) -> tuple[str, ...]:
+    """What the books of its pools, in force and to come, do not bill, and what meters do not follow; once each."""
     rates = [*policy.rates.values(), *(rate for change in policy.rate_changes for rate in change.rates.values())]
-    said = dict.fromkeys(text for rate in rates for text in rate.not_applied)
-    return tuple(f"{text}; `sluice reconcile` brings the ledger to the bill" for text in said)
+    free = dict.fromkeys(text for rate in rates for text in rate.not_billed)
+    other = dict.fromkeys(text for rate in rates for text in rate.not_applied)
+    return (*free, *(f"{text}; `sluice reconcile` brings the ledger to the bill" for text in other))
 
 
 def _books_verdict(path: Path) -> Verdict:

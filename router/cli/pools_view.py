@@ -35,7 +35,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One pool now. `seen` is None where it is not deployed; the rate is what its containers cost, nano-dollars."""
+    """One pool now. `seen` is None where it is not deployed; the rate is what its containers cost, nano-dollars: those
+    that are ready as if they served, and those that boot unless boots are free.
+    """
 
     pool: str
     app: str
@@ -152,7 +154,9 @@ def status_lines(wanted: Wanted, seen: Mapping[str, Seen], now_us: int) -> list[
         found = seen.get(declaration.pool)
         infos = () if found is None or found.containers is None else found.containers
         oldest_us = min((info.started_us for info in infos), default=now_us)
-        rate = wanted.costs[declaration.pool].rate_nusd_per_h * len(infos)
+        cost = wanted.costs[declaration.pool]
+        paid = [info for info in infos if info.state == "ready" or cost.billed.boot]
+        rate = cost.rate_nusd_per_h * len(paid)
         lines.append(Standing(declaration.pool, declaration.app, found, rate, max(0, now_us - oldest_us) / US_PER_S))
     return lines
 

@@ -14,7 +14,7 @@ import typer
 from pricing.book import SHIPPED_FOLDER, PriceBook, ResourcePrice, find_book, load_books, shipped_books
 from pricing.compare import Disagreement, Pair, disagreements, side_by_side
 from pricing.money import usd_number
-from pricing.rates import not_applied
+from pricing.rates import not_applied, not_billed
 from pricing.scenarios import Figure, Finding, Scenario, document_files, load_scenario
 from router.cli import prices_view as view
 
@@ -114,6 +114,7 @@ def _book_json(book: PriceBook) -> dict[str, Any]:
         "region_multipliers": {name: factor / 1000 for name, factor in book.region_thousandths.items()},
         "nonpreemptible_multiplier": None if (np := book.nonpreemptible_thousandths) is None else np / 1000,
         "notes": list(book.notes),
+        "not_billed": list(not_billed(book)),
         "not_applied": list(not_applied(book)),
         "per_million_tokens": [
             {

@@ -14,7 +14,7 @@ from pricing.book import GpuPrice, PriceBook, ResourcePrice
 from pricing.book_schema import ResourceBilling
 from pricing.compare import Disagreement, Pair
 from pricing.money import format_usd
-from pricing.rates import not_applied
+from pricing.rates import not_applied, not_billed
 from pricing.scenarios import Figure, Finding, Scenario, Unit
 
 WIDTH = 100
@@ -47,7 +47,7 @@ def times(ratio: Fraction | None) -> str:
 
 
 def _flag(flag: bool | None) -> str:
-    return {True: "yes", False: "no", None: "not stated"}[flag]
+    return {True: "yes", False: "no", None: "not stated, counted as billed"}[flag]
 
 
 def _seconds(value: Decimal | None) -> str:
@@ -83,7 +83,7 @@ def book_page(book: PriceBook) -> RenderableType:
         *(_of_containers(book) if book.gpus else ()),
     ):
         facts.add_row(name, Text(text, overflow="fold"))
-    notes = [Text(f"Note: {note}") for note in (*book.notes, *not_applied(book))]
+    notes = [Text(f"Note: {note}") for note in (*book.notes, *not_billed(book), *not_applied(book))]
     tables = [*([_gpu_table(book)] if book.gpus else []), *([_token_table(book)] if book.tokens else [])]
     return Group(Text(f"{book.id}: {book.title}", style="bold"), facts, *tables, *notes)
 

@@ -17,7 +17,7 @@ from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError
 from router.app import serve as serve_endpoint
-from router.cli.simulate import simulated_pools
+from router.cli.simulate import free_phases, simulated_pools
 from router.log import LOGGER, configure
 from router.service import Service
 from router.settings import Settings
@@ -106,7 +106,8 @@ async def _run_simulated(settings: Settings, clock: Clock) -> None:
     loaded = load_policy(settings.policy_paths, environ=os.environ, now_us=now_us, assume_deployed=True)
     specs = simulated_pools(loaded)
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
-    pools = SimulatedPools(specs, rates, clock, seed=0)
+    free = {spec.name: free_phases(loaded, spec) for spec in specs}
+    pools = SimulatedPools(specs, rates, clock, seed=0, free=free)
     base_url = await pools.start("127.0.0.1", 0)
     simulated = Simulated(base_url, frozenset(pools.pools))
     try:

@@ -16,6 +16,7 @@ import uvloop
 from policies.load import load_policy
 from policies.policy import Policy
 from pools.simulator import SimulatedPools, speaks_chat
+from pools.simulator.bill import Phase
 from pools.spec import PoolSpec
 from pricing.clock import ScaledClock
 from pricing.errors import SluiceError
@@ -47,7 +48,8 @@ def simulate(
     specs = chosen_pools(loaded, pool or [])
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
     origin_us = now_us if origin_us is None else origin_us
-    simulated = SimulatedPools(specs, rates, ScaledClock(speedup, origin_us), seed)
+    free = {spec.name: free_phases(loaded, spec) for spec in specs}
+    simulated = SimulatedPools(specs, rates, ScaledClock(speedup, origin_us), seed, free=free)
     uvloop.run(_run(simulated, host, port, f"speedup {speedup:g}, origin_us {origin_us}, seed {seed}"))
 
 
@@ -73,6 +75,11 @@ def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
     if not wanted:
         raise NothingToSimulate("this policy has no pool that answers chat; name another with --policy")
     return [policy.pools[name] for name in wanted]
+
+
+def free_phases(policy: Policy, spec: PoolSpec) -> frozenset[Phase]:
+    """What the pool's price book does not bill."""
+    return frozenset(map(Phase, policy.rates[spec.name].billed.free))
 
 
 def policy_part(base_url: str, pools: Iterable[str]) -> str:

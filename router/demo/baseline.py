@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from policies.policy import Policy
 from pools.alone import Arrival, serve_alone
 from pricing.clock import US_PER_S
-from pricing.money import cost_nusd
 from router.demo.load import Outcome
 from router.demo.verdict import Verdict
 
@@ -34,4 +33,4 @@ def _alone_nusd(policy: Policy, name: str, arrivals: list[Arrival]) -> int:
     rungs = (rung for request_class in policy.classes.values() for rung in request_class.ladder)
     rung = next(rung for rung in rungs if rung.pool.name == name)
     time = serve_alone(rung.pool, rung.timing, rung.boot_s, arrivals)
-    return cost_nusd(rung.rate.nusd_per_h, time.alive_us)
+    return rung.rate.cost_nusd(boot_us=time.boot_us, busy_us=time.busy_us, idle_us=time.idle_us)

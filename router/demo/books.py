@@ -10,7 +10,6 @@ from typing import Final
 
 from pricing.ledger.read import reading
 from pricing.ledger.rows import House, RowKind
-from pricing.money import cost_nusd
 from router.demo.control import PoolsBill
 
 PHASES: Final = ("boot", "busy", "idle", "adjustment")
@@ -74,8 +73,7 @@ def billed_by_phase(bill: Mapping[str, PoolsBill]) -> dict[str, int]:
     """Nano-dollars of all pools for boot, busy and idle time; what rounding leaves of a pool is in its busy time."""
     phases = {"boot": 0, "busy": 0, "idle": 0}
     for one in bill.values():
-        boot = cost_nusd(one.rate_nusd_per_h, one.boot_us)
-        idle = cost_nusd(one.rate_nusd_per_h, one.idle_us)
+        boot, idle = one.phase_nusd("boot"), one.phase_nusd("idle")
         phases["boot"] += boot
         phases["idle"] += idle
         phases["busy"] += one.billed_nusd - boot - idle

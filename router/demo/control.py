@@ -9,12 +9,15 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from pricing.money import cost_nusd
 from router.demo.processes import DemoFailed
 
 
 @dataclass(frozen=True, slots=True)
 class PoolsBill:
-    """What one pool's provider asks for: container microseconds by phase × the rate of one container."""
+    """What one pool's provider asks for: container microseconds by phase × the rate of one container, but for phases
+    that are `free`.
+    """
 
     boot_us: int
     busy_us: int
@@ -22,6 +25,12 @@ class PoolsBill:
     alive_us: int
     rate_nusd_per_h: int
     billed_nusd: int
+    free: tuple[str, ...] = ()
+
+    def phase_nusd(self, phase: str) -> int:
+        """What boot or idle time costs."""
+        duration_us = {"boot": self.boot_us, "idle": self.idle_us}[phase]
+        return 0 if phase in self.free else cost_nusd(self.rate_nusd_per_h, duration_us)
 
 
 _BILL = msgspec.json.Decoder(dict[str, PoolsBill])

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from pools.media import clip_us
 from pools.platform import ContainerInfo
+from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd, half_even_nusd
 from router.measure.cold import ColdStart
@@ -191,14 +192,21 @@ class Measurement:
 
     @property
     def boot_nusd(self) -> int | None:
-        return None if self.cold is None else self._at_rate(self.cold.boot_s)
+        return None if self.cold is None else self._at_rate(self.cold.boot_s, is_billed=self._billed.boot)
 
     @property
     def idle_window_nusd(self) -> int | None:
         """What the pool's scale-down window costs after the last request."""
         pool = self.subject.pool
-        return None if pool is None or self.subject.always_on else self._at_rate(pool.scaledown_window_s)
+        if pool is None or self.subject.always_on:
+            return None
+        return self._at_rate(pool.scaledown_window_s, is_billed=self._billed.idle)
 
-    def _at_rate(self, duration_s: float) -> int | None:
+    @property
+    def _billed(self) -> Billed:
+        """A price of the command line is of all time."""
+        return ALL_BILLED if self.subject.rate is None else self.subject.rate.billed
+
+    def _at_rate(self, duration_s: float, *, is_billed: bool) -> int | None:
         rate = self.subject.rate_nusd_per_h
-        return None if rate is None else cost_nusd(rate, round(duration_s * US_PER_S))
+        return None if rate is None else cost_nusd(rate if is_billed else 0, round(duration_s * US_PER_S))

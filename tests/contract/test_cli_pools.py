@@ -12,6 +12,7 @@ from grpclib import Status
 from typer.testing import CliRunner, Result
 
 from policies.load import load_policy
+from pricing.book import SHIPPED_FOLDER as BOOKS
 from pricing.errors import FileProblem, SluiceError
 from router.cli.pools import app
 from support.modal_control_plane import FakeModal, control_plane
@@ -163,6 +164,29 @@ def test_status_shows_what_costs_money_now(fake: FakeModal, policy: Path) -> Non
     assert lines[1].split()[:4] == ["small", "awake", "1", "1"]
     assert lines[1].split()[-3:] == ["$2.07", "95", "5"]
     assert "not deployed" in lines[2]
+
+
+def test_what_a_book_does_not_bill_costs_nothing(fake: FakeModal, policy: Path) -> None:
+    """Boots and idle time in a plan, and containers that boot in the status; one that serves has its rate."""
+    book = (BOOKS / "modal-2026-10.yaml").read_text(encoding="utf-8")
+    for key in ("image_pull", "model_init", "idle_tail"):
+        book = book.replace(f"bills_{key}: true", f"bills_{key}: false")
+    free = book.replace("id: modal-2026-10", "id: free").replace("series: modal", "series: free")
+    (policy.parent / "free-book.yaml").write_text(free, encoding="utf-8")
+    text = POLICY.replace("modal-2026-10", "free") + "price_books: [free-book.yaml]\n"
+    policy.write_text(text, encoding="utf-8")
+    [step] = json.loads(output("plan", "small", "--policy", policy, "--offline", "--json"))["steps"]
+    assert (step["rate_nusd_per_h"], step["idle_nusd_per_h"], step["boot_nusd"], step["tail_nusd"]) == (
+        1_035_200_000,
+        0,
+        0,
+        0,
+    )
+    output("deploy", "small", "--policy", policy)
+    for name in ("ta-1", "ta-2"):
+        fake.boot("team-small", name, 1_700_000_000.0)
+    fake.serve("team-small", "ta-1")
+    assert json.loads(output("status", "--policy", policy, "--json"))["pools"][0]["nusd_per_h"] == 1_035_200_000
 
 
 def test_status_goes_on_where_modal_does_not_say(fake: FakeModal, policy: Path) -> None:

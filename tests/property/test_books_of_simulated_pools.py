@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from pools.containers import Containers
 from pools.platform import ContainerInfo
+from pools.simulator.bill import Phase
 from pools.simulator.engine import EngineSettings
 from pools.simulator.engine import Sequence as Answer
 from pools.simulator.pool import Container, Job, Refusal, SimulatedPool
+from pricing.billed import ALL_BILLED, Billed
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
 from pricing.ledger.rows import House, LedgerRow, RowKind
@@ -56,19 +58,23 @@ actions = st.lists(
 class World:
     """One pool, the provider's bill of it, and the router's books beside it."""
 
-    def __init__(self, seed: int, most: int, least: int, rate: int) -> None:
+    def __init__(self, seed: int, most: int, least: int, rate: int, billed: Billed) -> None:
         self.clock = ManualClock()
         spec = replace(
             SPEC, max_containers=most, min_containers=least, scaledown_window_s=WINDOW_S, target_concurrency=2
         )
-        self.pool = SimulatedPool(spec, rate, random.Random(seed), EngineSettings(), self.now_us)
+        free = frozenset(map(Phase, billed.free))
+        self.pool = SimulatedPool(spec, rate, random.Random(seed), EngineSettings(), self.now_us, free)
         self.rows: list[LedgerRow] = []
         self.meters = LocalMeters(self.clock, self._post)
-        self.meters.set_rate(POOL, self.now_us, rate, spec.target_concurrency)
-        self.containers = Containers(POOL, self.now_us, self.meters.set_containers, self.meters.missed)
+        self.meters.set_rate(POOL, self.now_us, rate, spec.target_concurrency, billed)
+        self.containers = Containers(
+            POOL, self.now_us, self.meters.set_containers, self.meters.missed, self.meters.listed
+        )
         self.running: dict[str, Job] = {}
         self.charges: list[int] = []
         self.rate = rate
+        self.billed = billed
         self.bill_cost = 0  # nano-dollars per hour × microseconds, each second at the price then in force
         self.billed_us = 0
         self.dating_cost = 0  # the same unit: by how much containers are believed to have lived longer than they did
@@ -109,7 +115,7 @@ class World:
             case ("price", rate):
                 self.add_to_bill()
                 self.rate = rate
-                self.meters.set_rate(POOL, self.now_us, rate, 2)
+                self.meters.set_rate(POOL, self.now_us, rate, 2, self.billed)
         self.look()
         self.crashed = False
 
@@ -151,7 +157,9 @@ class World:
         halfway_us = (self.looked_us + self.now_us) // 2
         believed_us = idle_ends_us if idle_ends_us and self.looked_us < idle_ends_us <= self.now_us else halfway_us
         for name in self.seen.keys() - alive.keys():
-            self.dating_cost += (believed_us - self.true_end_us(self.seen[name])) * self.rate
+            late_us = believed_us - self.true_end_us(self.seen[name])
+            is_billed = self.billed.idle if self.seen[name].ready else self.billed.boot
+            self.dating_cost += late_us * self.rate if is_billed else 0
         self.seen = alive
         self.containers.observe(self.now_us, [info(each) for each in alive.values()], idle_ends_us)
         self.looked_us = self.now_us
@@ -165,9 +173,9 @@ class World:
 
     def add_to_bill(self) -> None:
         """What the provider has billed since the last time, at the price since then."""
-        alive_us = self.pool.bill(self.now_us).alive_us
-        self.bill_cost += (alive_us - self.billed_us) * self.rate
-        self.billed_us = alive_us
+        billed_us = self.pool.bill(self.now_us).billed_us
+        self.bill_cost += (billed_us - self.billed_us) * self.rate
+        self.billed_us = billed_us
 
     async def close(self) -> None:
         for name in list(self.running):
@@ -187,9 +195,11 @@ def info(container: Container) -> ContainerInfo:
     return ContainerInfo(container.id, "booting", container.started_us, None)
 
 
-def played(seed: int, most: int, least: int, rate: int, steps: list[tuple[int, Action]]) -> World:
+def played(
+    seed: int, most: int, least: int, rate: int, steps: list[tuple[int, Action]], billed: Billed = ALL_BILLED
+) -> World:
     async def run() -> World:
-        world = World(seed, most, least, rate)
+        world = World(seed, most, least, rate, billed)
         for wait_us, action in steps:
             await world.play(wait_us, action)
         await world.close()
@@ -206,14 +216,28 @@ rates = st.integers(1_000_000, 60_000_000_000)
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32), st.integers(0, 2), st.integers(2, 4), rates, actions)
+@given(st.integers(0, 2**32), st.integers(0, 2), st.integers(2, 4), rates, st.booleans(), actions)
 def test_charges_and_the_house_are_the_bill(
-    seed: int, least: int, most: int, rate: int, steps: list[tuple[int, Action]]
+    seed: int, least: int, most: int, rate: int, bills_boot: bool, steps: list[tuple[int, Action]]
 ) -> None:
-    """To a nano-dollar a request, of any weight, whatever arrives, leaves, boots, stops, crashes or changes price."""
-    world = played(seed, most, least, rate, steps)
+    """To a nano-dollar a request, of any weight, whatever arrives, leaves, boots, stops, crashes or changes price, and
+    whether boots are billed or not.
+    """
+    world = played(seed, most, least, rate, steps, Billed(boot=bills_boot))
     believed_nusd = (world.bill_cost + world.dating_cost) / US_PER_HOUR
     assert abs(written_nusd(world) - believed_nusd) <= len(world.charges) + len(world.rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 1), rates, st.booleans(), actions)
+def test_a_container_that_idles_for_free_is_billed_for_what_it_serves(
+    seed: int, least: int, rate: int, bills_boot: bool, steps: list[tuple[int, Action]]
+) -> None:
+    """As exactly, where there is one container: which of several serves is not seen from outside."""
+    world = played(seed, 1, least, rate, steps, Billed(boot=bills_boot, idle=False))
+    believed_nusd = (world.bill_cost + world.dating_cost) / US_PER_HOUR
+    assert abs(written_nusd(world) - believed_nusd) <= len(world.charges) + len(world.rows)
+    assert all(row.amount_nusd == 0 for row in world.rows if row.account == House.IDLE)
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,9 +6,11 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.meter import PoolMeter
 from pricing.money import US_PER_HOUR
 
+billings = st.builds(Billed, st.booleans(), st.booleans())
 weights = st.one_of(st.just(1), st.integers(1, 200_000))
 step = st.tuples(
     st.integers(-2_000_000, 40_000_000),  # microseconds since the step before
@@ -16,7 +18,7 @@ step = st.tuples(
         st.tuples(st.just("enter"), weights),
         st.tuples(st.just("leave"), st.integers(0, 50)),
         st.tuples(st.just("containers"), st.integers(0, 5), st.integers(0, 3)),
-        st.tuples(st.just("rate"), st.integers(0, 60_000_000_000)),
+        st.tuples(st.just("rate"), st.integers(0, 60_000_000_000), billings),
     ),
 )
 
@@ -24,24 +26,34 @@ step = st.tuples(
 class Run:
     """Plays steps against a meter, and keeps the exact bill and each request's time beside it."""
 
-    def __init__(self, rate: int, target: int) -> None:
-        self.meter = PoolMeter("p", rate, target, now_us=0)
+    def __init__(self, rate: int, target: int, billed: Billed = ALL_BILLED) -> None:
+        self.meter = PoolMeter("p", rate, target, 0, billed)
         self.rate = rate
+        self.target = target
+        self.billed = billed
         self.now_us = self.latest_us = 0
         self.ready = self.booting = self.count = 0
-        self.alive_cost = Fraction(0)  # nano-dollars of all containers that were told
+        self.bill = Fraction(0)  # nano-dollars of all containers that were told, while they are billed
+        self.alive_us = 0
         self.one_container: dict[str, Fraction] = {}  # what one container cost while the request ran
         self.charges: list[int] = []
 
     def advance(self, dt_us: int) -> None:
-        alive = self.ready + self.booting
         self.now_us += dt_us
-        cost = Fraction(self.rate * max(0, self.now_us - self.latest_us), US_PER_HOUR)
+        passed_us = max(0, self.now_us - self.latest_us)
+        cost = Fraction(self.rate * passed_us, US_PER_HOUR)
         self.latest_us = max(self.latest_us, self.now_us)
-        self.alive_cost += alive * cost
+        self.alive_us += (self.ready + self.booting) * passed_us
+        self.bill += self.containers_billed() * cost
         self.meter.totals(self.now_us)
         for name in self.one_container:
             self.one_container[name] += cost
+
+    def containers_billed(self) -> int:
+        """Those that boot, serve and idle, as far as the provider bills it."""
+        running = len(self.one_container)
+        serving = min(self.ready, running, -(-running // self.target))
+        return (self.booting if self.billed.boot else 0) + (self.ready if self.billed.idle else serving)
 
     def play(self, action: tuple[object, ...], check_charge: Callable[[int, Fraction], None]) -> None:
         match action:
@@ -57,9 +69,9 @@ class Run:
             case ("containers", int(ready), int(booting)):
                 self.ready, self.booting = ready, booting
                 self.meter.set_containers(self.now_us, ready, booting)
-            case ("rate", int(rate)):
-                self.rate = rate
-                self.meter.set_rate(self.now_us, rate)
+            case ("rate", int(rate), Billed() as billed):
+                self.rate, self.billed = rate, billed
+                self.meter.set_rate(self.now_us, rate, billed)
 
 
 def nobody_pays_more_than_one_container(charge: int, one_container: Fraction) -> None:
@@ -67,10 +79,15 @@ def nobody_pays_more_than_one_container(charge: int, one_container: Fraction) ->
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 60_000_000_000), st.integers(1, 8), st.lists(step, max_size=40))
-def test_charges_are_the_busy_cost_and_all_phases_are_the_bill(rate: int, target: int, steps: list) -> None:
-    """Σ charges = busy cost, all phases = alive time × rate, and no charge is above one container's rate."""
-    run = Run(rate, target)
+@given(st.integers(0, 60_000_000_000), st.integers(1, 8), billings, st.lists(step, max_size=40))
+def test_charges_are_the_busy_cost_and_all_phases_are_the_bill(
+    rate: int, target: int, billed: Billed, steps: list
+) -> None:
+    """Σ charges = busy cost, all phases = billed time × rate, and no charge is above one container's rate.
+
+    Time that is not billed is counted all the same.
+    """
+    run = Run(rate, target, billed)
     for dt_us, action in steps:
         run.advance(dt_us)
         run.play(action, nobody_pays_more_than_one_container)
@@ -79,7 +96,8 @@ def test_charges_are_the_busy_cost_and_all_phases_are_the_bill(rate: int, target
     totals = run.meter.totals(run.now_us)
     assert sum(run.charges) == totals.charged_nusd == totals.busy_nusd
     phases = totals.busy_nusd + totals.boot_nusd + totals.idle_nusd + totals.adjustment_nusd
-    assert abs(phases - run.alive_cost) <= 2
+    assert abs(phases - run.bill) <= 2
+    assert totals.busy_us + totals.boot_us + totals.idle_us + totals.adjustment_us == run.alive_us
 
 
 @settings(max_examples=40, deadline=None)

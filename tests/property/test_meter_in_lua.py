@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.meter import PoolMeter
 from pricing.redis.scripts import script
 from support.real_redis import RedisServer
@@ -40,7 +41,9 @@ local steps = {
     meter_containers(K, 'p', now, tonumber(ready), tonumber(booting), 1)
     meter_listed(K, 'p', now)
   end,
-  rate = function(now, rate, target) meter_rate(K, 'p', now, tonumber(rate), tonumber(target)) end,
+  rate = function(now, rate, target, free)
+    meter_rate(K, 'p', now, tonumber(rate), tonumber(target), string.sub(free, 2))
+  end,
   missed = function(_, phase, us) meter_missed(K, 'p', phase, tonumber(us)) end,
   read = function(now, member)
     local m = load_meter(K, 'p')
@@ -63,8 +66,8 @@ local steps = {
   end,
 }
 for _, words in ipairs(ARGV) do
-  local step, now, first, second = string.match(words, '^(%S+) (%S+) ?(%S*) ?(%S*)$')
-  steps[step](tonumber(now), first, second)
+  local step, now, first, second, third = string.match(words, '^(%S+) (%S+) ?(%S*) ?(%S*) ?(%S*)$')
+  steps[step](tonumber(now), first, second, third)
 end
 return replies
 """
@@ -101,12 +104,18 @@ def lua(redis_server: RedisServer) -> Iterator[Lua]:
     opened.close()
 
 
+def free(billed: Billed) -> str:
+    """Phases that are not billed, as one word."""
+    return "-" + ",".join(billed.free)
+
+
 @dataclass
 class Both:
     """Takes steps on a meter in this process, and writes them down for the script with what they said here."""
 
     rate: int
     target: int
+    billed: Billed = ALL_BILLED
     now_us: int = START_US
     steps: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -115,8 +124,8 @@ class Both:
     entered: int = 0
 
     def __post_init__(self) -> None:
-        self.meter = PoolMeter("p", self.rate, self.target, self.now_us)
-        self._note("rate", self.rate, self.target)
+        self.meter = PoolMeter("p", self.rate, self.target, self.now_us, self.billed)
+        self._note("rate", self.rate, self.target, free(self.billed))
 
     def _note(self, step: str, *words: object) -> None:
         self.steps.append(" ".join(map(str, (step, self.now_us, *words))))
@@ -164,10 +173,10 @@ class Both:
         self.meter.listed(self.now_us)
         self._note("list", ready, booting)
 
-    def price(self, rate: int, target: int) -> None:
-        self.meter.set_rate(self.now_us, rate)
+    def price(self, rate: int, target: int, billed: Billed) -> None:
+        self.meter.set_rate(self.now_us, rate, billed)
         self.meter.set_target(self.now_us, target)
-        self._note("rate", rate, target)
+        self._note("rate", rate, target, free(billed))
 
     def missed(self, phase: str, us: int) -> None:
         self.meter.missed(phase, us)
@@ -193,6 +202,7 @@ class Both:
 RATES = st.one_of(
     st.integers(0, 10**10), st.sampled_from([DEAR, DEAREST - 1, 3_600_000_000, 590_400_000, 1]), st.integers(0, DEAREST)
 )
+BILLED = st.builds(Billed, st.booleans(), st.booleans())
 WEIGHTS = st.one_of(st.just(1), st.integers(1, 20), st.integers(1, 10**6), st.integers(1, 2**25))
 GAPS = st.one_of(
     st.integers(0, 50),
@@ -220,19 +230,44 @@ def agrees(lua: Lua, both: Both) -> None:
 
 def sequences(rates: st.SearchStrategy[int], gaps: st.SearchStrategy[int]) -> st.SearchStrategy[list[Any]]:
     """Time passes in about a third of the steps."""
-    wait, price = st.tuples(st.just("wait"), gaps), st.tuples(st.just("price"), rates, st.integers(1, 9))
+    wait = st.tuples(st.just("wait"), gaps)
+    price = st.tuples(st.just("price"), rates, st.integers(1, 9), BILLED)
     step = st.one_of(wait, wait, OTHER_STEP, OTHER_STEP, OTHER_STEP, price)
     return st.one_of(st.lists(step, max_size=30), st.lists(step, min_size=30, max_size=100))
 
 
 @settings(max_examples=300, deadline=None)
-@given(rate=RATES, target=st.integers(1, 9), steps=sequences(RATES, GAPS))
+@given(rate=RATES, target=st.integers(1, 9), billed=BILLED, steps=sequences(RATES, GAPS))
 @example(
-    rate=DEAREST, target=1, steps=[("containers", 3, 0), ("enter", 2**31), ("enter", 1), ("wait", 259_200_000_000)]
+    rate=DEAREST,
+    target=1,
+    billed=ALL_BILLED,
+    steps=[("containers", 3, 0), ("enter", 2**31), ("enter", 1), ("wait", 259_200_000_000)],
 )
-def test_every_sequence_of_steps_costs_the_same(lua: Lua, rate: int, target: int, steps: list[Any]) -> None:
-    """Enters, leaves, weights, scalings, prices, late news and drains, with gaps from nothing to days."""
-    both = Both(rate, target)
+@example(
+    rate=DEAR,
+    target=2,
+    billed=Billed(idle=False),
+    steps=[
+        ("containers", 1, 1),
+        ("enter", 1),
+        ("enter", 1),
+        ("enter", 1),
+        ("wait", 5_000_000),
+        ("missed", "ready", 7_000_000),
+        ("leave", 0),
+        ("leave", 0),
+        ("leave", 0),
+        ("wait", 3_000_000),
+        ("missed", "ready", -4_000_000),
+        ("missed", "boot", -1_000_000),
+    ],
+)
+def test_every_sequence_of_steps_costs_the_same(
+    lua: Lua, rate: int, target: int, billed: Billed, steps: list[Any]
+) -> None:
+    """Enters, leaves, weights, scalings, prices, what is billed, late news and drains; gaps from nothing to days."""
+    both = Both(rate, target, billed)
     for step in steps:
         both.take(step)
     agrees(lua, both)
@@ -242,11 +277,14 @@ def test_every_sequence_of_steps_costs_the_same(lua: Lua, rate: int, target: int
 @given(
     rate=st.integers(1, 9),
     target=st.integers(1, 3),
+    billed=BILLED,
     steps=sequences(st.integers(1, 9), st.sampled_from([HOUR_US // 4, HOUR_US // 2, HOUR_US // 2, HOUR_US])),
 )
-def test_halves_are_rounded_to_the_same_side(lua: Lua, rate: int, target: int, steps: list[Any]) -> None:
+def test_halves_are_rounded_to_the_same_side(
+    lua: Lua, rate: int, target: int, billed: Billed, steps: list[Any]
+) -> None:
     """Prices of a few nano-dollars an hour, for half hours: many sums lie exactly between two nano-dollars."""
-    both = Both(rate, target)
+    both = Both(rate, target, billed)
     for step in steps:
         both.take(step)
     agrees(lua, both)

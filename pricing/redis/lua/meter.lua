@@ -7,8 +7,9 @@
 -- even part into fields that Redis adds up itself, in 64 bits; an odd nano-dollar stays, on which rounding half to even
 -- depends. A step costs the same however many run, and log n where weights differ.
 --
--- meter:<pool>    `state`: all of it as doubles, since text would take several times as long as the step; and sums in 64
---                 bits of what was drained
+-- meter:<pool>    `state`: all of it as doubles, since text would take several times as long as the step; `free`: phases
+--                 that are not billed, boot and idle, as words, and no field where all are; and sums in 64 bits of what
+--                 was drained
 -- members:<pool>  weight, cost carried from the other clock, reading since when, on U (1) or not, KV tokens: doubles; whose
 -- weights:<pool>  the members that weigh more than 1, since nobody else ever asks for more than one container
 -- owners:<pool>   members and KV tokens (`kv:`) of each replica
@@ -25,8 +26,9 @@ local STATE = {
 }
 local PHASES = { 'busy', 'boot', 'idle', 'adjustment' } -- microseconds, cost, odd nano-dollar that was drained
 -- Until when the platform's list is fresh, the last instant that was modelled, of the last drain, and the containers that
--- began to boot since. They came later, behind all others: who does not know them, or does not find them, goes on.
-local SEEN = { 'fresh_until', 'modelled_at', 'drained_at', 'began' }
+-- began to boot since; where idle time is free, container time since the last list: asked for beyond what was known, and
+-- idle. They came later, behind all others: who does not know them, or does not find them, goes on.
+local SEEN = { 'fresh_until', 'modelled_at', 'drained_at', 'began', 'asked', 'spare' }
 local STATE_DOUBLES = '<' .. string.rep('d', #STATE + 4 * #PHASES + #SEEN)
 local LIST_GOOD_FOR = 60000000
 local MEMBER_DOUBLES, MEMBER_BYTES = '<ddddddd', 56
@@ -63,13 +65,18 @@ local function keys_of(K, pool)
   }
 end
 
+local function is_free(words, phase)
+  return words and string.find(words, phase, 1, true) ~= nil
+end
+
 -- A pool's meter; nil for a pool that was never given a rate.
 local function load_meter(K, pool)
   local m = keys_of(K, pool)
-  local words = redis.call('HGET', m.key, 'state')
+  local words, free = unpack(redis.call('HMGET', m.key, 'state', 'free'))
   if not words then
     return nil
   end
+  m.boot_is_free, m.idle_is_free = is_free(free, 'boot'), is_free(free, 'idle')
   local values = { struct.unpack(STATE_DOUBLES, words .. string.rep('\0', struct.size(STATE_DOUBLES) - #words)) }
   for i, name in ipairs(STATE) do
     m[name] = values[i]
@@ -140,10 +147,15 @@ local function count(m, member, one)
   return m.count - own, m.kv - kv
 end
 
+-- Containers that the requests ask for: ceil(R / target).
+local function asked_of(m)
+  local groups, rest = divide(m.count, m.target)
+  return rest > 0 and groups + 1 or groups
+end
+
 -- Containers that serve: min(n, R, ceil(R / target)), and at least one if any request runs.
 local function serving_of(m)
-  local groups, rest = divide(m.count, m.target)
-  return math.min(math.max(1, m.ready), m.count, rest > 0 and groups + 1 or groups)
+  return math.min(math.max(1, m.ready), m.count, asked_of(m))
 end
 
 -- Add the time and cost of `containers`, fewer than none where they are taken back.
@@ -152,6 +164,15 @@ local function spend(phase, containers, us, whole, rest)
   carried, phase.rest = divide(phase.rest + containers * rest, HOUR)
   phase.whole = phase.whole + containers * whole + carried
   phase.us = phase.us + containers * us
+end
+
+-- The same of a phase that may be free, whose time is then counted alone.
+local function spend_or_count(phase, containers, us, whole, rest, is_free_time)
+  if is_free_time then
+    phase.us = phase.us + containers * us
+  else
+    spend(phase, containers, us, whole, rest)
+  end
 end
 
 -- One container has cost that much: turn U by it, and V by what heavy members leave to the others.
@@ -182,9 +203,13 @@ local function advance(m, now)
     m.modelled_at = now
   end
   local whole, rest = cost_of(m.rate, us)
-  spend(m.boot, m.booting, us, whole, rest)
-  spend(m.idle, m.ready + assumed - serving, us, whole, rest)
+  spend_or_count(m.boot, m.booting, us, whole, rest, m.boot_is_free)
+  spend_or_count(m.idle, m.ready + assumed - serving, us, whole, rest, m.idle_is_free)
   spend(m.adjustment, -assumed, us, whole, rest)
+  if m.idle_is_free then
+    m.asked = m.asked + math.max(0, asked_of(m) - m.ready) * us
+    m.spare = m.spare + math.max(0, m.ready - serving) * us
+  end
   m.assumed = m.assumed + assumed * us
   if serving > 0 then
     spend(m.busy, serving, us, whole, rest)

@@ -1,7 +1,8 @@
 -- uses: clock observer
 -- Words of a replica about pools, in order. ARGV: now or '', replica; then for each word its number, kind, pool,
--- microseconds since it became true, and two figures:
---   rate        nano-dollars per hour, requests per container; a pool that has none yet gets it from anybody
+-- microseconds since it became true, two figures, and what else there is to say ('' for nothing):
+--   rate        nano-dollars per hour, requests per container, phases that are not billed: 'boot', 'idle' or both; a pool
+--               that has none yet gets it from anybody
 --   containers  ready, booting, as a platform's list has them
 --   seen        ready, booting, as answers and files tell; from anybody, unless a list is known
 --   missed      'boot' or 'ready', microseconds
@@ -11,9 +12,9 @@
 local K, replica = KEYS[1], ARGV[2]
 local now = time_now(K, ARGV[1])
 
-local function rate(pool, at, first, second, observes)
+local function rate(pool, at, first, second, observes, free)
   if observes or redis.call('HEXISTS', K .. 'meter:' .. pool, 'state') == 0 then
-    meter_rate(K, pool, at, tonumber(first), tonumber(second))
+    meter_rate(K, pool, at, tonumber(first), tonumber(second), free)
   end
 end
 
@@ -43,8 +44,8 @@ local function listed(pool, at, _, _, observes)
 end
 
 local take = { rate = rate, containers = containers, seen = seen, missed = missed, listed = listed }
-for i = 3, #ARGV, 6 do
+for i = 3, #ARGV, 7 do
   local observes = takes_word(K, replica, tonumber(ARGV[i]))
-  take[ARGV[i + 1]](ARGV[i + 2], now - tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], observes)
+  take[ARGV[i + 1]](ARGV[i + 2], now - tonumber(ARGV[i + 3]), ARGV[i + 4], ARGV[i + 5], observes, ARGV[i + 6])
 end
 return 1

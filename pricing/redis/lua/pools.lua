@@ -1,20 +1,24 @@
 -- uses: clock meter
 -- What a pool's meter is told, what may be read of it, and what no request caused.
 
--- A pool's price and requests per container from now on; a pool that is new begins here.
-local function meter_rate(K, pool, now, rate, target)
+-- A pool's price, the phases that are free ('' for none) and requests per container from now on; a pool that is new begins
+-- here.
+local function meter_rate(K, pool, now, rate, target, free)
   local m = load_meter(K, pool)
   if m then
     advance(m, now)
-    m.rate, m.target = rate, target
-    regroup(m)
-    save_meter(m)
-    return
+  else
+    redis.call('SADD', K .. 'meters', pool)
+    m = new_meter(K, pool, now)
   end
-  redis.call('SADD', K .. 'meters', pool)
-  m = new_meter(K, pool, now)
   m.rate, m.target = rate, target
+  regroup(m)
   save_meter(m)
+  if free == '' then
+    redis.call('HDEL', m.key, 'free')
+  else
+    redis.call('HSET', m.key, 'free', free)
+  end
 end
 
 -- The containers from now on, `listed` (1 or 0) by a platform or not. A word that is older than what is known says
@@ -37,18 +41,37 @@ local function meter_listed(K, pool, now)
   local m = load_meter(K, pool)
   if m then
     advance(m, now)
-    m.fresh_until = math.max(m.fresh_until, now + LIST_GOOD_FOR)
+    m.fresh_until, m.asked, m.spare = math.max(m.fresh_until, now + LIST_GOOD_FOR), 0, 0
     save_meter(m)
   end
+end
+
+-- Of ready time that was learnt late, what was busy, where idle time is free: as far as more containers were asked for than
+-- known; of time that is taken back, what was not idle as far as any was counted.
+local function missed_busy(m, us)
+  if us > 0 then
+    local busy = math.min(us, m.asked)
+    m.asked = m.asked - busy
+    return busy
+  end
+  local idle = math.min(-us, m.spare)
+  m.spare = m.spare - idle
+  return us + idle
 end
 
 -- Container time that was learnt late; negative where time was counted that no container lived.
 local function meter_missed(K, pool, phase, us)
   local m = load_meter(K, pool)
   if m then
-    local whole, rest = cost_of(m.rate, math.abs(us))
-    local into = phase == 'boot' and m.boot or m.adjustment
-    spend(into, us < 0 and -1 or 1, math.abs(us), whole, rest)
+    local into, billed = m.adjustment, us
+    if phase == 'boot' then
+      into, billed = m.boot, m.boot_is_free and 0 or us
+    elseif m.idle_is_free then
+      billed = missed_busy(m, us)
+    end
+    local whole, rest = cost_of(m.rate, math.abs(billed))
+    spend(into, billed < 0 and -1 or 1, math.abs(billed), whole, rest)
+    into.us = into.us + us - billed
     save_meter(m)
   end
 end

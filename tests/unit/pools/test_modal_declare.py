@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +13,17 @@ from pools.catalog_load import load_catalog
 from pools.memory import GIB
 from pools.modal.check import GPUS, name_problems, pool_problems, secret_problems, settings_problems
 from pools.modal.declare import DOWNLOAD_GB_PER_S, START_TIMES, app_name, declare
+from pools.modal.image import SEEDVR2_COMMITS
 from pools.modal.plan import Action, Deployed, PoolCost, make_plan
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
 from pools.timing import boot_seconds
+from pricing.errors import FileProblem
+from pricing.billed import Billed
 from support.values import replace
 
 CATALOG = load_catalog()
 A10 = CATALOG.pools["qwen3-4b-bf16-a10"]
-SERVED = [pool for pool in CATALOG.pools.values() if pool.model.id not in ("instantid", "seedvr2-3b")]
 SETTINGS = ModalSettings(place="policy.yaml:3")
 COST = PoolCost(rate_nusd_per_h=3_600_000_000, boot_s=100.0)
 
@@ -31,7 +35,7 @@ def problems(pool: PoolSpec) -> list[str]:
 def test_nothing_speaks_against_any_shipped_pool() -> None:
     """Every shipped pool loads, with GPUs, regions and counts that Modal has, under a name of its own."""
     assert [problem for pool in CATALOG.pools.values() for problem in problems(pool)] == []
-    assert list(name_problems([declare(pool, SETTINGS) for pool in SERVED])) == []
+    assert list(name_problems([declare(pool, SETTINGS) for pool in CATALOG.pools.values()])) == []
 
 
 def test_a_start_may_take_a_download_and_two_boots() -> None:
@@ -162,6 +166,15 @@ def test_a_plan_says_what_changes_and_what_it_costs() -> None:
     assert (plan.steps[0].boot_nusd, plan.steps[0].tail_nusd) == (100_000_000, 120_000_000)
 
 
+def test_a_plan_asks_nothing_for_what_the_book_does_not_bill() -> None:
+    """Boots, or the minimum of containers and the window after the last request."""
+    pool = declare(replace(A10, min_containers=1), SETTINGS)
+    for billed, costs in ((Billed(boot=False), (True, False, True)), (Billed(idle=False), (False, True, False))):
+        [step] = make_plan([pool], {A10.name: replace(COST, billed=billed)}, None).steps
+        assert (step.idle_nusd_per_h > 0, step.boot_nusd > 0, step.tail_nusd > 0) == costs
+        assert step.rate_nusd_per_h == COST.rate_nusd_per_h
+
+
 def test_a_plan_without_modal_says_that_it_does_not_know() -> None:
     """Nothing is called new or unchanged when nobody was asked."""
     plan = make_plan([declare(A10, SETTINGS)], {A10.name: COST}, None)
@@ -174,3 +187,25 @@ def test_a_change_that_no_tag_tells_is_seen_all_the_same() -> None:
     before, after = declare(A10, SETTINGS), declare(replace(A10, engine_args={"seed": 1}), SETTINGS)
     [step] = make_plan([after], {A10.name: COST}, [Deployed(before.app, "ap-1", before.tags)]).steps
     assert step.changes == ("its settings, image or engine arguments",)
+
+
+def test_a_release_of_the_restoring_program_is_a_commit_that_is_known() -> None:
+    """Its image has the commit of the row's release; one that nobody knows is refused with the row's place."""
+    pool = CATALOG.pools["seedvr2-3b-fp16-l40s"]
+    commit = SEEDVR2_COMMITS[pool.engine_version]
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    assert [commit in command for command in declare(pool, SETTINGS).image.commands] == [False, True, True]
+    with pytest.raises(FileProblem, match=r"pools\.yaml:\d+: .*no commit is known of seedvr2 2\.6; engine_version can"):
+        declare(replace(pool, engine_version="2.6"), SETTINGS)
+
+
+def test_the_worker_s_image_has_the_releases_that_were_tested() -> None:
+    """diffusers, transformers and torch are those of the environment in which InstantID's parts are run."""
+    root = Path(__file__).resolve().parents[3] / "requirements"
+    tested = dict(re.findall(r"^([\w-]+)==([^\s;\\]+)", (root / "vllm.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    tested |= re.findall(r"(torch)==(\S+)", (root / "install-vllm").read_text(encoding="utf-8"))
+    deployed = dict(
+        package.split("==") for package in declare(CATALOG.pools["instantid-fp16-t4"], SETTINGS).image.packages
+    )
+    names = ("diffusers", "transformers", "torch")
+    assert {name: deployed[name] for name in names} == {name: tested[name] for name in names}

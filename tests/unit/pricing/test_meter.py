@@ -2,6 +2,7 @@
 
 import pytest
 
+from pricing.billed import Billed
 from pricing.meter import PoolMeter
 
 S = 1_000_000
@@ -114,6 +115,73 @@ def test_time_learnt_late_goes_to_boot_and_adjustment() -> None:
     meter.missed("ready", -1 * S)
     cost = meter.drain(0)
     assert (cost.boot_nusd, cost.boot_us, cost.adjustment_nusd, cost.adjustment_us) == (3000, 3 * S, -1000, -S)
+
+
+def free_when_idle() -> PoolMeter:
+    """One that asks for a container for each request; nobody pays for idle time or boots."""
+    return PoolMeter("l4", RATE, 1, 0, Billed(boot=False, idle=False))
+
+
+def test_what_is_not_billed_is_counted_and_costs_nothing() -> None:
+    """Boot and idle seconds are there, without money; a later book bills them from its own instant on."""
+    meter = free_when_idle()
+    meter.set_containers(0, ready=2, booting=1)
+    meter.enter(0, "A")
+    assert meter.leave(3 * S, "A") == 3000
+    meter.set_rate(4 * S, RATE)
+    cost = meter.drain(6 * S)
+    assert (cost.boot_us, cost.boot_nusd) == (6 * S, 2000)
+    assert (cost.idle_us, cost.idle_nusd) == (3 * S + 2 * S + 4 * S, 4000)
+
+
+def test_time_learnt_late_is_busy_as_far_as_requests_asked_for_it() -> None:
+    """Two requests on one container that was known, 5 s long, and 8 s of another one: it served for 5 s, and idled for
+    3 s at no price. A second time that it was missed is idle: those 5 s have been counted.
+    """
+    meter = free_when_idle()
+    meter.set_containers(0, ready=1, booting=0)
+    meter.enter(0, "A")
+    meter.enter(0, "B")
+    meter.totals(5 * S)
+    meter.missed("boot", 2 * S)
+    meter.missed("ready", 8 * S)
+    meter.missed("ready", 1 * S)
+    cost = meter.drain(5 * S)
+    assert (cost.boot_nusd, cost.boot_us, cost.adjustment_nusd, cost.adjustment_us) == (0, 2 * S, 5000, 9 * S)
+
+
+def test_a_request_that_nobody_knew_a_container_of_is_billed_once() -> None:
+    """The adjustment takes its time back until a list shows where it ran; then all is what it was charged."""
+    meter = free_when_idle()
+    meter.enter(0, "A")
+    meter.totals(4 * S)
+    meter.missed("ready", 6 * S)  # for two seconds of which it idled
+    meter.set_containers(4 * S, ready=1, booting=0)
+    assert meter.leave(4 * S, "A") == 4000
+    assert meter.totals(4 * S).adjustment_nusd == 0
+
+
+def test_time_that_is_taken_back_was_idle_as_far_as_any_was() -> None:
+    """A container was thought alive for 5 s too long, in 3 s of which one too many counted as serving."""
+    meter = free_when_idle()
+    meter.set_containers(0, ready=2, booting=0)
+    meter.enter(0, "A")
+    meter.enter(2 * S, "B")  # one idled for 2 s
+    meter.totals(5 * S)
+    meter.missed("ready", -5 * S)
+    assert (meter.totals(5 * S).adjustment_nusd, meter.totals(5 * S).adjustment_us) == (-3000, -5 * S)
+
+
+def test_a_list_that_shows_all_ends_what_may_have_been_missed() -> None:
+    """What was idle or asked for before it is no part of what a later list corrects."""
+    meter = free_when_idle()
+    meter.set_containers(0, ready=1, booting=0)
+    meter.enter(2 * S, "A")
+    meter.enter(2 * S, "B")
+    meter.listed(4 * S)
+    meter.missed("ready", -1 * S)
+    meter.missed("ready", 3 * S)
+    assert meter.totals(4 * S).adjustment_nusd == -1000
 
 
 def test_drains_add_up_to_the_totals() -> None:

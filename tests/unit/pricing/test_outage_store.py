@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from pricing.billed import Billed
 from pricing.budgets.outage import KEPT_AT_MOST, SPARED_S, OutageStore, StoreState
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import MeterEntry, OpenHold
 from pricing.clock import ManualClock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
-from pricing.ledger.rows import WITHOUT_STORE, LedgerRow
+from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow
 from pricing.ledger.verify import verify
+from pricing.meters_local import LocalMeters
 from support.fragile_store import FragileStore
 from support.money import ACME, GLOBEX, cap, caps, paid, request, wish
 from support.values import replace
@@ -51,7 +53,8 @@ class Kept:
         assert await self.store.recover()
 
 
-def setup(folder: Path) -> Kept:
+def setup(folder: Path, beside: LocalMeters | None = None) -> Kept:
+    """`beside`: meters of attempts that are let run meanwhile, other than the store's own."""
     clock = ManualClock()
     path = folder / "ledger.sqlite"
     table = caps(cap(100), cap(80, scope="tenant:globex"))
@@ -60,7 +63,15 @@ def setup(folder: Path) -> Kept:
     real.meters.set_containers("l4", clock.wall_us(), 1, 0)
     inner = FragileStore(real)
     told: list[StoreState] = []
-    store = OutageStore(inner, clock, table, real.meters, on_change=told.append, jitter=lambda: 1.0)
+    store = OutageStore(
+        inner,
+        clock,
+        table,
+        beside or real.meters,
+        on_change=told.append,
+        jitter=lambda: 1.0,
+        metered_beside=beside is not None,
+    )
     store.allow(ALLOWANCE)
     return Kept(clock, inner, store, path, told)
 
@@ -324,6 +335,26 @@ async def test_attempts_are_metered_here(kept: Kept) -> None:
     await kept.store.release("a:1")
     assert await real.meters.read([("l4", "a:1")]) == {}
     await kept.returns()
+
+
+@pytest.mark.parametrize("bills_idle", [True, False, None])
+async def test_what_the_stores_meters_called_idle_is_taken_out_where_it_cost(
+    tmp_path: Path, bills_idle: bool | None
+) -> None:
+    """They took nothing for it where idle time is not billed, nor for a pool that is billed by the token (None)."""
+    clock = ManualClock()
+    beside = LocalMeters(clock, lambda _: asyncio.sleep(0))
+    if bills_idle is not None:
+        beside.set_rate("l4", clock.wall_us(), 3_600_000_000, 1, Billed(idle=bills_idle))
+    made = setup(tmp_path, beside)
+    assert await made.store.recover()
+    await made.falls()
+    await made.store.open(asking("a:1", 10))
+    await made.store.settle(paid("a:1", 8))
+    await made.returns()
+    amounts = {row.account: row.amount_nusd for row in made.rows().values()}
+    assert amounts == {"acme": 8, House.ADJUSTMENT: -8} if bills_idle else {"acme": 8}
+    await made.store.aclose()
 
 
 async def test_what_is_kept_is_bounded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,22 @@ def test_a_full_pool_at_its_largest_shares_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("alive", "in_flight", "added_s"), [(0, 0, 8.0), (1, 0, 8.0), (1, 3, 2.0), (2, 4, 8.0), (2, 12, 8 * 2 / 14)]
+)
+@pytest.mark.parametrize("min_containers", [0, 2])
+def test_without_a_price_for_idle_time_only_service_is_added(
+    alive: int, in_flight: int, added_s: float, min_containers: int
+) -> None:
+    """No window follows, none is moved, and containers that are always there cost nothing until they serve."""
+    kept = {"min_containers": min_containers, "max_containers": 2}
+    assert added_s == pytest.approx(
+        added_alive_s(
+            8, 60, alive=alive, in_flight=in_flight, target_concurrency=4, idle_s=20, bills_idle=False, **kept
+        )
+    )
+
+
+@pytest.mark.parametrize(
     ("ready", "in_flight", "share"),
     [(0, 0, 1000), (1, 0, 1000), (1, 3, 250), (1, 4, 200), (2, 4, 400), (4, 4, 400), (3, 2, 334)],
 )

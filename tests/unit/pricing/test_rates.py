@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.book import shipped_books
 from pricing.errors import UnknownPrice
-from pricing.rates import container_rate, not_applied, plain_container_rate
+from pricing.rates import billed_phases, container_rate, not_applied, not_billed, plain_container_rate
 
 MODAL = shipped_books()["modal-2026-10"]
 REGIONS = [None, *MODAL.region_thousandths]
@@ -54,31 +55,70 @@ def test_what_a_book_does_not_state_is_counted_zero_and_said_so() -> None:
     """A document's book prices the GPU only, and the rate carries a note for CPU and one for memory."""
     rate = container_rate(shipped_books()["doc-qwen3-4b"], "A10", 1, 4, 32)
     assert rate.nusd_per_h == rate.gpu_nusd_per_h == 400_000_000
-    assert [note.rpartition(" what ")[2] for note in rate.notes] == ["CPU costs: counted 0", "memory costs: counted 0"]
+    assert [note.partition(" does not state ")[2] for note in rate.notes] == [
+        "what CPU costs: counted 0",
+        "what memory costs: counted 0",
+        "whether pulling images is billed: counted as billed",
+        "whether model init is billed: counted as billed",
+    ]
+    assert rate.billed == ALL_BILLED
 
 
 def test_included_resources_cost_nothing_more_and_need_no_note() -> None:
     """RunPod's GPU price includes CPU and memory."""
     rate = container_rate(shipped_books()["runpod-flex"], "L4", 1, 16, 64)
-    assert (rate.nusd_per_h, rate.notes) == (684_000_000, ())
+    assert rate.nusd_per_h == 684_000_000
+    assert not [note for note in rate.notes if "counted 0" in note]
 
 
-def test_what_a_book_bills_otherwise_than_meters_count_is_said() -> None:
-    """Each phase that is not billed, and steps of billed time, of a book with containers; modal's has none of it."""
-    other = replace(
-        MODAL,
-        id="other",
-        bills_image_pull=False,
-        bills_model_init=False,
-        bills_idle_tail=None,
-        min_increment_s=Decimal("0.5"),
-    )
-    expected = ("pulling images is not billed", "model init is not billed", "billed time is rounded up to 0.5 s")
+@pytest.mark.parametrize(
+    ("pull", "init", "boot"),
+    [
+        (True, True, True),
+        (False, True, True),  # as where pulls are free: nobody sees when they end
+        (True, False, True),
+        (False, False, False),
+        (None, None, True),
+        (None, False, True),
+        (False, None, True),
+    ],
+)
+@pytest.mark.parametrize("idle", [True, False, None])
+def test_what_a_book_does_not_state_is_billed(
+    pull: bool | None, init: bool | None, boot: bool, idle: bool | None
+) -> None:
+    """A boot is free where neither part of it is billed, idle time where the book says so."""
+    book = replace(MODAL, bills_image_pull=pull, bills_model_init=init, bills_idle_tail=idle)
+    rate = container_rate(book, "T4", 1, 0, 0)
+    assert rate.billed == billed_phases(book) == Billed(boot=boot, idle=idle is not False)
+    assert len([note for note in rate.notes if "counted as billed" in note]) == [pull, init, idle].count(None)
+    assert rate.not_billed == not_billed(book)
+    assert [text.split()[4] for text in rate.not_billed] == list(rate.billed.free)
+    said = ["pulling images"] * (pull is False and boot) + ["model init"] * (init is False and boot)
+    assert [text.split(" that ")[1].split(" is ")[0] for text in rate.not_applied] == said
+
+
+def test_free_phases_cost_nothing_at_a_container_s_rate() -> None:
+    """An hour each of boot, service and idling, with and without a price for the first and the last."""
+    hour_us = 3_600_000_000
+    rate = container_rate(MODAL, "T4", 1, 0, 0)
+    for billed, hours in ((ALL_BILLED, 3), (Billed(boot=False), 2), (Billed(idle=False), 2), (Billed(False, False), 1)):
+        one = replace(rate, billed=billed)
+        assert one.cost_nusd(boot_us=hour_us, busy_us=hour_us, idle_us=hour_us) == hours * rate.nusd_per_h
+        assert one.boot_nusd_per_h == rate.nusd_per_h * billed.boot
+
+
+def test_what_meters_do_not_follow_is_said() -> None:
+    """Half of a boot that is free, and steps of billed time, of a book with containers; modal's has none of it."""
+    other = replace(MODAL, id="other", bills_image_pull=False, min_increment_s=Decimal("0.5"))
+    expected = ("pulling images is not billed", "billed time is rounded up to 0.5 s")
     assert not_applied(other) == tuple(
         f"book 'other' says that {each}, which is shown and not applied" for each in expected
     )
     assert container_rate(other, "T4", 1, 0, 0).not_applied == not_applied(other)
     assert not_applied(MODAL) == not_applied(replace(other, gpus={})) == ()
+    tokens = replace(other, bills_model_init=False, bills_idle_tail=False, gpus={})
+    assert not_billed(MODAL) == not_billed(tokens) == ()
 
 
 def test_an_unknown_region_lists_the_known_ones() -> None:

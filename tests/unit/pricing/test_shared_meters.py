@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pricing.billed import ALL_BILLED, Billed
 from pricing.budgets.caps import CapTable
 from pricing.budgets.store import MeterEntry, Settlement
 from pricing.clock import ManualClock
@@ -59,7 +60,7 @@ class Replicas:
         self._table = table
         self._made: list[Replica] = []
 
-    async def make(self, name: str) -> Replica:
+    async def make(self, name: str, billed: Billed = ALL_BILLED) -> Replica:
         client = RedisClient(RedisAddress.from_url(self._server.url))
         await client.connect()
         now = self.clock.wall_us
@@ -75,11 +76,16 @@ class Replicas:
         )
         made = Replica(name, client, store, meters)
         meters.on_heard = lambda heard: made.heard.update({heard.pool: heard})
-        meters.set_rate(POOL, now(), RATE, 4)
+        meters.set_rate(POOL, now(), RATE, 4, billed)
         await meters.read([])
         await meters.send_words()
         self._made.append(made)
         return made
+
+    def forget_words_after(self, count: int) -> None:
+        """As a replica leaves a meter that knows no more than the first `count` words of its state."""
+        key = f"{{{self.namespace}}}:meter:{POOL}"
+        self._server.command("HSET", key, "state", self._server.command("HGET", key, "state")[: 8 * count])
 
     def rows(self) -> list[LedgerRow]:
         """Of the ledger's stream."""
@@ -326,6 +332,47 @@ async def test_a_server_that_lost_its_data_is_told_again(replicas: Replicas) -> 
     replicas.clock.advance(3)
     assert (await two.meters.leave(POOL, "b:1")).nusd == 3 * PER_S
     assert [each.meters.observes for each in (one, two)] == [False, True]
+
+
+async def test_phases_that_are_not_billed_cost_nothing_on_any_replica(replicas: Replicas) -> None:
+    """Their time is counted; a replica of an older version in between, whose state is shorter, changes nothing; nor do
+    files that say otherwise at a replica that is not the observer.
+    """
+    one = await replicas.make("one", Billed(boot=False, idle=False))
+    two = await replicas.make("two")
+    one.meters.set_containers(POOL, replicas.clock.wall_us(), 2, 1, listed=True)
+    await one.look()
+    await two.run("b:1")
+    replicas.clock.advance(5)
+    assert (await two.meters.leave(POOL, "b:1")).nusd == 5 * PER_S
+    replicas.forget_words_after(39 + 4)  # those that came before what is asked for and spare
+    replicas.clock.advance(5)
+    await two.meters.post_house(LABEL)
+    rows = {row.kind: (row.amount_nusd, row.duration_us) for row in replicas.rows()}
+    assert rows == {RowKind.BOOT: (0, 10_000_000), RowKind.IDLE: (0, 15_000_000)}
+    [_, pool_cap] = await two.store.statuses()
+    assert pool_cap.spent_nusd == 0
+
+
+async def test_a_book_that_bills_idle_time_takes_effect_on_all(replicas: Replicas) -> None:
+    """From its instant on, and also where the next observer says so."""
+    one = await replicas.make("one", Billed(idle=False))
+    two = await replicas.make("two", Billed(boot=False))
+    one.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 1, listed=True)
+    two.meters.set_containers(POOL, replicas.clock.wall_us(), 1, 1, listed=True)
+    await one.look()
+    replicas.clock.advance(OBSERVER_LEASE_S)
+    await two.look()
+    await two.meters.send_words()
+    replicas.clock.advance(10)
+    await one.meters.post_house(LABEL)
+    rows = {row.kind: row.amount_nusd for row in replicas.rows()}
+    assert rows == {RowKind.BOOT: round(OBSERVER_LEASE_S) * PER_S, RowKind.IDLE: 10 * PER_S}
+    two.meters.set_rate(POOL, replicas.clock.wall_us(), RATE, 4)
+    await two.look()
+    replicas.clock.advance(1)
+    await one.meters.post_house(LABEL)
+    assert [row.amount_nusd for row in replicas.rows()][2:] == [PER_S, PER_S]
 
 
 def test_a_price_beyond_what_is_counted_exactly_is_refused() -> None:

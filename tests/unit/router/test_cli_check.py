@@ -111,18 +111,24 @@ def test_the_schema_describes_the_shipped_files() -> None:
         jsonschema.validate({**document, "clases": {}}, schema)
 
 
-def test_what_a_book_says_and_nothing_applies_is_noted_once(tmp_path: Path) -> None:
-    """Both pools go by a book that does not bill idle time; the set is right, and the note says what to do."""
-    text = GOOD.replace("modal-2026-10", "doc-gpu-requirements").replace("-fp16-t4", "-fp16-t4, qwen3-4b-bf16-a10")
-    path = write_policy(tmp_path, text)
+def test_what_a_book_does_not_bill_and_what_is_not_applied_is_noted_once(tmp_path: Path) -> None:
+    """Both pools go by a book that does not bill idle time nor pulls of images; the set is right, and notes say what
+    costs nothing, and what to do about the rest.
+    """
+    book = (BOOKS / "doc-gpu-requirements.yaml").read_text(encoding="utf-8")
+    book = book.replace("id: doc-gpu-requirements", "id: free").replace("image_pull: null", "image_pull: false")
+    (tmp_path / "free-book.yaml").write_text(book, encoding="utf-8")
+    text = GOOD.replace("modal-2026-10", "free").replace("-fp16-t4", "-fp16-t4, qwen3-4b-bf16-a10")
+    path = write_policy(tmp_path, text + "price_books: [free-book.yaml]\n")
     plain, as_json = (RUN.invoke(app, [*options, str(path)]) for options in ([], ["--json"]))
-    note = (
-        "book 'doc-gpu-requirements' says that the idle tail is not billed, which is shown and not applied;"
-        " `sluice reconcile` brings the ledger to the bill"
-    )
+    notes = [
+        "book 'free' says that idle time is not billed: it costs 0",
+        "book 'free' says that pulling images is not billed, which is shown and not applied;"
+        " `sluice reconcile` brings the ledger to the bill",
+    ]
     assert (plain.exit_code, as_json.exit_code) == (0, 0)
-    assert plain.output.splitlines()[1:] == [f"  note: {note}"]
-    assert (json.loads(as_json.output)[0]["ok"], json.loads(as_json.output)[0]["notes"]) == (True, [note])
+    assert plain.output.splitlines()[1:] == [f"  note: {note}" for note in notes]
+    assert (json.loads(as_json.output)[0]["ok"], json.loads(as_json.output)[0]["notes"]) == (True, notes)
 
 
 def test_price_books_are_checked_as_what_they_are(tmp_path: Path) -> None:

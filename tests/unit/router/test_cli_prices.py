@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pricing.book import shipped_books
 from pricing.errors import FileProblem, UnknownPrice
 from pricing.money import to_usd
-from pricing.rates import not_applied
+from pricing.rates import not_applied, not_billed
 from router.cli.prices import app
 from router.cli.prices_view import WIDTH, hourly
 
@@ -44,7 +44,7 @@ def test_a_book_s_page_shows_its_own_numbers(book_id: str) -> None:
     assert f"as of              {book.as_of or 'undated'}" in text
     flag = {True: "yes", False: "no", None: "not stated"}[book.bills_idle_tail]
     assert f"bills idle tail    {flag}" in text
-    for note in not_applied(book):
+    for note in (*not_billed(book), *not_applied(book)):
         assert note in " ".join(text.split())
 
 
@@ -56,6 +56,7 @@ def test_a_book_s_json_has_exact_rates(book_id: str) -> None:
         gpu: price.nusd_per_h for gpu, price in BOOKS[book_id].gpus.items()
     }
     assert tuple(body["not_applied"]) == not_applied(BOOKS[book_id])
+    assert tuple(body["not_billed"]) == not_billed(BOOKS[book_id])
     assert body["cpu_core"]["billing"] == str(BOOKS[book_id].cpu.billing)
 
 

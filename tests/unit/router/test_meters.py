@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from policies.policy import Policy, RateChange
+from pricing.billed import Billed
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
 from pricing.errors import StoreUnavailable
@@ -57,6 +58,23 @@ async def test_a_price_book_takes_effect_at_its_own_instant() -> None:
     [idle] = disk.posted
     assert idle.amount_nusd == 3 * old.nusd_per_h
     assert pools.rate(POOL) == dearer
+
+
+async def test_a_later_book_may_bill_other_phases() -> None:
+    """Boots are free from its instant on, and idle time until then."""
+    clock = ManualClock()
+    policy = shipped()
+    rate = replace(policy.rates[POOL], billed=Billed(idle=False))
+    change = RateChange(clock.wall_us() + HOUR_US, "later-book", {POOL: replace(rate, billed=Billed(boot=False))})
+    pools, meters, disk = metered(clock, replace(policy, rates={POOL: rate}, rate_changes=(change,)))
+    meters.set_containers(POOL, clock.wall_us(), 1, 1)
+    clock.advance(7_200)
+    pools.apply_due_rates(clock.wall_us())
+    await pools.post_house()
+    assert [(row.account, row.amount_nusd, row.duration_us) for row in disk.posted] == [
+        (House.BOOT, rate.nusd_per_h, 2 * HOUR_US),
+        (House.IDLE, rate.nusd_per_h, 2 * HOUR_US),
+    ]
 
 
 async def test_a_changed_target_changes_the_share() -> None:

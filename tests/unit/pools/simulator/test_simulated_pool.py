@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pools.simulator.bill import Phase
 from pools.simulator.engine import EngineSettings, Sequence
 from pools.simulator.faults import Fault, FaultKind
 from pools.simulator.pool import Container, Ending, Job, Refusal, SimulatedPool
@@ -20,8 +21,8 @@ S = 1_000_000
 WINDOW_US = 60 * S
 
 
-def pool_of(spec: PoolSpec = SPEC, seed: int = 1) -> SimulatedPool:
-    return SimulatedPool(spec, RATE_NUSD_PER_H, random.Random(seed), EngineSettings(), 0)
+def pool_of(spec: PoolSpec = SPEC, seed: int = 1, free: frozenset[Phase] = frozenset()) -> SimulatedPool:
+    return SimulatedPool(spec, RATE_NUSD_PER_H, random.Random(seed), EngineSettings(), 0, free)
 
 
 def awake(pool: SimulatedPool) -> int:
@@ -89,6 +90,18 @@ def test_the_bill_is_alive_time_times_rate() -> None:
     bill = pool.bill(3600 * S)
     assert bill.billed_nusd == RATE_NUSD_PER_H
     assert bill.as_json()["alive_us"] == 3600 * S
+
+
+@pytest.mark.parametrize("free", [(), (Phase.BOOT,), (Phase.IDLE,), (Phase.IDLE, Phase.BOOT)])
+def test_a_phase_that_is_free_is_not_billed(free: tuple[Phase, ...]) -> None:
+    """A pool of one container that idles for the rest of an hour after its boot, by what its provider bills."""
+    pool = pool_of(replace(SPEC, min_containers=1), free=frozenset(free))
+    bill = pool.bill(3600 * S)
+    assert bill.boot_us > 0
+    assert bill.idle_us == 3600 * S - bill.boot_us
+    unpaid_us = (bill.boot_us if Phase.BOOT in free else 0) + (bill.idle_us if Phase.IDLE in free else 0)
+    assert bill.billed_us == bill.alive_us - unpaid_us
+    assert bill.as_json()["free"] == sorted(phase.value for phase in free)
 
 
 def test_min_containers_never_stop() -> None:

@@ -126,6 +126,9 @@ def test_the_phases_of_a_bill_are_the_bill() -> None:
     """Rounding is in one phase, so that nothing is lost between them."""
     bill = {"a": billed(), "b": billed(boot_us=1)}
     assert sum(billed_by_phase(bill).values()) == sum(one.billed_nusd for one in bill.values())
+    boots = cost_nusd(RATE, BOOT_US)
+    free = replace(billed(), billed_nusd=billed().billed_nusd - boots, free=("boot",))
+    assert billed_by_phase({"a": free}) == {**billed_by_phase({"a": billed()}), "boot": 0}
 
 
 def test_a_gap_is_a_share_of_the_bill() -> None:

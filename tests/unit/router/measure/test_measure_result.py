@@ -16,6 +16,7 @@ from pools.catalog_load import load_catalog
 from pools.failures import FailureClass
 from pools.platform import ContainerInfo
 from pools.timing import timing_model
+from pricing.billed import Billed
 from pricing.money import cost_nusd
 from router.measure.claims import calibration, claims
 from router.measure.cold import ColdStart
@@ -101,6 +102,8 @@ def test_money_is_container_time_at_the_rate() -> None:
     assert made.million_tokens_nusd == pytest.approx(whole * 1e6 / 44, abs=1)
     assert made.boot_nusd == cost_nusd(RATE_NUSD_PER_H, 5_500_000)
     assert made.idle_window_nusd == cost_nusd(RATE_NUSD_PER_H, 60_000_000)
+    free = replace(made.subject, rate=replace(RATE, billed=Billed(boot=False, idle=False)))
+    assert (replace(made, subject=free).boot_nusd, replace(made, subject=free).idle_window_nusd) == (0, 0)
 
 
 def test_failed_requests_cost_those_that_were_answered() -> None:
