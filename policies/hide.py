@@ -2,15 +2,18 @@
 
 The schema refuses API keys, header values and webhook secrets that are not `${VARIABLE}` (`policies.schema`), so that
 what is left to hide is what it cannot refuse: hashes of keys, of which the first digits stay, so that a change shows;
-tokens inside of addresses; and whatever people write into comments.
+tokens inside of addresses; and whatever people write into comments. What the environment gave a policy is hidden wherever
+it stands.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 HIDDEN: Final = "…hidden…"
+KNOWN_AT_LEAST: Final = 8  # characters of a known secret that is hidden; shorter ones are words of any text
 _HASH: Final = re.compile(r"\b([0-9a-fA-F]{8})[0-9a-fA-F]{56}\b")
 _USER: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*:(?:\\?/){2})[^/\s\"'@]*@", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(\bhttps?:(?:\\?/){2}[^\s\"'?#]*[?#])[^\s\"']+", re.IGNORECASE)
@@ -25,8 +28,14 @@ _NAMED: Final = re.compile(
 )
 
 
-def hide_secrets(text: str) -> str:
-    """The text with what could be a secret replaced, line by line, so that lines stay what they were."""
+def hide_secrets(text: str, known: Collection[str] = ()) -> str:
+    """The text with what could be a secret replaced, line by line, so that lines stay what they were.
+
+    `known` are values that are secrets for sure, hidden word by word.
+    """
+    words = {word for value in known for word in value.split() if len(word) >= KNOWN_AT_LEAST}
+    for word in sorted(words, key=len, reverse=True):
+        text = text.replace(word, HIDDEN)
     lines = text.splitlines(keepends=True)
     hooks = _lines_of_hooks(lines)
     return "".join(_hidden(line, number in hooks) for number, line in enumerate(lines))

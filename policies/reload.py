@@ -11,16 +11,18 @@ wrong is in `state().last_error`, and the set is tried again when its content ch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from policies.fileset import SHIPPED_DEFAULT, outside_paths, policy_files
+from policies.hide import hide_secrets
 from policies.load import load_policy
 from policies.policy import Policy
 from pricing.clock import Clock
 from pricing.errors import FileProblem
+from pricing.ledger.policy_history import PolicyFile
 
 OnSwap = Callable[[Policy, Policy], None]
 """(old, new), called after the swap."""
@@ -47,18 +49,18 @@ class ReloadState:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """A policy as it was put in force: when, and what its files said, by path. None for what is no text to show."""
+    """A policy as it was put in force: when, and its files as they may be shown."""
 
     version: str
     price_book: str
     loaded_us: int
-    texts: Mapping[str, str | None]
+    files: tuple[PolicyFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What one look found. `settled` False: the files changed while they were read. Without a `policy` and a
-    `problem` nothing has changed. `texts` are what the policy's files said, see `Edition`.
+    `problem` nothing has changed. `files` are those of the policy, see `Edition`.
     """
 
     at_us: int
@@ -67,7 +69,7 @@ class Examined:
     settled: bool = True
     policy: Policy | None = None
     problem: FileProblem | None = None
-    texts: Mapping[str, str | None] = field(default_factory=dict)
+    files: tuple[PolicyFile, ...] = ()
 
     @property
     def loaded(self) -> bool:
@@ -102,7 +104,7 @@ class Reloader:
         self._policy = self._load()
         self._loaded_us = self._checked_us = clock.wall_us()
         self._problem: FileProblem | None = None
-        self._edition = self._edition_of(self._policy, _texts(self._policy))
+        self._edition = self._edition_of(self._policy, _shown(self._policy))
         self._last: Edition | None = None
 
     @property
@@ -133,14 +135,14 @@ class Reloader:
             return Examined(at_us, before, self._outside)
         outside = outside_paths(self._paths) or self._outside
         before = self._fingerprint(outside)
-        policy, problem, texts = None, None, {}
+        policy, problem, files = None, None, tuple[PolicyFile, ...]()
         try:
             loaded = self._load()
             policy = replace(loaded, caps=loaded.caps.keeping(self._policy.caps))
-            texts = _texts(policy)
+            files = _shown(policy)
         except FileProblem as error:
             problem = error
-        return Examined(at_us, before, outside, self._fingerprint(outside) == before, policy, problem, texts)
+        return Examined(at_us, before, outside, self._fingerprint(outside) == before, policy, problem, files)
 
     def adopt(self, found: Examined) -> Outcome:
         """Put what was found in force, or keep the old policy and say why."""
@@ -156,21 +158,21 @@ class Reloader:
         if found.policy is None:
             return "unchanged"
         self._problem = None
-        return self._swap(found.policy, found.texts)
+        return self._swap(found.policy, found.files)
 
-    def _swap(self, fresh: Policy, texts: Mapping[str, str | None]) -> Outcome:
+    def _swap(self, fresh: Policy, files: tuple[PolicyFile, ...]) -> Outcome:
         old = self._policy
         if fresh.version == old.version:
             return "unchanged"
         self._policy = fresh
         self._loaded_us = self._checked_us
-        self._last, self._edition = self._edition, self._edition_of(fresh, texts)
+        self._last, self._edition = self._edition, self._edition_of(fresh, files)
         if self._on_swap:
             self._on_swap(old, fresh)
         return "swapped"
 
-    def _edition_of(self, policy: Policy, texts: Mapping[str, str | None]) -> Edition:
-        return Edition(policy.version, policy.price_book, self._loaded_us, texts)
+    def _edition_of(self, policy: Policy, files: tuple[PolicyFile, ...]) -> Edition:
+        return Edition(policy.version, policy.price_book, self._loaded_us, files)
 
     def _load(self) -> Policy:
         policy = load_policy(
@@ -193,16 +195,29 @@ class Reloader:
         return digest.hexdigest()
 
 
-def _texts(policy: Policy) -> dict[str, str | None]:
-    """What a policy's files say, to be compared with the next ones. Neither a model nor a huge file is shown."""
-    found: dict[str, str | None] = {}
-    for name in policy.files:
-        content = _content(Path(name))
-        try:
-            found[name] = content.decode() if len(content) <= SHOWN_BYTES else None
-        except UnicodeDecodeError:
-            found[name] = None
-    return found
+def _shown(policy: Policy) -> tuple[PolicyFile, ...]:
+    """A policy's files without secrets, to be compared with the next ones. Neither a model nor a huge file is shown."""
+    secrets = _secrets_of(policy)
+    return tuple(_shown_file(name, secrets) for name in policy.files)
+
+
+def _shown_file(name: str, secrets: Collection[str]) -> PolicyFile:
+    content = _content(Path(name))
+    try:
+        text = hide_secrets(content.decode(), secrets) if len(content) <= SHOWN_BYTES else None
+    except UnicodeDecodeError:
+        text = None
+    return PolicyFile(name, text, hashlib.sha256(content).hexdigest())
+
+
+def _secrets_of(policy: Policy) -> list[str]:
+    """What the environment gave it, which stands in no file unless somebody noted it there; and of webhooks' addresses
+    the end, which is a token at some services.
+    """
+    found = [word for webhook in policy.webhooks for word in (webhook.secret, webhook.url.rpartition("/")[2])]
+    for endpoint in policy.endpoints.values():
+        found += [endpoint.api_key or "", *(value for _, value in endpoint.headers)]
+    return found if policy.kubernetes is None else [*found, policy.kubernetes.token or ""]
 
 
 def _existing(paths: Sequence[Path]) -> list[Path]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from policies.hide import hide_secrets
 from policies.reload import Edition, ReloadState
 from pricing.clock import US_PER_S
+from pricing.ledger.policy_history import PolicyFile, PolicyVersion
 
 
-def policy_json(edition: Edition, last: Edition | None, state: ReloadState) -> dict[str, Any]:
-    """Instants are seconds since the epoch. `previous` is null until the files change while the process runs.
+def policy_json(edition: Edition, before: PolicyVersion | None, state: ReloadState) -> dict[str, Any]:
+    """Instants are seconds since the epoch. `previous` is what replicas of this ledger had in force before, null where
+    there was nothing, and `changes` null where its files are not kept any more.
 
     Texts show no secrets (`policies.hide`); a change that only they would show has an empty `diff`.
     """
@@ -24,34 +24,46 @@ def policy_json(edition: Edition, last: Edition | None, state: ReloadState) -> d
         "loaded_at": edition.loaded_us / US_PER_S,
         "checked_at": state.checked_us / US_PER_S,
         "problems": list(state.last_error),
-        "files": [_file(name, text) for name, text in edition.texts.items()],
-        "previous": None
-        if last is None
-        else {"version": last.version, "price_book": last.price_book, "loaded_at": last.loaded_us / US_PER_S},
-        "changes": [] if last is None else list(_changes(last.texts, edition.texts)),
+        "files": [file_json(file) for file in edition.files],
+        "previous": None if before is None else _previous(before),
+        "changes": [] if before is None else changes_json(before.files, edition.files),
     }
 
 
-def _file(name: str, text: str | None) -> dict[str, Any]:
+def file_json(file: PolicyFile) -> dict[str, Any]:
     """`sha256` is that of the file as it is, so that two replicas' can be compared."""
-    digest = None if text is None else hashlib.sha256(text.encode()).hexdigest()
-    return {"name": name, "lines": None if text is None else len(text.splitlines()), "sha256": digest}
+    lines = None if file.text is None else len(file.text.splitlines())
+    return {"name": file.name, "lines": lines, "sha256": file.sha256}
 
 
-def _changes(old: Mapping[str, str | None], new: Mapping[str, str | None]) -> Iterator[dict[str, Any]]:
-    for name in dict.fromkeys((*old, *new)):
-        if name not in new:
-            yield _change(name, "removed", old[name], "")
-        elif name not in old:
-            yield _change(name, "added", "", new[name])
-        elif old[name] != new[name]:
-            yield _change(name, "changed", old[name], new[name])
+def changes_json(old: Sequence[PolicyFile] | None, new: Sequence[PolicyFile] | None) -> list[dict[str, Any]] | None:
+    """File by file, with unified diffs; None where one side's files are not kept any more."""
+    return None if old is None or new is None else list(_changes(old, new))
+
+
+def _previous(before: PolicyVersion) -> dict[str, Any]:
+    return {
+        "version": before.version,
+        "price_book": before.price_book,
+        "loaded_at": before.latest_us / US_PER_S,
+        "replica": before.latest_replica,
+    }
+
+
+def _changes(old: Sequence[PolicyFile], new: Sequence[PolicyFile]) -> Iterator[dict[str, Any]]:
+    was, is_now = ({file.name: file for file in files} for files in (old, new))
+    for name in dict.fromkeys((*was, *is_now)):
+        if name not in is_now:
+            yield _change(name, "removed", was[name].text, "")
+        elif name not in was:
+            yield _change(name, "added", "", is_now[name].text)
+        elif was[name].sha256 != is_now[name].sha256:
+            yield _change(name, "changed", was[name].text, is_now[name].text)
 
 
 def _change(name: str, change: str, old: str | None, new: str | None) -> dict[str, Any]:
     """`diff` is unified; null where a text is none that can be shown."""
-    diff = None if old is None or new is None else _diff(name, hide_secrets(old), hide_secrets(new))
-    return {"file": name, "change": change, "diff": diff}
+    return {"file": name, "change": change, "diff": None if old is None or new is None else _diff(name, old, new)}
 
 
 def _diff(name: str, old: str, new: str) -> str:

@@ -45,6 +45,7 @@ from router.meters import MeteredPools
 from router.metrics import MetricsSink
 from router.parts import make_parts
 from router.platforms import platform_of, poll_every_s
+from router.policy_history import PolicyHistory
 from router.prompt_size import PromptSizes
 from router.resting import rest
 from router.retry_budget import RetryBudget
@@ -82,6 +83,8 @@ class Service:
             on_swap=self._swapped,
             on_refused=self._refused,
         )
+        self.history = PolicyHistory(settings.ledger, settings.replica, clock)
+        self.history.note(self.reloader.editions()[0])
         self.parts = make_parts(settings, clock, self.policy.caps, self._warned, self._store_changed)
         self.store = self.parts.store
         self.meters = MeteredPools(self.parts.meters, clock)
@@ -151,6 +154,7 @@ class Service:
         self.loops.every("reload", self.policy.reload_poll_s, self._check_files)
         self.loops.every("scrape", LOOK_AT_ENGINES_S, self._scrape)
         self.loops.run("store", self.store.keep_up())
+        self.loops.run("policy history", self.history.keep())
         if self.parts.shared is not None:
             self._start_shared(self.parts.shared)
 
@@ -246,6 +250,7 @@ class Service:
 
     def _swapped(self, old: Policy, new: Policy) -> None:
         self._apply(new)
+        self.history.note(self.reloader.editions()[0])
         self.events.emit(PolicyReloaded(new.version, old.version))
 
     def _refused(self, problem: FileProblem) -> None:

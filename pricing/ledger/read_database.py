@@ -1,4 +1,4 @@
-"""Reading a PostgreSQL ledger with the SQL that reads a file."""
+"""Reading a PostgreSQL ledger, and writing what is no money, with the SQL of a file."""
 
 from __future__ import annotations
 
@@ -41,6 +41,14 @@ def reading_database(url: PostgresUrl) -> Iterator[DatabaseReader]:
         if version is None:
             raise StoreUnavailable(f"no ledger at {url}; `sluice serve` and `sluice ledger upgrade` create it")
         check_version(url, version)
+        yield DatabaseReader(connection)
+
+
+@contextmanager
+def writing_database(url: PostgresUrl) -> Iterator[DatabaseReader]:
+    """One transaction that may write; what is written to is up to the statements. Raises StoreUnavailable."""
+    with connect(url) as connection, in_our_words(url):
+        check_version(url, version_in(connection))
         yield DatabaseReader(connection)
 
 

@@ -6,13 +6,14 @@ column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants micro
     ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
     requests      one summary per request, no amounts
     ledger_hours, request_hours, latency_hours   sums by hour, see `pricing.ledger.rollups`
-    policy_versions   policies that were in force, see `pricing.ledger.policies`
+    policy_versions   policies that were in force, see `pricing.ledger.policy_history`
 
 In a SQLite file:
 
     holds         holds that are open now
     spend         what each scope has spent, per 15-minute bucket; caps read it
     warnings      until when a cap at its amount has sent its warning
+    summed        up to which row each table's are in the sums, see `pricing.ledger.sums_file`
 
 In PostgreSQL, whose rows come out of Redis and where Redis keeps the budgets:
 
@@ -166,6 +167,14 @@ warnings = Table(
     Column("cap", Text, primary_key=True),
     Column("amount", Text, primary_key=True),
     Column("quiet_until_us", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+summed = Table(
+    "summed",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("up_to", Big, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -26,6 +26,7 @@ VERBS: Final[dict[str, str]] = {
     "budget": "Show caps, change one, or raise one for a while.",
     "alerts": "Print alert rules for Prometheus.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
+    "policy": "Show which policies were in force, and what each changed.",
     "train": "Train a model of output tokens on the ledger, and test it.",
     "measure": "Measure a pool under a fixed load, beside what the catalogue claims.",
     "prices": "Show a price book, compare two, or list where sources disagree.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -16,5 +17,9 @@ def add_policy_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v1/policy")
     async def policy(request: Request) -> Response:
         viewer_of(service, request).require(ADMIN)
-        now, last = service.reloader.editions()
-        return reply(await asyncio.to_thread(policy_json, now, last, service.reloader.state()))
+        return reply(await asyncio.to_thread(_answer, service))
+
+
+def _answer(service: Service) -> dict[str, Any]:
+    now, last = service.reloader.editions()
+    return policy_json(now, service.history.before(now, last), service.reloader.state())

@@ -1,0 +1,160 @@
+"""Which policies were in force, for whoever finds a version in a row of money or asks what changed.
+
+Every router writes the version that it takes into force, with what its files said; a version that comes back, at a
+restart or at another replica, is the same row, put in force once more. Texts come without secrets: whoever writes has
+hidden them. The newest versions are kept, and of these the files of as many as fit into KEPT_BYTES.
+
+Nothing here is on the way of a request, and nothing of it is money: a ledger without it is whole.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from pricing.errors import StoreUnavailable
+from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.read import Found, Values, check_version, reading
+from pricing.ledger.upgrade import version_of
+
+KEPT_VERSIONS: Final = 1_000
+KEPT_BYTES: Final = 32 * 2**20
+_COLUMNS: Final = "version, price_book, first_us, first_replica, latest_us, latest_replica, files"
+
+
+class PolicyFile(msgspec.Struct, frozen=True):
+    """A file as it may be shown. `text` None: it is none, or too long to be shown; `sha256` is of the file as it is."""
+
+    name: str
+    text: str | None
+    sha256: str
+
+
+class PolicyVersion(msgspec.Struct, frozen=True):
+    """A version with who put it in force first, and last: replicas by name, microseconds since the epoch.
+
+    `files` None: they were not asked for, or are not kept any more.
+    """
+
+    version: str
+    price_book: str
+    first_us: int
+    first_replica: str
+    latest_us: int
+    latest_replica: str
+    files: tuple[PolicyFile, ...] | None = None
+
+
+class _Writer(Protocol):
+    def execute(self, statement: str, values: Values = ()) -> Found: ...
+
+
+_files_json: Final = msgspec.json.Decoder(tuple[PolicyFile, ...])
+
+
+def remember(place: LedgerPlace, found: PolicyVersion) -> None:
+    """Write a version that was put in force, and forget what is too old. Raises StoreUnavailable.
+
+    Called again with the same, nothing changes.
+    """
+    said = msgspec.json.encode([_plain(file) for file in found.files or ()])
+    files, size = (said.decode(), len(said)) if len(said) <= KEPT_BYTES else (None, 0)
+    values = [*msgspec.structs.astuple(found)[:-1], files, size]
+    with _writing(place) as ledger:
+        ledger.execute(_UPSERT, values)
+        ledger.execute(_FORGET_VERSIONS, [KEPT_VERSIONS])
+        ledger.execute(_FORGET_FILES, [KEPT_BYTES])
+
+
+def policy_versions(place: LedgerPlace, limit: int) -> list[PolicyVersion]:
+    """Those that were put in force last, newest first, without their files. Raises StoreUnavailable."""
+    query = f"SELECT {_COLUMNS} FROM policy_versions ORDER BY latest_us DESC, version LIMIT ?"
+    with reading(place) as ledger:
+        return [_version([*found[:-1], None]) for found in ledger.execute(query, [limit])]
+
+
+def find_versions(place: LedgerPlace, begins: str, limit: int = 10) -> list[PolicyVersion]:
+    """Versions by the first characters of their names; one that is named in full is found alone.
+
+    Raises StoreUnavailable.
+    """
+    query = (
+        f"SELECT {_COLUMNS} FROM policy_versions WHERE substr(version, 1, ?) = ? "
+        "ORDER BY CASE WHEN version = ? THEN 0 ELSE 1 END, latest_us DESC, version LIMIT ?"
+    )
+    with reading(place) as ledger:
+        found = [_version(each) for each in ledger.execute(query, [len(begins), begins, begins, limit])]
+    return found[:1] if found and found[0].version == begins else found
+
+
+def version_before(place: LedgerPlace, version: str, at_us: int) -> PolicyVersion | None:
+    """What was in force before a version that was put in force at `at_us`: of the others that were there by then, the
+    one that was put in force last. Raises StoreUnavailable.
+    """
+    query = (
+        f"SELECT {_COLUMNS} FROM policy_versions WHERE version <> ? AND first_us < ? "
+        "ORDER BY latest_us DESC, version LIMIT 1"
+    )
+    with reading(place) as ledger:
+        found = ledger.execute(query, [version, at_us]).fetchone()
+    return None if found is None else _version(found)
+
+
+def _version(values: Sequence[Any]) -> PolicyVersion:
+    version, price_book, first_us, first_replica, latest_us, latest_replica, files = values
+    kept = None if files is None else _files_json.decode(files)
+    return PolicyVersion(version, price_book, first_us, first_replica, latest_us, latest_replica, kept)
+
+
+def _plain(file: PolicyFile) -> PolicyFile:
+    """A name that is no UTF-8 is written with question marks."""
+    return msgspec.structs.replace(file, name=file.name.encode("utf-8", "replace").decode())
+
+
+@contextmanager
+def _writing(place: LedgerPlace) -> Iterator[_Writer]:
+    """One transaction beside those that write rows. Raises StoreUnavailable, also for tables of another version."""
+    if isinstance(place, PostgresUrl):
+        from pricing.ledger.read_database import writing_database
+
+        with writing_database(place) as database:
+            yield database
+    else:
+        with _writing_file(place) as connection:
+            yield connection
+
+
+@contextmanager
+def _writing_file(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            check_version(path, version_of(connection))
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"ledger {path} cannot be written: {error}") from error
+
+
+_LATER: Final = "CASE WHEN excluded.latest_us >= known.latest_us THEN excluded.{0} ELSE known.{0} END"
+_UPSERT: Final = f"""
+    INSERT INTO policy_versions AS known ({_COLUMNS}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (version) DO UPDATE SET
+    {", ".join(f"{name} = {_LATER.format(name)}" for name in ("latest_us", "latest_replica", "files", "bytes"))}"""
+_FORGET_VERSIONS: Final = """
+    DELETE FROM policy_versions WHERE version NOT IN (
+        SELECT version FROM policy_versions ORDER BY latest_us DESC, version LIMIT ?)"""
+_FORGET_FILES: Final = """
+    UPDATE policy_versions SET files = NULL, bytes = 0 WHERE files IS NOT NULL AND version IN (
+        SELECT version FROM (
+            SELECT version, sum(bytes) OVER (ORDER BY latest_us DESC, version) AS so_far FROM policy_versions
+        ) AS newest WHERE so_far > ?)"""
