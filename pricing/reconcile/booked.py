@@ -20,7 +20,8 @@ class BookedHour:
     """One pool's hour. Nano-dollars by resource.
 
     `metered` is what the router booked, `adjusted` what reconciliations added, `billed` what those knew of the bill;
-    `written` counts their rows. `boot_nusd` and `boots` are of boots. `label` is the dearest sum of what was booked.
+    `written` counts their rows. `boot_nusd` and `boots` are of boots, `free_us` is boot and idle time that its price
+    book does not bill. `label` is the dearest sum of what was booked.
     """
 
     metered: Counter[Resource] = field(default_factory=Counter)
@@ -29,6 +30,7 @@ class BookedHour:
     written: Counter[Resource] = field(default_factory=Counter)
     boot_nusd: int = 0
     boots: int = 0
+    free_us: int = 0
     label: Group | None = None
 
     def ledger(self, resource: Resource) -> int:
@@ -54,6 +56,8 @@ class BookedHour:
         if group.account == House.BOOT:
             self.boot_nusd += group.amount_nusd
             self.boots += group.boots
+        if group.account in (House.BOOT, House.IDLE) and not group.amount_nusd:
+            self.free_us += group.duration_us
         if self.label is None or group.amount_nusd > self.label.amount_nusd:
             self.label = group
 

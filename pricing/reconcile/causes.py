@@ -28,6 +28,7 @@ class Cause(StrEnum):
     BOOT_UNSEEN = "boot_unseen"
     TIME_UNSEEN = "time_unseen"
     TIME_NOT_BILLED = "time_not_billed"
+    FREE_TIME_BILLED = "free_time_billed"
     MULTIPLIER = "multiplier"
     GPU_PRICE = "gpu_price"
     CPU_ABOVE_REQUEST = "cpu_above_request"
@@ -44,6 +45,7 @@ SAID: Final[Mapping[Cause, str]] = {
     Cause.BOOT_UNSEEN: "boots that the ledger lacks, or has too short",
     Cause.TIME_UNSEEN: "containers alive that the router did not see",
     Cause.TIME_NOT_BILLED: "container time in the ledger that was not billed",
+    Cause.FREE_TIME_BILLED: "boot or idle time that is free by the price book, in hours that were billed for more",
     Cause.MULTIPLIER: "one factor on every resource: a region or nonpreemptible multiplier that the pool's row lacks",
     Cause.GPU_PRICE: "the GPU is billed at another price than the book's",
     Cause.CPU_ABOVE_REQUEST: "CPU used beyond what the pool's row asks for",
@@ -135,9 +137,13 @@ def _with(residual: int, resource: Resource, lead: Resource, expected: Mapping[R
 
 
 def _time(residual: int, hour: BookedHour, around: Around) -> Cause:
-    """Whose container time is missing: a boot's, where one was booked or the pool had been asleep the hour before."""
+    """Whose container time is missing: what is free by the book, where there was any; a boot's, where one was booked
+    or the pool had been asleep the hour before.
+    """
     if residual < 0:
         return Cause.TIME_NOT_BILLED
+    if hour.free_us:
+        return Cause.FREE_TIME_BILLED
     booted = hour.boots or hour.boot_nusd or not around.booked_before
     return Cause.BOOT_UNSEEN if booted else Cause.TIME_UNSEEN
 

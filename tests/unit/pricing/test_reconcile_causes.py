@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from fractions import Fraction
 
 import pytest
@@ -14,6 +15,7 @@ from pricing.reconcile.causes import SAID, Around, Cause, explain
 from pricing.reconcile.compare import compare
 from pricing.reconcile.edits import edits
 from pricing.reconcile.factors import Factors, find_factors
+from pricing.reports.focus_groups import Group
 from pricing.resources import PricedPool, Resource
 from pricing.token_price import TokenPrice
 
@@ -26,8 +28,15 @@ KNOWN = {Resource.GPU: 7_000_000, Resource.CPU: 2_000_000, Resource.MEMORY: 1_00
 
 
 def around(**changes: object) -> Around:
-    fields = {name: getattr(QUIET, name) for name in Around.__slots__}
-    return Around(**{**fields, **changes})  # type: ignore[arg-type] # names and types are those of the fields
+    quiet = {name: getattr(QUIET, name) for name in Around.__slots__}
+    return Around(**{**quiet, **changes})  # type: ignore[arg-type] # names and types are those of the fields
+
+
+def group(account: str, amount_nusd: int, duration_us: int) -> Group:
+    """A sum of one hour of the pool; nothing else is known of it."""
+    nothing = {each.name: 0 if each.type == "int" else "" for each in fields(Group)}
+    known = {"account": account, "amount_nusd": amount_nusd, "duration_us": duration_us, "rows": 1}
+    return Group(**{**nothing, **known})  # type: ignore[arg-type] # names and types are those of the fields
 
 
 def hour(known: dict[Resource, int], **more: int) -> BookedHour:
@@ -45,8 +54,17 @@ def test_time_brings_cpu_and_memory_with_it() -> None:
     assert explain(hour(KNOWN), billed, QUIET) == {Cause.TIME_UNSEEN: 5_000_000}
     assert explain(hour(KNOWN, boots=1), billed, QUIET) == {Cause.BOOT_UNSEEN: 5_000_000}
     assert explain(hour(KNOWN), billed, around(booked_before=False)) == {Cause.BOOT_UNSEEN: 5_000_000}
+    assert explain(hour(KNOWN, boots=1, free_us=1), billed, QUIET) == {Cause.FREE_TIME_BILLED: 5_000_000}
     less = scaled(Fraction(1, 2), Fraction(1, 2), Fraction(1, 2))
     assert explain(hour(KNOWN), less, QUIET) == {Cause.TIME_NOT_BILLED: -5_000_000}
+
+
+def test_boot_and_idle_time_without_a_price_is_free() -> None:
+    """Of the sums of an hour, those of requests and those that were paid for are not."""
+    known = BookedHour()
+    for account, nusd in (("__boot__", 0), ("__idle__", 0), ("__idle__", 5), ("__failed__", 0), ("acme", 0)):
+        known.add(group(account, nusd, duration_us=7), PRICED)
+    assert (known.free_us, known.total_nusd) == (14, 5)
 
 
 def test_what_time_does_not_explain_is_use() -> None:
