@@ -40,8 +40,8 @@ _FEATURES: Final[Mapping[ModelKind, frozenset[Feature]]] = {
     ModelKind.VISION: _TEXT | {Feature.VISION},
     ModelKind.IMAGE: frozenset({Feature.EDITS}),
 }
-_NEVER: Final[Mapping[str, frozenset[Feature]]] = {"diffusers": frozenset({Feature.EDITS})}
-"""What servers of an engine lack whatever the model: `pools.modal.diffusers_worker` makes pictures of text alone. A row
+_NO_EDITS: Final = frozenset({"diffusers"})
+"""Engines that make pictures of text alone, unless the model is one that starts from a picture (`from_file`). A row
 whose own server does more says so under `features`."""
 
 
@@ -238,7 +238,9 @@ def _spec(name: str, row: _Row, shape: PoolRow, model: ModelSpec, gpu: GpuSpec) 
     """The frozen row, with one request at a time until its memory fit is known."""
     derived = {"model", "gpu", "features", "tensor_parallel", "served_model_name"}
     derived |= {"target_concurrency", "max_concurrency", "billed_by"}
-    usual = _FEATURES.get(model.kind, frozenset()) - _NEVER.get(shape.engine, frozenset())
+    usual = _FEATURES.get(model.kind, frozenset())
+    if shape.engine in _NO_EDITS and not model.from_file:
+        usual -= {Feature.EDITS}
     features = usual if shape.features is None else frozenset(shape.features)
     return PoolSpec(
         name=name,

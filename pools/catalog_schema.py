@@ -98,6 +98,7 @@ class ModelRow(Shape):
     tool_parser: str = ""
     seconds_per_item: dict[GpuId, Positive] | None = None
     seconds_once: dict[GpuId, NotNegative] = {}
+    from_file: StrictBool = False
     item: ItemRow | None = None
     source: str
 
@@ -134,7 +135,7 @@ class PoolRow(Shape):
     quantization: str
     gpu: GpuId
     gpu_count: Count = 1
-    engine: Literal["vllm", "llama.cpp", "vllm-omni", "diffusers", "tgi"] = "vllm"
+    engine: Literal["vllm", "llama.cpp", "vllm-omni", "diffusers", "seedvr2", "tgi"] = "vllm"
     billed_by: Literal["seconds"] = "seconds"
     engine_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
     max_model_len: CountOrNone = 0

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pools.compatibility import version
 from pools.spec import ArgValue, Feature, PoolSpec
+from pools.worker_args import worker_arguments, worker_serves, worker_takes
 from pricing.errors import FileProblem
 from pricing.yamlfile import nearest, parse_yaml, validate
 
@@ -43,11 +44,6 @@ _OWNED: Final[Mapping[str, str]] = {
 """Arguments that other keys of a row decide."""
 
 _PLATFORMS: Final = frozenset({"host", "port", "omni"})
-WORKER_MODELS: Final = frozenset({"flux-schnell", "flux-dev", "sdxl-lora"})
-"""What `pools.modal.diffusers_worker` serves: text to image, by diffusers' own pipelines. InstantID and SeedVR2 need
-code of their own repositories, which no release of diffusers has."""
-
-_WORKER_ARGUMENTS: Final = frozenset({"lora"})
 _SECRET: Final = frozenset({"api-key", "hf-token", "ssl-keyfile"})
 _DTYPES: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
 """Weights in 16 bits are loaded as what the row says; other formats say it themselves."""
@@ -130,7 +126,7 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
     """What is wrong with a row's `engine_args`, one sentence each."""
     known = known_arguments(pool.engine)
     if known is None:
-        taken = _WORKER_ARGUMENTS if pool.engine == "diffusers" else frozenset()
+        taken = worker_takes(pool)
         for name in pool.engine_args.keys() - taken:
             yield f"engine_args: {pool.engine} takes no --{name}{nearest(name, taken)}; take it out"
         return
@@ -160,29 +156,30 @@ def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
         arguments = {**_common(pool, port), **_vllm(pool), **pool.engine_args}
     elif pool.engine == "vllm-omni":
         arguments = {**_common(pool, port), "omni": True, **_bounds(pool), **pool.engine_args}
-    elif pool.engine == "diffusers" and pool.model.id in WORKER_MODELS:
+    elif worker_serves(pool):
         return _worker(pool, port)
     else:
-        what = f"engine '{pool.engine}' here"
-        if pool.engine == "diffusers":
-            what = f"model '{pool.model.id}' here, since no release of diffusers has it"
-        text = f"pool '{pool.name}': there is no server for {what}; run your own"
+        what = f"engine '{pool.engine}'"
+        if pool.engine in ("diffusers", "seedvr2"):
+            what = f"model '{pool.model.id}' on {pool.engine}"
+        text = f"pool '{pool.name}': there is no server for {what} here; run your own"
         raise NoServer([f"{pool.place}: {text}, and point `endpoints:` at it"])
     return ("vllm", "serve", _repository(pool), *_words(arguments))
 
 
 def _worker(pool: PoolSpec, port: int) -> tuple[str, ...]:
-    """Models without a server of their own run in `pools.modal.diffusers_worker`."""
-    named: dict[str, ArgValue] = {
+    """Models without a server of their own run in `pools.modal.worker`."""
+    arguments: dict[str, ArgValue] = {
         "repo": pool.model.repo,
         "weights": _repository(pool),
         "served-model-name": pool.served_model_name,
         "quantization": pool.quantization,
         "port": port,
+        "max-num-queued-reqs": QUEUE_TIMES * pool.max_concurrency,
+        **worker_arguments(pool),
+        **pool.engine_args,
     }
-    offload: dict[str, ArgValue] = {"offload-text-encoder": True} if pool.weights_off_gpu_gib else {}
-    arguments = {**named, **offload, **pool.engine_args}
-    return ("python", "-m", "pools.modal.diffusers_worker", pool.model.id, *_words(arguments))
+    return ("python", "-m", "pools.modal.worker", pool.model.id, *_words(arguments))
 
 
 def _repository(pool: PoolSpec) -> str:

@@ -1,16 +1,16 @@
 """Bodies of type `multipart/form-data` (RFC 7578): their fields, and one field set to another value.
 
-As with JSON, what nobody changes stays byte for byte: files are never copied part by part.
+As with JSON, what nobody changes stays byte for byte: files are never copied part by part. The worker in a pool's
+container (`pools.modal.worker`) reads forms by it too, so it needs the standard library alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
-
-import msgspec
 
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,70})"?', re.IGNORECASE)
 _NAME: Final = re.compile(rb'(?:^|[;\s])name="([^"\r\n]*)"', re.IGNORECASE)
@@ -22,7 +22,8 @@ class BadForm(ValueError):
     """The body is no form; the message says what is wrong, and holds nothing of it."""
 
 
-class Part(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Part:
     """One field: its value is `body[start:end]`; `is_file` where it came with a file's name."""
 
     name: str

@@ -105,6 +105,7 @@ class ModelSpec:
     activation_gib: float = 0.0  # media models: peak working memory beside the weights
     item: MediaSize = ONE_PICTURE  # media models: the size that `seconds_per_item` and `activation_gib` are about
     seconds_once: Mapping[str, float] = field(default_factory=dict)  # of `seconds_per_item`, once a request
+    from_file: bool = False  # media models: makes something of a picture or clip, and nothing of text alone
     vllm_since: str = ""  # first vLLM that knows the architecture; "" where any supported release does
     tool_parser: str = ""  # vLLM's parser of the model's tool calls; "": it serves none
 
@@ -142,7 +143,7 @@ class PoolSpec:
     quantization: str
     gpu: GpuSpec
     gpu_count: int
-    engine: str  # "vllm", "llama.cpp", "vllm-omni", "diffusers", "tgi"; "api" by the token
+    engine: str  # "vllm", "llama.cpp", "vllm-omni", "diffusers", "seedvr2", "tgi"; "api" by the token
     engine_version: str
     max_model_len: int  # tokens, prompt + output; 0 for media models
     gpu_memory_utilization: float

@@ -12,14 +12,17 @@ and what those clients make of each.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from pools.engine_error import parse_error
 from pricing.errors import SluiceError
 
+_FIELD: Final = re.compile(r"[a-z][a-z_]{0,40}")
 SDK_WAITS_S: Final = 60.0
 """The longest `Retry-After` that every official client waits for: 1.x waits up to 60 s and where it is longer repeats
 at once, 3.x waits up to 120 s and where it is longer does not repeat (read in openai-python 1.109 and 3.52)."""
@@ -137,11 +140,14 @@ class ApiError(SluiceError):
 class PassedOn(ApiError):
     """A pool's 4xx answer about the request itself: status and body go to the client unchanged.
 
-    `body` None: it was no error object that clients can read (a proxy's page, say), so we say what happened.
+    `body` None: it was no error object that clients can read (a proxy's page, say), so we say what happened. Our own
+    message, which a video job keeps, names the field at most: the engine's words may repeat the client's.
     """
 
     def __init__(self, status: int, body: bytes | None) -> None:
-        super().__init__("upstream_refusal", f"the pool refused the request itself (HTTP {status}) without saying why")
+        param = _field_named(body or b"")
+        why = " without saying why" if param is None else f" for its '{param}'"
+        super().__init__("upstream_refusal", f"the pool refused the request itself (HTTP {status}){why}", param=param)
         self._status = status
         self._body = body
 
@@ -151,3 +157,9 @@ class PassedOn(ApiError):
 
     def body(self) -> bytes:
         return super().body() if self._body is None else self._body
+
+
+def _field_named(body: bytes) -> str | None:
+    """The field that an engine's error is about, where it names one."""
+    error = parse_error(body)
+    return error.param if error is not None and _FIELD.fullmatch(error.param) else None

@@ -97,6 +97,7 @@ class Parsed:
     wants_token_ids: bool = False  # or the prompt as text, which stands beside its ids
     media: MediaAsked | None = None  # pictures or clips are asked for, not text
     content_type: str = "application/json"
+    brings_file: bool = False  # a picture or clip to start from
 
     @property
     def one_text(self) -> bool:

@@ -41,7 +41,7 @@ _FORM: Final = "multipart/form-data"
 def parse_images(path: str, content_type: str, body: bytes) -> Parsed:
     """Read a body for `/v1/images/…`. Raises ApiError `invalid_json` or `invalid_value`, naming the field."""
     form = content_type.partition(";")[0].strip().lower() == _FORM
-    fields = _form_fields(content_type, body) if form else _json_fields(body)
+    fields, brings_file = _form_fields(content_type, body) if form else (_json_fields(body), False)
     if path == EDITS_PATH and not form:
         raise ApiError("invalid_value", f"{path} takes a form with the image as a file (multipart/form-data)")
     if _truthy(fields.get("stream")):
@@ -49,7 +49,8 @@ def parse_images(path: str, content_type: str, body: bytes) -> Parsed:
     if fields.get("response_format") not in (None, "", "b64_json"):
         text = "pictures come as b64_json; this endpoint keeps no files that a URL could name"
         raise ApiError("invalid_value", text, param="response_format")
-    return _parsed(path, content_type if form else _JSON, body, fields, media_of(fields, ModelKind.IMAGE))
+    media = media_of(fields, ModelKind.IMAGE)
+    return _parsed(path, content_type if form else _JSON, body, fields, media, brings_file)
 
 
 def parse_video(content_type: str, body: bytes) -> Parsed:
@@ -58,16 +59,16 @@ def parse_video(content_type: str, body: bytes) -> Parsed:
     Raises ApiError `invalid_json` or `invalid_value`, naming the field.
     """
     if content_type.partition(";")[0].strip().lower() == _FORM:
-        fields = _form_fields(content_type, body)
+        fields, brings_file = _form_fields(content_type, body)
     else:
-        fields = _json_fields(body)
+        fields, brings_file = _json_fields(body), False
         flat = {name: value for name, value in fields.items() if value is not None}
         nested = next((name for name, value in flat.items() if isinstance(value, dict | list)), None)
         if nested is not None:
             text = f"'{nested}' is not a plain value; send files and lists as a form (multipart/form-data)"
             raise ApiError("invalid_value", text, param=nested)
         content_type, body = form_of({name: _text(value) for name, value in flat.items()})
-    return _parsed(SYNC_PATH, content_type, body, fields, media_of(fields, ModelKind.VIDEO))
+    return _parsed(SYNC_PATH, content_type, body, fields, media_of(fields, ModelKind.VIDEO), brings_file)
 
 
 def media_of(fields: Mapping[str, Any], kind: ModelKind) -> MediaAsked:
@@ -86,7 +87,9 @@ def media_of(fields: Mapping[str, Any], kind: ModelKind) -> MediaAsked:
     )
 
 
-def _parsed(path: str, content_type: str, body: bytes, fields: Mapping[str, Any], media: MediaAsked) -> Parsed:
+def _parsed(
+    path: str, content_type: str, body: bytes, fields: Mapping[str, Any], media: MediaAsked, brings_file: bool
+) -> Parsed:
     model, prompt, user = fields.get("model"), fields.get("prompt"), fields.get("user")
     if not isinstance(model, str) or not model:
         raise ApiError("invalid_value", "'model' is missing; name a class, class:tier, pool or alias", param="model")
@@ -110,6 +113,7 @@ def _parsed(path: str, content_type: str, body: bytes, fields: Mapping[str, Any]
         user=user if isinstance(user, str) else None,
         media=media,
         content_type=content_type,
+        brings_file=brings_file,
     )
 
 
@@ -122,17 +126,18 @@ def _json_fields(body: bytes) -> dict[str, Any]:
         raise ApiError("invalid_json", f"the body is not valid JSON: {error}; send one JSON object") from None
 
 
-def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
-    """The fields of a form that are no files, as text."""
+def _form_fields(content_type: str, body: bytes) -> tuple[dict[str, Any], bool]:
+    """The fields of a form that are no files, as text, and whether one is a file with something in it."""
     try:
         parts = parts_of(body, boundary_of(content_type))
     except BadForm as error:
         raise ApiError("invalid_value", f"the body is not a valid form: {error}") from None
-    return {
+    fields = {
         part.name: body[part.start : part.end].decode("utf-8", "replace")
         for part in parts
         if not part.is_file and part.end - part.start <= FIELD_BYTES
     }
+    return fields, any(part.is_file and part.end > part.start for part in parts)
 
 
 def _size(fields: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -20,6 +20,10 @@ from router.errors import ApiError
 from router.inbound import Parsed
 
 WORDS: Final = frozenset({ModelKind.TEXT, ModelKind.VISION})  # kinds of models that answer in text
+_FILES: Final = {
+    ModelKind.IMAGE: "a picture: send a form with the file 'image' to POST /v1/images/edits",
+    ModelKind.VIDEO: "a clip: send a form with the file 'input_reference'",
+}
 _ROUTES: Final = {ModelKind.IMAGE: "POST /v1/images/generations", ModelKind.VIDEO: "POST /v1/videos"}
 
 
@@ -58,6 +62,14 @@ def check_kind(request_class: RequestClass, parsed: Parsed) -> None:
         if kinds.isdisjoint(WORDS):
             other = " and ".join(f"{kind}: use {_ROUTES[kind]}" for kind in sorted(kinds))
         raise ApiError("feature_not_supported", f"'{parsed.model}' makes {other}", param="model")
+    _check_file(request_class, parsed, parsed.media.kind)
+
+
+def _check_file(request_class: RequestClass, parsed: Parsed, kind: ModelKind) -> None:
+    """Models that start from a picture or clip are not woken for a request without one. Raises ApiError."""
+    if not parsed.brings_file and all(rung.pool.model.from_file for rung in request_class.ladder):
+        text = f"'{parsed.model}' starts from {_FILES[kind]}"
+        raise ApiError("feature_not_supported", text, param="image" if kind is ModelKind.IMAGE else "input_reference")
 
 
 def media_requirements(

@@ -12,7 +12,7 @@ import modal
 from modal.config import config
 from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
 
-from pools.modal.container import PoolServer
+from pools.modal.app import make_app
 from pools.modal.declare import Declaration, app_name
 from pools.modal.errors import ModalTrouble
 from pools.modal.image import ImageRecipe
@@ -28,31 +28,14 @@ def has_token() -> bool:
 
 def build(declaration: Declaration) -> tuple[modal.App, modal.Server]:
     """The App of one pool, made in memory; nothing is asked of Modal yet."""
-    app = modal.App(declaration.app, tags=dict(declaration.tags))
-    declared = app.server(
-        name=declaration.server,
-        image=_image(declaration.image),
-        env=dict(declaration.env),
-        secrets=[modal.Secret.from_name(name) for name in declaration.secrets],
+    volumes = declaration.volumes.items()
+    return make_app(
+        declaration,
+        _image(declaration.image),
+        [modal.Secret.from_name(name) for name in declaration.secrets],
         gpu=declaration.gpu,
-        cpu=declaration.cpu_cores,
-        memory=declaration.memory_mib,
-        volumes={
-            mount: modal.Volume.from_name(name, create_if_missing=True) for mount, name in declaration.volumes.items()
-        },
-        port=declaration.port,
-        unauthenticated=not declaration.authenticated,
-        target_concurrency=declaration.target_concurrency,
-        max_concurrency=declaration.max_concurrency,
-        min_containers=declaration.min_containers,
-        max_containers=declaration.max_containers,
-        scaledown_window=declaration.scaledown_window_s,
-        startup_timeout=declaration.startup_timeout_s,
-        exit_grace_period=declaration.exit_grace_s,
-        routing_region=declaration.routing_region,
-        compute_region=declaration.compute_region,
+        volumes={mount: modal.Volume.from_name(name, create_if_missing=True) for mount, name in volumes},
     )
-    return app, declared(PoolServer)
 
 
 def deploy(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
@@ -140,8 +123,12 @@ def _has_secret(name: str, settings: ModalSettings, client: modal.Client | None)
 
 
 def _image(recipe: ImageRecipe) -> modal.Image:
-    base = modal.Image.from_registry(recipe.base, add_python=recipe.python).entrypoint([])
-    return base.uv_pip_install(*recipe.packages).env(dict(recipe.env))
+    image = modal.Image.from_registry(recipe.base, add_python=recipe.python).entrypoint([])
+    if recipe.system:
+        image = image.apt_install(*recipe.system)
+    if recipe.commands:
+        image = image.run_commands(*recipe.commands)
+    return image.uv_pip_install(*recipe.packages).env(dict(recipe.env))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Final
 import modal
 from modal.exception import ConflictError, InvalidError, NotFoundError
 
-from pools.modal.container import PoolServer
+from pools.modal.app import make_app
 from pools.modal.deploy import existing_secrets, listed_apps, publish, told
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Deployed
@@ -20,28 +20,12 @@ _HASHED: Final = "--require-hashes --only-binary :all:"
 
 def build_router(declaration: RouterDeclaration, settings: ModalSettings) -> tuple[modal.App, modal.Server]:
     """The App of the router, made in memory; nothing is asked of Modal yet."""
-    app = modal.App(declaration.app, tags=dict(declaration.tags))
-    declared = app.server(
-        name=declaration.server,
-        image=_image(declaration),
-        env=dict(declaration.env),
-        secrets=[_secret(name, keys, settings) for name, keys in declaration.secrets.items()],
-        cpu=declaration.cpu_cores,
-        memory=declaration.memory_mib,
-        port=declaration.port,
-        unauthenticated=not declaration.authenticated,
-        target_concurrency=declaration.target_concurrency,
-        max_concurrency=declaration.max_concurrency,
-        min_containers=declaration.min_containers,
-        max_containers=declaration.max_containers,
-        scaledown_window=declaration.scaledown_window_s,
-        startup_timeout=declaration.startup_timeout_s,
-        exit_grace_period=declaration.exit_grace_s,
-        routing_region=declaration.routing_region,
-        compute_region=declaration.compute_region,
+    return make_app(
+        declaration,
+        _image(declaration),
+        [_secret(name, keys, settings) for name, keys in declaration.secrets.items()],
         nonpreemptible=declaration.nonpreemptible,
     )
-    return app, declared(PoolServer)
 
 
 def deploy_router(

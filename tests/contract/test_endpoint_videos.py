@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from pricing.money import cost_nusd
@@ -23,6 +24,7 @@ SYSTEMS = {
     "wan2.1": ["wan2.1-1.3b-bf16-l40s", "wan2.1-1.3b-bf16-a100-40"],
     "seedvr2": ["seedvr2-3b-fp8-a10", "seedvr2-3b-fp16-l40s"],
 }
+CLIP = ("old.mp4", b"\x00\x00\x00\x18ftypmp42", "video/mp4")  # what SeedVR2 starts from
 WAN = [f"quick-{name}" for name in SYSTEMS["wan2.1"]]
 
 
@@ -48,6 +50,12 @@ async def create(run: Endpoint, key: str = "acme", headers: dict[str, str] | Non
     return await run.ask("POST", VIDEOS, key, json={"model": "clips", "prompt": "waves", **body}, headers=headers or {})
 
 
+async def restore(run: Endpoint, **fields: str) -> Reply:
+    form = aiohttp.FormData({"model": "clips", "prompt": "sharper", "size": "640x480", "seconds": "1", **fields})
+    form.add_field("input_reference", CLIP[1], filename=CLIP[0], content_type=CLIP[2])
+    return await run.ask("POST", VIDEOS, data=form)
+
+
 async def until_ended(run: Endpoint, job_id: str) -> dict[str, Any]:
     async with asyncio.timeout(20):
         while True:
@@ -62,7 +70,8 @@ async def test_a_clip_of_each_system_is_made_by_the_document_s_gpu_and_billed(tm
     first = f"quick-{SYSTEMS[system][0]}"
     async with running(tmp_path, system, speedup=100.0) as run:
         client = run.client()
-        job = await client.videos.create(model="sora-2", prompt="waves", size="1280x720", seconds="1")  # type: ignore[arg-type] # any length
+        given: dict[str, Any] = {"input_reference": CLIP} if system == "seedvr2" else {}
+        job = await client.videos.create(model="sora-2", prompt="waves", size="1280x720", seconds="1", **given)
         assert (job.object, job.size, job.seconds) == ("video", "1280x720", "1")
         done = await until_ended(run, job.id)
         clip = await (await client.videos.download_content(job.id)).aread()
@@ -86,10 +95,21 @@ async def test_where_the_document_s_gpu_fails_the_next_one_makes_the_clip(
     first, second = (f"quick-{name}" for name in SYSTEMS[system])
     async with running(tmp_path, system) as run:
         await run.fail(first, fault)
-        done = await until_ended(run, (await create(run, size="640x480", seconds="1")).json["id"])
+        asked = await (restore(run) if system == "seedvr2" else create(run, size="640x480", seconds="1"))
+        done = await until_ended(run, asked.json["id"])
         pools = [row.pool for row in run.rows()]
     assert done["status"] == "completed", done
     assert (done["x_sluice"]["pool"], pools) == (second, [first, second])
+
+
+async def test_a_model_that_restores_clips_is_not_woken_without_one(tmp_path: Path) -> None:
+    """400 with what to send, before a job exists or anything boots."""
+    async with running(tmp_path, "seedvr2", awake=0) as run:
+        without = await create(run, seconds="1")
+        assert (without.status, without.code) == (400, "feature_not_supported")
+        assert without.json["error"]["message"].endswith("a clip: send a form with the file 'input_reference'")
+        assert (await run.ask("GET", VIDEOS)).json["data"] == []
+        assert run.rows() == []
 
 
 async def test_the_same_idempotency_key_is_the_same_job(tmp_path: Path) -> None:

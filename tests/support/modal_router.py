@@ -17,6 +17,7 @@ from pools.modal.deploy_router import deploy_router
 from pools.modal.router import PACKAGES
 from router.deploy.release import this_release
 from support.modal_control_plane import FakeModal, control_plane
+from support.modal_pages import command_of, page_text, server_part
 
 PAGE = Path(__file__).resolve().parents[1] / "golden" / "modal_router.json"
 NOW_US = 1_795_000_000_000_000
@@ -62,36 +63,20 @@ def sent_page(path: Path, fake: FakeModal, client: modal.Client) -> str:
     """Deploy the router of a policy to the fake and read back what reached it."""
     asked = wanted(path)
     deploy_router(asked.declaration, asked.settings, client)
-    return json.dumps(_page(fake, asked.declaration.app), indent=2, ensure_ascii=False) + "\n"
+    return page_text(_page(fake, asked.declaration.app))
 
 
 def _page(fake: FakeModal, name: str) -> dict[str, Any]:
     app = fake.app(name)
     function = app.function
-    scaling, http = function.autoscaler_settings, function.http_config
-    env = {name: value for secret in function.secret_ids for name, value in fake.env_secrets[secret].items()}
+    shared = server_part(fake, app)
     placed = [PurePosixPath(place) for mount in function.mount_ids for place in fake.mounts[mount]]
     policy = [place for place in placed if place.is_relative_to("/policy")]
     sources = [place for place in placed if place not in policy]
     return {
-        "app": app.name,
-        "tags": {name: "…" if name in CHANGING else value for name, value in sorted(app.tags.items())},
-        "server": function.function_name,
-        "runs": f"{function.module_name}.{function.implementation_name.removesuffix('.*')}",
+        **shared,
+        "tags": {name: "…" if name in CHANGING else value for name, value in shared["tags"].items()},
         "gpu": function.resources.gpu_config.count,
-        "cpu_cores": function.resources.milli_cpu / 1000,
-        "memory_mib": function.resources.memory_mb,
-        "target_concurrency": scaling.target_concurrency_float,
-        "max_concurrency": function.max_concurrent_inputs,
-        "min_containers": scaling.min_containers,
-        "max_containers": scaling.max_containers,
-        "scaledown_window_s": scaling.scaledown_window,
-        "startup_timeout_s": function.startup_timeout_secs,
-        "exit_grace_s": http.exit_grace_period,
-        "port": http.port,
-        "proxy_auth": not http.unauthenticated,
-        "routing_regions": list(http.proxy_regions),
-        "compute_regions": list(function.scheduler_placement.regions),
         "nonpreemptible": function.scheduler_placement.nonpreemptible,
         "volumes": [mount.mount_path for mount in function.volume_mounts],
         "secrets": {
@@ -99,12 +84,10 @@ def _page(fake: FakeModal, name: str) -> dict[str, Any]:
             for one in function.secret_ids
             if one in fake.named_secrets
         },
-        "image": app.image,
         "policy": sorted(map(str, policy)),
         "packages": [name for name in PACKAGES if any(name in place.parts[:-1] for place in sources)],
         "data": [kind for kind in DATA if any(place.name.endswith(kind) for place in sources)],
-        "env": {name: value for name, value in sorted(env.items()) if name != "POOL_COMMAND"},
-        "command": json.loads(env["POOL_COMMAND"]),
+        "command": command_of(fake, app),
     }
 
 

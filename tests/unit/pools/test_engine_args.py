@@ -102,26 +102,34 @@ def test_every_argument_of_every_shipped_pool_is_known_to_its_release() -> None:
 
 
 def test_engines_without_known_arguments_take_none() -> None:
-    """The worker's row cannot carry vLLM's arguments, only a LoRA of its own."""
+    """The worker's row cannot carry vLLM's arguments, only its own: a LoRA, and how many may wait."""
     worker = POOLS["sdxl-lora-fp16-t4"]
     [problem] = argument_problems(replace(worker, engine_args={"seed": 1, "lora": "me/style"}))
     assert problem == "engine_args: diffusers takes no --seed; take it out"
     assert engine_command(replace(worker, engine_args={"lora": "me/style"}), 8000)[-2:] == ("--lora", "me/style")
+    [problem] = argument_problems(replace(POOLS["seedvr2-3b-fp8-a10"], engine_args={"lora": "me/style"}))
+    assert problem == "engine_args: seedvr2 takes no --lora; take it out"
 
 
-NO_RELEASE = "here, since no release of diffusers has it"
+@pytest.mark.parametrize("name", ["sdxl-lora-fp16-t4", "instantid-fp16-t4", "seedvr2-3b-fp8-a10"])
+def test_the_workers_queue_follows_from_its_row(name: str) -> None:
+    """At most twice `max_concurrency`, as for vLLM; the row may say another number."""
+    option = "--max-num-queued-reqs"
+    several = replace(POOLS[name], max_concurrency=3)
+    assert dict(pairs(engine_command(several, 8000)))[option] == "6"
+    assert dict(pairs(engine_command(replace(several, engine_args={option[2:]: 9}), 8000)))[option] == "9"
 
 
 @pytest.mark.parametrize(
     ("pool", "what"),
     [
-        (POOLS["instantid-fp16-t4"], f"model 'instantid' {NO_RELEASE}"),
-        (POOLS["seedvr2-3b-fp8-a10"], f"model 'seedvr2-3b' {NO_RELEASE}"),
-        (replace(POOLS["qwen3-4b-bf16-a10"], engine="tgi"), "engine 'tgi' here"),
+        (replace(POOLS["wan2.1-1.3b-bf16-l40s"], engine="diffusers"), "model 'wan2.1-1.3b' on diffusers"),
+        (replace(POOLS["sdxl-lora-fp16-t4"], engine="seedvr2"), "model 'sdxl-lora' on seedvr2"),
+        (replace(POOLS["qwen3-4b-bf16-a10"], engine="tgi"), "engine 'tgi'"),
     ],
 )
 def test_what_has_no_server_here_says_what_to_do(pool: PoolSpec, what: str) -> None:
-    """TGI, and models whose code is no release's: run your own, and point the router at it."""
-    says = f"there is no server for {what}; run your own, and point `endpoints:` at it"
+    """TGI, and models that the worker does not serve: run your own, and point the router at it."""
+    says = f"there is no server for {what} here; run your own, and point `endpoints:` at it"
     with pytest.raises(NoServer, match=re.escape(says)):
         engine_command(pool, 8000)

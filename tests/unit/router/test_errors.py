@@ -58,3 +58,13 @@ def test_an_engines_refusal_is_passed_on_unchanged() -> None:
     """Status and body are the engine's own."""
     error = PassedOn(422, b'{"error":{"message":"bad"}}')
     assert (error.status, error.body()) == (422, b'{"error":{"message":"bad"}}')
+
+
+@pytest.mark.parametrize(
+    ("param", "says"),
+    [(b"num_frames", "for its 'num_frames'"), (b"a secret", "without saying why"), (b"", "without saying why")],
+)
+def test_what_is_kept_of_an_engines_refusal_is_a_field_at_most(param: bytes, says: str) -> None:
+    """A video job keeps our message; the engine's words, which may repeat a prompt, are not in it."""
+    error = PassedOn(400, b'{"error":{"message":"bad: a secret","param":"%b"}}' % param)
+    assert error.message == f"the pool refused the request itself (HTTP 400) {says}"
