@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from pricing.budgets.caps import CapTable, RateLimits, Scope, parse_scope
 from pricing.budgets.store import OpenHold, RateStanding, Settlement, Standing
 from pricing.errors import BudgetExceeded, RateLimited
 from support.money import ACME, GLOBEX, POOL, UTC, cap, paid, wish
-from support.stores import RedisBackend, SqliteBackend, StoreSetup
+from support.stores import ALL_STORES, StoreSetup, running
 from support.values import replace
 
 KEY = parse_scope("key:k1")
@@ -22,17 +21,12 @@ def table(*limits: tuple[Scope, RateLimits]) -> CapTable:
     return CapTable((cap(1_000),), UTC, dict(limits))
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreSetup]:
+@pytest.fixture(params=ALL_STORES)
+async def setup(request: pytest.FixtureRequest) -> AsyncIterator[StoreSetup]:
     """A store on a clock that stands at the beginning of a slot."""
-    kind = (
-        SqliteBackend(tmp_path) if request.param == "sqlite" else RedisBackend(request.getfixturevalue("redis_server"))
-    )
-    made = StoreSetup(kind, table())
-    assert made.clock.wall_us() % 5_000_000 == 0
-    await made.start()
-    yield made
-    await made.stop()
+    async with running(ALL_STORES[request.param](request), table()) as made:
+        assert made.clock.wall_us() % 5_000_000 == 0
+        yield made
 
 
 def ask(number: int, tokens: int = 0, amount: int = 1, *scopes: Scope) -> OpenHold:

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.backends import GOOD
 from support.endpoint import Endpoint, Policy, Reply, before_scripts, events, policy
 from support.hostile_bytes import LONG_HEAD, PLAYS, End, Play, redirect
 from support.scripted_server import DONE, ROLE, Exchange, text_frame
 
-GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
 EXAMPLES = 100
 # Each kind of request is relayed in another way: looked into, held against a schema, only passed through.
 KINDS: tuple[dict[str, Any], ...] = (

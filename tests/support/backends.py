@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import aiohttp
 import pytest
 
@@ -12,6 +14,7 @@ from pools.frames_http import HttpFrames
 from pricing.clock import ScaledClock
 from support.scripted_server import Exchange, Script, scripted
 
+GOOD = json.dumps({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()
 REQUEST = UpstreamRequest(
     path="/v1/chat/completions",
     body=b'{"model":"m","messages":[]}',

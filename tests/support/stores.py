@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import pytest
 
 from pricing.budgets.account import CapWarning
 from pricing.budgets.caps import CapTable, Scope
@@ -19,8 +22,11 @@ from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.redis.address import RedisAddress
 from pricing.redis.keys import prefix_of
 from pricing.redis.store import RedisStore
+from support.money import cap, caps
 from support.real_redis import RedisServer
 from support.unsteady_client import UnsteadyClient
+
+TABLE = caps(cap(100), cap(150, scope="pool:l4"), cap(1_000, window="7d", name="week"))
 
 OnWarn = Callable[[CapWarning], None]
 
@@ -141,3 +147,23 @@ class StoreSetup:
 
     async def spent(self) -> dict[str, int]:
         return {status.cap: status.spent_nusd for status in await self.store.statuses()}
+
+
+@contextlib.asynccontextmanager
+async def running(backend: Backend, table: CapTable) -> AsyncIterator[StoreSetup]:
+    made = StoreSetup(backend, table)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def sqlite(fixtures: pytest.FixtureRequest) -> Backend:
+    folder: Path = fixtures.getfixturevalue("tmp_path")
+    return SqliteBackend(folder)
+
+
+def redis(fixtures: pytest.FixtureRequest) -> Backend:
+    return RedisBackend(fixtures.getfixturevalue("redis_server"))
+
+
+ALL_STORES: dict[str, Callable[[pytest.FixtureRequest], Backend]] = {"sqlite": sqlite, "redis": redis}

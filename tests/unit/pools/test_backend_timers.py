@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
-from pools.backend_http import HttpBackend, make_session
+from pools.backend_http import HttpBackend
 from pools.failures import AttemptFailed, FailureClass
 from pools.frames_http import SILENT_FRAMES_AT_MOST
 from pricing.clock import ScaledClock
 from support.backends import REQUEST, backend, drain, fails, streaming
 from support.scripted_server import DONE, ROLE, Exchange, Script, frame, scripted, text_frame
 from support.values import replace
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    made = make_session()
-    yield made
-    await made.close()
-
 
 EMPTY = frame(choices=[])  # a frame that says nothing
 

@@ -4,84 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 
-from pools.breaker import MISCONFIGURED_PROBE_S
-from pools.failures import AttemptFailed, FailureClass
+from pools.failures import FailureClass
 from pools.live import LivePools, LiveSettings
 from pools.live_pool import SNAPSHOT_S
-from pools.platform import ContainerInfo
 from pools.spec import KvCache
-from pools.state import BreakerState, shape_bucket
+from pools.state import BreakerState
 from pools.waiting_lines import Ticket
-from pricing.clock import ManualClock, ScaledClock
-
-
-@dataclass(frozen=True)
-class Needs:
-    prompt_tokens: int = 1000
-    expected_output_tokens: int = 200
-    output_bound: int = 1024
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.output_bound
-
-    def kv_tokens(self, cache: KvCache) -> int:
-        return self.prompt_tokens + self.expected_output_tokens
-
-
-@dataclass(frozen=True)
-class BreakerLimits:
-    failures: int = 5
-    window_s: float = 30.0
-    half_open_after_s: float = 15.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    breaker: BreakerLimits = field(default_factory=BreakerLimits)
-    shape_cooldown_s: float = 300.0
-
-
-LIMITS = Limits()
-NEEDS = Needs()
-SETTINGS = LiveSettings(boot_s=40, scaledown_window_s=60)
-
-
-@dataclass
-class World:
-    """One pool `p`, unless said otherwise, on a clock that the test moves."""
-
-    clock: ManualClock = field(default_factory=ManualClock)
-    changes: list[tuple[str, int, int]] = field(default_factory=list)
-    missed: list[tuple[str, str, int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.live = LivePools(
-            self.clock,
-            on_change=lambda pool, _, ready, booting, __: self.changes.append((pool, ready, booting)),
-            on_missed=lambda *missed: self.missed.append(missed),
-        )
-        self.live.configure({"p": SETTINGS})
-
-    def fail(self, failure: FailureClass, times: int = 1, dispatched_us: int = 0, **more: object) -> None:
-        for _ in range(times):
-            self.live.failed("p", AttemptFailed(failure, "detail", **more), NEEDS, dispatched_us, LIMITS)  # type: ignore[arg-type]
-
-    def list(self, *infos: ContainerInfo) -> None:
-        self.live.observe_containers(self.clock.wall_us(), {"p": infos})
-
-    def container(self, state: str = "ready") -> ContainerInfo:
-        now = self.clock.wall_us()
-        return ContainerInfo("a", "ready", now, now) if state == "ready" else ContainerInfo("a", "booting", now, None)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
+from pricing.clock import ScaledClock
+from support.live_world import NEEDS, SETTINGS, Needs, World
 
 
 def test_requests_in_flight_are_counted_with_their_tokens(world: World) -> None:
@@ -181,132 +114,6 @@ def test_the_platforms_list_is_the_truth(world: World) -> None:
     world.list(world.container("booting"))
     states = world.live.states()
     assert [(state.ready, state.booting) for state in states.values()] == [(0, 1), (0, 0), (2, 0)]
-
-
-def test_five_failures_open_the_breaker_and_one_probe_tries(world: World) -> None:
-    """After 15 s the request that enters first is the probe; all others see an open breaker until it ends well."""
-    world.fail(FailureClass.UNAVAILABLE, times=5)
-    assert world.live.state("p").breaker is BreakerState.OPEN
-    world.clock.advance(15)
-    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
-    world.live.enter("p", "probe", NEEDS)
-    assert world.live.state("p").breaker is BreakerState.OPEN
-    world.live.enter("p", "other", NEEDS)
-    world.live.leave("p", "other")
-    assert world.live.state("p").breaker is BreakerState.OPEN
-    world.live.leave("p", "probe")
-    world.live.answered("p")
-    assert world.live.state("p").breaker is BreakerState.CLOSED
-
-
-def test_a_probe_whose_client_left_makes_room_for_another(world: World) -> None:
-    """Even one that entered and was never dispatched."""
-    world.fail(FailureClass.TIMEOUT, times=5)
-    world.clock.advance(15)
-    world.live.enter("p", "probe", NEEDS)
-    world.live.leave("p", "probe")
-    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
-
-
-def test_a_clients_own_deadline_never_opens_a_breaker(world: World) -> None:
-    """However often it passes."""
-    world.fail(FailureClass.TIMEOUT, times=50, by_client_deadline=True)
-    assert world.live.state("p").breaker is BreakerState.CLOSED
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        FailureClass.CONTEXT_OVERFLOW,
-        FailureClass.BAD_OUTPUT,
-        FailureClass.CLIENT_ERROR,
-        FailureClass.CLIENT_GONE,
-        FailureClass.COLD,
-    ],
-)
-def test_failures_that_say_nothing_against_the_pool_leave_its_breaker(failure: FailureClass, world: World) -> None:
-    """The rows of the failure table with "no" in the breaker's column."""
-    world.fail(failure, times=50)
-    state = world.live.state("p")
-    assert (state.breaker, state.shapes_open, state.features_off) == (BreakerState.CLOSED, frozenset(), frozenset())
-
-
-def test_a_pool_that_refuses_the_request_itself_is_awake(world: World) -> None:
-    """A 400 comes from a container."""
-    world.fail(FailureClass.CLIENT_ERROR, status=400)
-    assert world.live.state("p").ready == 1
-
-
-def test_overload_pauses_as_long_as_the_pool_asks(world: World) -> None:
-    """Retry-After is respected."""
-    world.fail(FailureClass.OVERLOADED, retry_after_s=7.0)
-    state = world.live.state("p")
-    assert (state.breaker, state.breaker_reason, state.breaker_retry_s) == (BreakerState.OPEN, "overloaded", 7.0)
-
-
-def test_a_missing_feature_is_switched_off_and_the_pool_stays(world: World) -> None:
-    """Until the files are read again."""
-    world.fail(FailureClass.MISCONFIGURED, feature="tools")
-    state = world.live.state("p")
-    assert (state.features_off, state.breaker) == ({"tools"}, BreakerState.CLOSED)
-    world.live.configure({"p": SETTINGS})
-    assert world.live.state("p").features_off == frozenset()
-
-
-def test_a_misconfigured_pool_is_out_for_a_minute_or_until_a_reload(world: World) -> None:
-    """A redeploy may have mended it; one request finds out."""
-    world.fail(FailureClass.MISCONFIGURED, status=401)
-    state = world.live.state("p")
-    assert (state.misconfigured, state.breaker_retry_s) == (True, MISCONFIGURED_PROBE_S)
-    world.clock.advance(MISCONFIGURED_PROBE_S)
-    assert world.live.state("p").breaker is BreakerState.HALF_OPEN
-    world.fail(FailureClass.MISCONFIGURED, status=401)
-    assert world.live.state("p").breaker is BreakerState.OPEN
-    world.live.configure({"p": SETTINGS})
-    assert world.live.state("p").breaker is BreakerState.CLOSED
-
-
-@pytest.mark.parametrize("failure", [FailureClass.TIMEOUT, FailureClass.UNAVAILABLE])
-def test_a_request_that_failed_alike_elsewhere_is_suspect(failure: FailureClass, world: World) -> None:
-    """It is likely the request, so this pool's breaker does not count it; an engine's death it does."""
-    for died, state in ((False, BreakerState.CLOSED), (True, BreakerState.OPEN)):
-        if died and failure is FailureClass.TIMEOUT:
-            return
-        failed = AttemptFailed(failure, "detail", status=500, engine_died=died)
-        for _ in range(5):
-            world.live.failed("p", failed, NEEDS, 0, LIMITS, failed_alike=True)
-        assert world.live.state("p").breaker is state
-
-
-def test_a_probe_that_speaks_lets_others_in(world: World) -> None:
-    """However long its answer gets."""
-    world.fail(FailureClass.UNAVAILABLE, times=5)
-    world.clock.advance(15)
-    world.live.enter("p", "probe", NEEDS)
-    assert world.live.state("p").breaker is BreakerState.OPEN
-    world.live.answering("p", 1.0)
-    assert world.live.state("p").breaker is BreakerState.CLOSED
-
-
-def test_out_of_memory_closes_out_the_requests_shape(world: World) -> None:
-    """The pool itself stays in."""
-    world.fail(FailureClass.OUT_OF_MEMORY)
-    state = world.live.state("p")
-    assert (state.shapes_open, state.shapes_retry_s) == ({shape_bucket(NEEDS.total_tokens)}, 300.0)
-    assert state.breaker is BreakerState.CLOSED
-
-
-def test_two_deaths_with_the_same_largest_shape_in_flight_close_it_out(world: World) -> None:
-    """The strike goes to the largest shape that was in flight, whichever request reports the death first."""
-    large = Needs(prompt_tokens=30_000)
-    for _ in range(2):
-        for name in ("small", "large"):
-            world.live.enter("p", name, large if name == "large" else NEEDS)
-        for name in ("small", "large"):
-            world.live.leave("p", name)
-            world.fail(FailureClass.UNAVAILABLE, engine_died=True)
-        world.clock.advance(60)
-    assert world.live.state("p").shapes_open == {shape_bucket(large.total_tokens)}
 
 
 def test_a_bare_503_from_a_pool_believed_awake_puts_it_to_sleep(world: World) -> None:

@@ -1,0 +1,81 @@
+"""Pools that sleep: woken once for all who wait, or the client is told at once when to come back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from support.endpoint import before_scripts, before_simulated, one_pool
+from support.failing_pools import good
+from support.scripted_server import Exchange
+
+
+async def test_a_sleeping_pool_is_woken_once_for_all_who_wait(tmp_path: Path) -> None:
+    """Six requests that come while a pool sleeps start one container, and are all served."""
+    async with before_simulated(tmp_path, one_pool()) as endpoint:
+        replies = await asyncio.gather(*[endpoint.chat(max_tokens=2) for _ in range(6)])
+        containers = (await endpoint.control("GET", "/containers"))["small"]
+    assert [reply.status for reply in replies] == [200] * 6
+    assert {reply.headers["x-sluice-attempts"] for reply in replies} == {"1"}
+    assert len(containers) == 1
+
+
+async def test_a_pool_that_lost_its_container_is_woken_again(tmp_path: Path) -> None:
+    """Without a platform's list a bare 503 is how it shows: the request waits for a new container, and is served."""
+    lost = True
+
+    async def loses(exchange: Exchange) -> None:
+        nonlocal lost
+        if exchange.request.method == "GET":
+            await exchange.answer("200 OK", b"{}")
+        elif lost:
+            lost = False
+            await exchange.answer("503 Service Unavailable", b"", "text/plain")
+        else:
+            await good(exchange)
+
+    async with before_scripts(tmp_path, {"small": loses}, one_pool(), asleep=("small",)) as endpoint:
+        await endpoint.wake("small")
+        reply = await endpoint.chat(max_tokens=2)
+        asked = [received.method for received in endpoint.upstream["small"].received]
+    assert (reply.status, reply.headers["x-sluice-attempts"]) == (200, "2")
+    assert asked == ["GET", "POST", "GET", "POST"]
+
+
+async def test_a_boot_longer_than_the_deadline_is_answered_at_once(tmp_path: Path) -> None:
+    """503 `model_warming` with the boot's length in Retry-After, while the pool is woken; then it serves."""
+    files = one_pool(defaults={"first_byte_deadline_s": 20})
+    files["pools"]["small"]["boot_s"] = 40
+    async with before_simulated(tmp_path, files) as endpoint:
+        reply = await endpoint.chat(max_tokens=2)
+        await endpoint.wake("small")
+        served = await endpoint.chat(max_tokens=2)
+        containers = (await endpoint.control("GET", "/containers"))["small"]
+    assert (reply.status, reply.code) == (503, "model_warming")
+    assert int(reply.headers["retry-after"]) == 40
+    assert reply.headers["x-should-retry"] == "true"
+    assert served.status == 200
+    assert len(containers) == 1
+
+
+async def test_a_client_s_short_deadline_is_not_waited_through(tmp_path: Path) -> None:
+    """A client that gives a cold pool less than its boot is told at once to come back."""
+    files = one_pool()
+    files["pools"]["small"]["boot_s"] = 40
+    async with before_simulated(tmp_path, files) as endpoint:
+        reply = await endpoint.chat(max_tokens=2, headers={"x-sluice-timeout-s": "10"})
+    assert (reply.status, reply.code) == (503, "model_warming")
+
+
+async def test_warming_up_ahead_needs_the_right_and_answers_at_once(tmp_path: Path) -> None:
+    """`/warmup` says which pool a model name wakes and when it is ready; asking again wakes nothing more."""
+    async with before_simulated(tmp_path) as endpoint:
+        first = await endpoint.ask("POST", "/warmup", "ops", json={"model": "text"})
+        again = await endpoint.ask("GET", "/warmup?pool=small", "ops")
+        await endpoint.wake("small")
+        ready = await endpoint.ask("POST", "/warmup", "ops", json={"pool": "small"})
+        containers = (await endpoint.control("GET", "/containers"))["small"]
+    assert first.json == {"pool": "small", "status": "starting", "expected_ready_in_s": 1.0}
+    assert again.json["status"] == "starting"
+    assert ready.json == {"pool": "small", "status": "ready", "expected_ready_in_s": 0.0}
+    assert len(containers) == 1
