@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +11,10 @@ from pools.catalog_load import load_catalog
 from pools.memory import GIB
 from pools.modal.check import GPUS, name_problems, pool_problems, secret_problems, settings_problems
 from pools.modal.declare import DOWNLOAD_GB_PER_S, START_TIMES, app_name, declare
-from pools.modal.image import SEEDVR2_COMMITS
 from pools.modal.plan import Action, Deployed, PoolCost, make_plan
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
 from pools.timing import boot_seconds
-from pricing.errors import FileProblem
 from pricing.billed import Billed
 from support.values import replace
 
@@ -187,25 +183,3 @@ def test_a_change_that_no_tag_tells_is_seen_all_the_same() -> None:
     before, after = declare(A10, SETTINGS), declare(replace(A10, engine_args={"seed": 1}), SETTINGS)
     [step] = make_plan([after], {A10.name: COST}, [Deployed(before.app, "ap-1", before.tags)]).steps
     assert step.changes == ("its settings, image or engine arguments",)
-
-
-def test_a_release_of_the_restoring_program_is_a_commit_that_is_known() -> None:
-    """Its image has the commit of the row's release; one that nobody knows is refused with the row's place."""
-    pool = CATALOG.pools["seedvr2-3b-fp16-l40s"]
-    commit = SEEDVR2_COMMITS[pool.engine_version]
-    assert re.fullmatch("[0-9a-f]{40}", commit)
-    assert [commit in command for command in declare(pool, SETTINGS).image.commands] == [False, True, True]
-    with pytest.raises(FileProblem, match=r"pools\.yaml:\d+: .*no commit is known of seedvr2 2\.6; engine_version can"):
-        declare(replace(pool, engine_version="2.6"), SETTINGS)
-
-
-def test_the_worker_s_image_has_the_releases_that_were_tested() -> None:
-    """diffusers, transformers and torch are those of the environment in which InstantID's parts are run."""
-    root = Path(__file__).resolve().parents[3] / "requirements"
-    tested = dict(re.findall(r"^([\w-]+)==([^\s;\\]+)", (root / "vllm.txt").read_text(encoding="utf-8"), re.MULTILINE))
-    tested |= re.findall(r"(torch)==(\S+)", (root / "install-vllm").read_text(encoding="utf-8"))
-    deployed = dict(
-        package.split("==") for package in declare(CATALOG.pools["instantid-fp16-t4"], SETTINGS).image.packages
-    )
-    names = ("diffusers", "transformers", "torch")
-    assert {name: deployed[name] for name in names} == {name: tested[name] for name in names}
