@@ -27,10 +27,15 @@ from pricing.meters import Phase
 OnChange = Callable[[str, int, int, int, bool], None]  # pool, now_us, ready, booting, whether a list says so
 OnMissed = Callable[[str, Phase, int], None]  # pool, phase, duration_us (negative: was told too much)
 OnListed = Callable[[str, int], None]  # pool, now_us: a list came, and all that it shows was told
+OnEnded = Callable[[str, int, int], None]  # pool, boot_us, ready_us: a container that was listed has lived so long
 
 
 def nobody(_: str, __: int) -> None:
     """Nobody asks how fresh the list is."""
+
+
+def no_one(_: str, __: int, ___: int) -> None:
+    """Nobody asks how long containers lived."""
 
 
 @dataclass(slots=True)
@@ -50,7 +55,13 @@ class Containers:
     """One pool's containers."""
 
     def __init__(
-        self, pool: str, now_us: int, on_change: OnChange, on_missed: OnMissed, on_listed: OnListed = nobody
+        self,
+        pool: str,
+        now_us: int,
+        on_change: OnChange,
+        on_missed: OnMissed,
+        on_listed: OnListed = nobody,
+        on_ended: OnEnded = no_one,
     ) -> None:
         self.ready = 0
         self.booting = 0
@@ -60,6 +71,7 @@ class Containers:
         self._on_change = on_change
         self._on_missed = on_missed
         self._on_listed = on_listed
+        self._on_ended = on_ended
         self._watched_us = now_us
         self._polled_us = now_us
         self._boot_began_us: int | None = None  # of a boot that no list has shown yet
@@ -122,6 +134,7 @@ class Containers:
         for name in [name for name in self._lives if name not in alive]:
             boot, ready = self._lives.pop(name).spent(self._dated_end(now_us, scale_down_us))
             self._ended = (self._ended[0] + boot, self._ended[1] + ready)
+            self._on_ended(self._pool, boot, ready)
         for info in alive.values():
             self._note(info, now_us)
         ready_now = sum(life.ready_us is not None for life in self._lives.values())

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from pools.containers import Containers, OnChange, OnListed, OnMissed, nobody
+from pools.containers import Containers, OnChange, OnEnded, OnListed, OnMissed, no_one, nobody
 from pools.engine_metrics import EngineLoad
 from pools.failures import AttemptFailed
 from pools.live_pool import SNAPSHOT_S, FailureLimits, LivePool, LiveSettings, Sized
@@ -31,9 +31,10 @@ LOOK_AGAIN_BEHIND_S: Final = 5.0  # ... and those behind it, who are many: 500 o
 class LivePools:
     """Belief about all pools. Every method belongs to the event loop's thread.
 
-    `on_change(pool, now_us, ready, booting, listed)`, `on_missed(pool, phase, duration_us)` and
-    `on_listed(pool, now_us)` tell the meter about containers: see `pools.containers`. `elsewhere` is what other
-    replicas run in a pool, where there are others, and `shapes` is told of out-of-memory, for them to hear of it.
+    `on_change(pool, now_us, ready, booting, listed)`, `on_missed(pool, phase, duration_us)`,
+    `on_listed(pool, now_us)` and `on_ended(pool, boot_us, ready_us)` tell the meter about containers: see
+    `pools.containers`. `elsewhere` is what other replicas run in a pool, where there are others, and `shapes` is told
+    of out-of-memory, for them to hear of it.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LivePools:
         on_change: OnChange,
         on_missed: OnMissed,
         on_listed: OnListed = nobody,
+        on_ended: OnEnded = no_one,
         elsewhere: Elsewhere = nothing_elsewhere,
         shapes: ShapeReports | None = None,
     ) -> None:
@@ -50,6 +52,7 @@ class LivePools:
         self._on_change = on_change
         self._on_missed = on_missed
         self._on_listed = on_listed
+        self._on_ended = on_ended
         self._elsewhere = elsewhere
         self._shapes = shapes
         self._pools: dict[str, LivePool] = {}
@@ -67,7 +70,7 @@ class LivePools:
                 pool.configure(replace(pool.settings, deployed=False))
         for name, each in settings.items():
             if name not in self._pools:
-                told = (self._on_change, self._on_missed, self._on_listed)
+                told = (self._on_change, self._on_missed, self._on_listed, self._on_ended)
                 containers = Containers(name, self._clock.wall_us(), *told)
                 others = Others(partial(self._elsewhere, name), self._shapes)
                 self._pools[name] = LivePool(name, each, self._clock, containers, self._touched, others)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pricing.billed import ALL_BILLED, Billed
 from pricing.book import THOUSANDTHS, PriceBook, ResourcePrice
 from pricing.book_schema import ResourceBilling
+from pricing.clock import US_PER_S
 from pricing.errors import UnknownPrice
 from pricing.money import cost_nusd, half_even_nusd
 from pricing.token_price import TokenPrice
@@ -20,6 +21,7 @@ class ContainerRate:
     """Rate of one container of a pool, nano-dollars per hour, multipliers already applied to each part.
 
     `nusd_per_h` is the sum of the three parts, and what busy time costs; `billed` says whether boot and idle time do.
+    A container's billed time is rounded up to a multiple of `increment_us`, microseconds, unless that is 0.
     `notes` says what the book does not state and how that is counted, `not_billed` what it says is free, `not_applied`
     what it states and meters do not follow. `tokens` is set for pools that are billed by the token; their time costs
     nothing, so that all parts are 0.
@@ -33,6 +35,7 @@ class ContainerRate:
     notes: tuple[str, ...] = ()
     tokens: TokenPrice | None = None
     billed: Billed = ALL_BILLED
+    increment_us: int = 0
     not_billed: tuple[str, ...] = ()
     not_applied: tuple[str, ...] = ()
 
@@ -44,6 +47,12 @@ class ContainerRate:
         """What the provider asks for container time, rounded half to even once."""
         billed_us = busy_us + (boot_us if self.billed.boot else 0) + (idle_us if self.billed.idle else 0)
         return cost_nusd(self.nusd_per_h, billed_us)
+
+    def rounding_us(self, boot_us: int, ready_us: int) -> int:
+        """What a container is billed for beyond the time that it booted and was ready."""
+        if not self.increment_us:
+            return 0
+        return -(ready_us + (boot_us if self.billed.boot else 0)) % self.increment_us
 
 
 def token_rate(book: PriceBook, model: str) -> ContainerRate:
@@ -105,6 +114,7 @@ def _rate(
         book=book.id,
         notes=(*_unstated(book), *_unstated_phases(book)),
         billed=billed_phases(book),
+        increment_us=_increment_us(book),
         not_billed=not_billed(book),
         not_applied=not_applied(book),
     )
@@ -132,6 +142,13 @@ def billed_phases(book: PriceBook) -> Billed:
     )
 
 
+def _increment_us(book: PriceBook) -> int:
+    """0 where idle time is free: what is billed is then no one stretch of a container's life."""
+    if book.min_increment_s is None or not billed_phases(book).idle:
+        return 0
+    return int((book.min_increment_s * US_PER_S).to_integral_value())
+
+
 def not_billed(book: PriceBook) -> tuple[str, ...]:
     """Phases that cost nothing in a book of container time, as sentences."""
     if not book.gpus:
@@ -148,7 +165,7 @@ def not_applied(book: PriceBook) -> tuple[str, ...]:
     if billed_phases(book).boot:
         parts = {"pulling images": book.bills_image_pull, "model init": book.bills_model_init}
         said += [f"{part} is not billed" for part, is_billed in parts.items() if is_billed is False]
-    if book.min_increment_s:
+    if book.min_increment_s and not _increment_us(book):
         said.append(f"billed time is rounded up to {book.min_increment_s:f} s")
     return tuple(f"book '{book.id}' says that {one}, which is shown and not applied" for one in said)
 

@@ -77,6 +77,13 @@ class MeteredPools:
         if not self._by_tokens(pool):
             self.meters.listed(pool, at_us)
 
+    def ended(self, pool: str, boot_us: int, ready_us: int) -> None:
+        """So long has a container booted, and been ready, that a platform listed; its provider may round that up."""
+        rate = self._rates.get(pool)
+        more_us = 0 if rate is None else rate.rounding_us(boot_us, ready_us)
+        if more_us:
+            self.missed(pool, "ready", more_us)
+
     def _by_tokens(self, pool: str) -> bool:
         rate = self._rates.get(pool)
         return rate is not None and rate.tokens is not None

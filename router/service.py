@@ -96,6 +96,7 @@ class Service:
             on_change=self.meters.set_containers,
             on_missed=self.meters.missed,
             on_listed=self.meters.listed,
+            on_ended=self.meters.ended,
             elsewhere=self.parts.meters.elsewhere,
             shapes=signals,
         )

@@ -96,6 +96,19 @@ def test_an_end_is_dated_by_the_scale_down_window_or_halfway(scale_down_s: float
     assert containers.ready == 0
 
 
+def test_a_life_is_told_once_when_it_has_ended() -> None:
+    """As it is dated: 4 s of boot, and ready from 11 s until halfway between the two looks, 25 s."""
+    lives: list[tuple[str, int, int]] = []
+    meter = Meter()
+    containers = Containers("p", 0, meter.changed, meter.late, on_ended=lambda *life: lives.append(life))
+    containers.observe(s(10), [booting("a", 7), booting("b", 9)], None)
+    containers.observe(s(20), [ready("a", 7, 11), booting("b", 9)], None)
+    assert lives == []
+    for now_s in (30, 40):
+        containers.observe(s(now_s), [booting("b", 9)], None)
+    assert lives == [("p", s(4), s(14))]
+
+
 def test_what_lived_before_the_watch_began_is_not_counted() -> None:
     """A router that starts at second 0 does not charge what was alive before."""
     containers, meter = watched()

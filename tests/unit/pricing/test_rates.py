@@ -108,16 +108,31 @@ def test_free_phases_cost_nothing_at_a_container_s_rate() -> None:
         assert one.boot_nusd_per_h == rate.nusd_per_h * billed.boot
 
 
+@pytest.mark.parametrize(
+    ("step", "idle", "rounded_us"), [("0.5", True, 300_000), ("60", None, 27_800_000), ("0", True, 0), ("60", False, 0)]
+)
+def test_billed_time_is_rounded_up_to_the_book_s_step(step: str, idle: bool | None, rounded_us: int) -> None:
+    """Of 2 s of boot and 30.2 s ready. Not where idle time is free: nobody sees each stretch that is billed."""
+    book = replace(MODAL, min_increment_s=Decimal(step), bills_idle_tail=idle)
+    rate = container_rate(book, "T4", 1, 0, 0)
+    assert rate.rounding_us(2_000_000, 30_200_000) == rounded_us
+    assert rate.rounding_us(0, 0) == 0
+    free_boot = replace(book, bills_image_pull=False, bills_model_init=False)
+    assert container_rate(free_boot, "T4", 1, 0, 0).rounding_us(1, 60_000_000) == 0
+    said = "which is shown and not applied" in " ".join(rate.not_applied)
+    assert said is (step != "0" and idle is False)
+
+
 def test_what_meters_do_not_follow_is_said() -> None:
-    """Half of a boot that is free, and steps of billed time, of a book with containers; modal's has none of it."""
-    other = replace(MODAL, id="other", bills_image_pull=False, min_increment_s=Decimal("0.5"))
+    """Half of a boot that is free, and steps of billed time beside free idle time; modal's has none of it."""
+    other = replace(MODAL, id="other", bills_image_pull=False, bills_idle_tail=False, min_increment_s=Decimal("0.5"))
     expected = ("pulling images is not billed", "billed time is rounded up to 0.5 s")
     assert not_applied(other) == tuple(
         f"book 'other' says that {each}, which is shown and not applied" for each in expected
     )
     assert container_rate(other, "T4", 1, 0, 0).not_applied == not_applied(other)
     assert not_applied(MODAL) == not_applied(replace(other, gpus={})) == ()
-    tokens = replace(other, bills_model_init=False, bills_idle_tail=False, gpus={})
+    tokens = replace(other, bills_model_init=False, gpus={})
     assert not_billed(MODAL) == not_billed(tokens) == ()
 
 

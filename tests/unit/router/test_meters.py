@@ -77,6 +77,21 @@ async def test_a_later_book_may_bill_other_phases() -> None:
     ]
 
 
+async def test_lives_of_containers_are_rounded_up_as_the_book_says() -> None:
+    """To minutes: 90 s are billed as 120, half of an hour as itself; a pool that nobody knows has no price."""
+    clock = ManualClock()
+    policy = shipped()
+    rate = replace(policy.rates[POOL], increment_us=60 * US_PER_S)
+    pools, _, disk = metered(clock, replace(policy, rates={POOL: rate}))
+    pools.ended(POOL, 20 * US_PER_S, 70 * US_PER_S)
+    pools.ended(POOL, 0, HOUR_US // 2)
+    pools.ended("of-somebody-else", 1, 1)
+    await pools.post_house()
+    [row] = disk.posted
+    assert (row.account, row.duration_us) == (House.ADJUSTMENT, 30 * US_PER_S)
+    assert row.amount_nusd == round(rate.nusd_per_h / 120)
+
+
 async def test_a_changed_target_changes_the_share() -> None:
     """Four requests fill one container at a target of four, and two containers at a target of two."""
     clock = ManualClock()
