@@ -35,6 +35,7 @@ class ColumnSet(StrEnum):
     """What `--show` takes."""
 
     MONEY = "money"
+    SAVING = "saving"
     UNIT = "unit"
     LATENCY = "latency"
     FAILURES = "failures"
@@ -54,17 +55,19 @@ class Column:
     kind: Kind
     value: Callable[[Line, Latency], Value]
     hint: str
+    decimals: int = 6  # of what one of something costs, as people read it
 
 
-def _of(name: str, title: str, kind: Kind, hint: str) -> Column:
+def _of(name: str, title: str, kind: Kind, hint: str, decimals: int = 6) -> Column:
     attribute = f"{name}_nusd" if kind in (Kind.AMOUNT, Kind.EACH) else name
-    return Column(name, title, kind, lambda line, _: getattr(line, attribute), hint)
+    return Column(name, title, kind, lambda line, _: getattr(line, attribute), hint, decimals)
 
 
 def _timed(name: str, title: str, kind: Kind, what: Timed, share: float, hint: str) -> Column:
     return Column(name, title, kind, lambda _, latency: latency.at(what, share), hint)
 
 
+_BUSY: Final = _of("busy", "busy", Kind.AMOUNT, "charged + house")
 _SHARED: Final = ("boot", "idle", "adjustment")  # shown where a view shares them
 _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
     ColumnSet.MONEY: (
@@ -75,19 +78,22 @@ _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
         _of("completion_tokens", "tokens out", Kind.COUNT, "output tokens"),
         _of("charged", "charged", Kind.AMOUNT, "what tenants paid"),
         _of("house", "house", Kind.AMOUNT, "what the house paid for these requests: failed attempts and overruns"),
-        _of("busy", "busy", Kind.AMOUNT, "charged + house"),
+        _BUSY,
         _of("boot", "boot", Kind.AMOUNT, "share of boots in this view"),
         _of("idle", "idle", Kind.AMOUNT, "share of idle time in this view"),
         _of("adjustment", "adjustm.", Kind.AMOUNT, "share of container time learnt late"),
         _of("total", "total", Kind.AMOUNT, "busy + boot + idle + adjustment"),
+    ),
+    ColumnSet.SAVING: (
         _of("baseline", "baseline", Kind.AMOUNT, "what the baseline would have been expected to cost"),
+        _BUSY,
         _of("saving", "busy saving", Kind.AMOUNT, "baseline − busy; boot and idle in neither"),
         _of("saving_share", "of baseline", Kind.SHARE, "busy saving ÷ baseline"),
     ),
     ColumnSet.UNIT: (
         _of("request", "per request", Kind.EACH, "total ÷ served"),
-        _of("thousand_requests", "per 1K requests", Kind.EACH, "1,000 × total ÷ served"),
-        _of("million_tokens", "per 1M tokens out", Kind.EACH, "1,000,000 × total ÷ output tokens"),
+        _of("thousand_requests", "per 1K requests", Kind.EACH, "1,000 × total ÷ served", 4),
+        _of("million_tokens", "per 1M tokens out", Kind.EACH, "1,000,000 × total ÷ output tokens", 4),
     ),
     ColumnSet.LATENCY: (
         _timed("latency_p50_s", "seconds p50", Kind.SECONDS, Timed.REQUEST, 0.50, "served requests, arrival to end"),
@@ -129,10 +135,27 @@ _COLUMNS: Final[dict[ColumnSet, tuple[Column, ...]]] = {
         _of("video_s", "per video s", Kind.EACH, "busy ÷ seconds, where the group made nothing else"),
     ),
     ColumnSet.EVIDENCE: (
-        _of("observed_share", "observed", Kind.SHARE, "share of busy on containers that the platform listed"),
+        _of("observed_share", "observed", Kind.SHARE, "share of busy, boot and idle on containers that were listed"),
         _of("estimated_share", "estimated", Kind.SHARE, "share of busy that no meter measured"),
     ),
 }
+_SPARE: Final[dict[ColumnSet, tuple[tuple[str, ...], ...]]] = {
+    ColumnSet.MONEY: (
+        ("prompt_tokens", "cached_prompt_tokens", "completion_tokens"),
+        ("charged", "house"),
+        ("boot", "idle", "adjustment"),
+        ("served",),
+    ),
+    ColumnSet.LATENCY: (
+        ("tokens_per_s_p05",),
+        ("latency_p99_s", "first_token_p99_s"),
+        ("latency_p95_s", "first_token_p95_s"),
+    ),
+    ColumnSet.FAILURES: (("fell_back_share",), ("continued", "overrun"), ("failed_charged", "failed_house")),
+    ColumnSet.SCHEMAS: (("schema_cut",),),
+    ColumnSet.MEDIA: (("clips",),),
+}
+"""What a table that is too narrow leaves out, the least telling first; parts of a sum go together, before the sum."""
 _PARTS: Final = {
     ColumnSet.LATENCY: Part.LATENCY,
     ColumnSet.FAILURES: Part.FAILURES,
@@ -151,8 +174,16 @@ def check_sets(names: Iterable[str]) -> tuple[ColumnSet, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def spare_columns(shown: ColumnSet) -> tuple[tuple[str, ...], ...]:
+    """Titles of what a table that is too narrow leaves out, in that order."""
+    titles = {column.name: column.title for column in _COLUMNS.get(shown, ())}
+    return tuple(tuple(titles[name] for name in names) for names in _SPARE.get(shown, ()))
+
+
 def every_set(by: Sequence[str]) -> tuple[ColumnSet, ...]:
-    """All sets that can be shown with these groupings."""
+    """All sets that sums by hour can show with these groupings: what forms other than a table have, unless less, or
+    more, is asked for. So a sheet has the same columns however long its window is.
+    """
     timed = all(DIMENSIONS[name].timed for name in by)
     return tuple(each for each in ColumnSet if timed or each is not ColumnSet.LATENCY)
 
@@ -180,13 +211,14 @@ def columns_of(report: Report, shown: ColumnSet) -> list[Column]:
 
 
 def all_columns(report: Report) -> list[Column]:
-    """Every column that the report has looked up, also those that are 0 in its view."""
-    return [
-        column
+    """Every column that the report has looked up, each once, also those that are 0 in its view."""
+    found = {
+        (column.name, column.kind): column
         for each, columns in _COLUMNS.items()
         if each is not ColumnSet.LATENCY or report.latencies is not None
         for column in columns
-    ]
+    }
+    return list(found.values())
 
 
 def latency_of(report: Report, line: Line) -> Latency:
@@ -210,7 +242,7 @@ def text_of(report: Report, column: Column, value: Value) -> str:
         case Kind.AMOUNT:
             return usd_text(report, int(value))
         case Kind.EACH:
-            return format_usd(round(value), 6)
+            return format_usd(round(value), column.decimals)
         case Kind.SHARE:
             return share_text(value)
         case Kind.SECONDS:
@@ -220,5 +252,5 @@ def text_of(report: Report, column: Column, value: Value) -> str:
 
 
 def share_text(share: float) -> str:
-    """Per cent with one decimal, rounded down, so that 100% is every one."""
-    return f"{int(1000 * share + 1e-9) / 10:g}%"
+    """Per cent with one decimal, towards 0, so that 100.0% is every one."""
+    return f"{int(1000 * share + 1e-9) / 10:.1f}%"

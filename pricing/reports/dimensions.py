@@ -30,7 +30,8 @@ class Dimension:
     """A way to group: a column of `ledger_hours`, and one of `request_hours`.
 
     With `span`, both are instants of which so much counts. `of_containers` says whether boot and idle rows have it,
-    `timed` whether latencies are kept by it. `label` turns what SQL finds into the text of a key.
+    `timed` whether sums of latencies do; where they do not, latencies are read from the rows. `label` turns what SQL
+    finds into the text of a key.
     """
 
     row: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -10,7 +10,6 @@ from typing import Final
 from pricing.ledger.latencies import quantile
 from pricing.ledger.rows import House
 from pricing.money import US_PER_HOUR
-from pricing.reports.dimensions import DIMENSIONS
 from pricing.reports.query import Key, Query
 
 HOURS_PER_DAY: Final = 24
@@ -112,16 +111,8 @@ class Latency:
         return None if value is None else value / 1e3
 
 
-def check_timed(by: Iterable[str]) -> None:
-    """Raises ValueError for groupings by which latencies are not kept."""
-    for name in by:
-        if not DIMENSIONS[name].timed:
-            valid = ", ".join(each for each, dimension in DIMENSIONS.items() if dimension.timed)
-            raise ValueError(f"latencies are not kept by '{name}'; leave latency out, or group by: {valid}")
-
-
 def latencies_of(query: Query, by: Sequence[str]) -> dict[Key, Latency]:
-    """By group, and under the empty key of all together."""
+    """By group, and under the empty key of all together. Raises ValueError where too many rows would be read."""
     counts: dict[Key, dict[Timed, dict[int, int]]] = {(): {}}
     for key, what, bucket, count in query.latencies(by):
         for group in {key, ()}:

@@ -18,9 +18,9 @@ class Line:
     `house_nusd` is what the house paid for the group's requests, of which `overrun_nusd` beyond holds that were cut;
     `boot_nusd`, `idle_nusd` and `adjustment_nusd` its share of container time, in the views that share it, else 0.
     `baseline_nusd` is what the baseline would have been expected to charge. Attempts that `failed` did not answer;
-    requests that `fell_back` had more than one attempt. `observed_nusd` of the busy cost rests on container time that
-    live signals saw, `estimated_nusd` on no meter. `images`, `clips` and `video_us`, how long the clips play, are what
-    came. `schema_kept`, `schema_broken` and `schema_cut` count answers to requests with a JSON schema.
+    requests that `fell_back` had more than one attempt. `observed_nusd` of busy, boot and idle rests on container time
+    that live signals saw, `estimated_nusd` of busy on no meter. `images`, `clips` and `video_us`, how long the clips
+    play, are what came. `schema_kept`, `schema_broken` and `schema_cut` count answers to requests with a JSON schema.
     """
 
     key: tuple[str, ...]
@@ -110,8 +110,12 @@ class Line:
 
     @property
     def observed_share(self) -> float | None:
-        """Share of the busy cost that rests on observed container time; None where nothing was spent."""
-        return self.observed_nusd / self.busy_nusd if self.busy_nusd else None
+        """Share of busy, boot and idle that rests on observed container time; None where nothing was spent.
+
+        Adjustments, of either sign, correct what the others say, and are in neither part.
+        """
+        whole_nusd = self.busy_nusd + self.boot_nusd + self.idle_nusd
+        return min(1.0, self.observed_nusd / whole_nusd) if whole_nusd else None  # shares are whole nano-dollars
 
     @property
     def estimated_share(self) -> float | None:
@@ -122,10 +126,12 @@ class Line:
         """The sum of both, under this one's key."""
         return Line(self.key, *(getattr(self, name) + getattr(other, name) for name in SUMMED))
 
-    def with_share(self, account: str, amount_nusd: int) -> Line:
-        """With more of a container account's time."""
+    def with_share(self, account: str, amount_nusd: int, observed_nusd: int) -> Line:
+        """With more of a container account's time, of which so much was observed."""
         name = _SHARES[House(account)]
-        return replace(self, **{name: getattr(self, name) + amount_nusd})
+        seen_nusd = 0 if account == House.ADJUSTMENT else observed_nusd
+        shares = {name: getattr(self, name) + amount_nusd, "observed_nusd": self.observed_nusd + seen_nusd}
+        return replace(self, **shares)
 
 
 SUMMED: Final = tuple(field.name for field in fields(Line) if field.name != "key")

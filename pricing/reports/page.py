@@ -38,7 +38,8 @@ def _body(report: Report, sets: Sequence[ColumnSet]) -> Iterator[str]:
         yield f"{picture}\n"
     for number, section in enumerate(sections(report, sets)):
         yield _table(section, f"t{number}")
-    yield f"<footer><p>{escape(closing_text(report))}</p></footer>\n"
+    closing = "".join(f"<p>{escape(sentence)}</p>" for sentence in closing_text(report))
+    yield f"<footer>{closing}</footer>\n"
 
 
 def _tiles(report: Report) -> Iterator[tuple[str, str]]:
@@ -60,6 +61,8 @@ def _tile(name: str, value: str) -> str:
 
 def _table(section: Section, name: str) -> str:
     """Wide tables scroll inside their own box, which the keyboard reaches."""
+    if section.nothing:
+        return f"<p class='nothing'><b>{escape(section.title)}</b>: {escape(section.nothing)}</p>\n"
     head = "".join(
         f"<th scope='col'{_side(section, at)}>{escape(each)}</th>" for at, each in enumerate(section.columns)
     )

@@ -5,7 +5,7 @@ from the rows themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,13 @@ from pricing.reports.zones import UTC_ZONE, LocalTime
 Key = tuple[str, ...]
 _CONTAINERS: Final = ",".join(f"'{account}'" for account in CONTAINER_ACCOUNTS)
 _HOUSE: Final = f"account IN ({','.join(repr(str(account)) for account in House)})"
+TIMED_ROWS_AT_MOST: Final = 500_000
+"""Of requests, and of money, that latencies are read from one by one: some seconds on either database."""
+_UNTIMED: Final = {
+    "requests": {"tags": "coalesce(tags, '')", "policy_version": "policy_version", "request_outcome": "outcome"},
+    "ledger_rows": {name: ROWS_BY_HOUR.dimensions[name] for name in ("tags", "policy_version", "request_outcome")},
+}
+"""The columns that sums of latencies lack, in SQL over one row."""
 _ATTEMPT: Final = f"kind = '{RowKind.ATTEMPT}'"
 _FAILED: Final = f"{_ATTEMPT} AND outcome <> 'answered'"
 
@@ -129,12 +136,34 @@ class Query:
             yield key[:-1], key[-1]
 
     def latencies(self, by: Sequence[str]) -> Iterator[tuple[Key, str, int, int]]:
-        """(group, what was timed, bucket, how many) as `pricing.ledger.latencies` counts them."""
+        """(group, what was timed, bucket, how many) as `pricing.ledger.latencies` counts them.
+
+        By what its sums by hour lack, from the rows. Raises ValueError where those are too many.
+        """
         dimensions = [DIMENSIONS[name] for name in by]
         columns = [self._column(each.row, each) for each in dimensions]
-        source = self._source(LATENCIES, by)
+        summed = all(each.timed for each in dimensions)
+        source = self._source(LATENCIES, by) if summed else self._timed_rows(by)
         for key, values in self._grouped([*columns, "what"], ["bucket"], ["sum(count)"], source, "1 = 1"):
             yield self._labelled(dimensions, key), key[-1], values[0], values[1]
+
+    def _timed_rows(self, by: Sequence[str]) -> str:
+        """SQL: what was timed, row by row, with all that a report groups by. Raises ValueError for too many rows."""
+        ends = self._ends()
+        for table in ("requests", "ledger_rows"):
+            some = f"SELECT 1 FROM {table} WHERE {' AND '.join(ends)} LIMIT {TIMED_ROWS_AT_MOST + 1}"
+            [found] = self._ledger.execute(f"SELECT count(*) FROM ({some}) AS counted").fetchone()
+            if found > TIMED_ROWS_AT_MOST:
+                kept = ", ".join(name for name, each in DIMENSIONS.items() if each.timed)
+                raise ValueError(
+                    f"latencies by {' and '.join(name for name in by if not DIMENSIONS[name].timed)} are read row by "
+                    f"row, and this window has more than {TIMED_ROWS_AT_MOST:,} rows; ask for a shorter one, leave "
+                    f"latency out, or group by: {kept}"
+                )
+        asked = [DIMENSIONS[name].row for name in by if not DIMENSIONS[name].timed]
+        more = {source: {name: columns[name] for name in asked} for source, columns in _UNTIMED.items()}
+        parts = (replace(each, dimensions={**each.dimensions, **more[each.source]}) for each in LATENCIES)
+        return " UNION ALL ".join(each.of_rows(each.source, *ends) for each in parts)
 
     # -- one statement ---------------------------------------------------------------------------------------------
 
@@ -162,8 +191,10 @@ class Query:
         if self._local.whole_hours or not spans:
             days = not spans or (self._local.zone is UTC_ZONE and "hour" not in spans)
             return between(rollups, since_us, until_us, days=days)
-        ends = (f"at_us >= {since_us}", f"at_us < {until_us}")
-        return " UNION ALL ".join(each.of_rows(each.source, *ends) for each in rollups)
+        return " UNION ALL ".join(each.of_rows(each.source, *self._ends()) for each in rollups)
+
+    def _ends(self) -> tuple[str, str]:
+        return f"at_us >= {self._window.since_us}", f"at_us < {self._window.until_us}"
 
     def _grouped(
         self, texts: Sequence[str], numbers: Sequence[str], sums: Iterable[str], source: str, where: str

@@ -25,7 +25,7 @@ from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import reading
 from pricing.reports.baseline import AS_RECORDED, Baseline, Needed, compare
 from pricing.reports.dimensions import DIMENSIONS, NONE, check_groupings
-from pricing.reports.figures import Failure, Latency, PoolUse, check_timed, failures_of, latencies_of, pool_uses
+from pricing.reports.figures import Failure, Latency, PoolUse, failures_of, latencies_of, pool_uses
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.query import Key, Query, Window
 from pricing.reports.share import Containers, HouseView, Use, share
@@ -100,11 +100,10 @@ def report(
 ) -> Report:
     """Roll up what happened from `since_us` to before `until_us`; with `tenant`, that tenant's requests only.
 
-    Raises ValueError for groupings and views that do not exist, StoreUnavailable when the ledger cannot be read.
+    Raises ValueError for groupings and views that do not exist, and for latencies that would be read from too many
+    rows; StoreUnavailable when the ledger cannot be read.
     """
     groupings, view = check_groupings(by), check_view(house)
-    if Part.LATENCY in parts:
-        check_timed(groupings)
     with reading(place) as ledger:
         query = Query(ledger, Window(since_us, until_us, zone, tenant))
         if tenant is None or view is HouseView.SEPARATE:
@@ -163,7 +162,7 @@ def _spent(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, 
         _add(lines, line.key[: len(by)], line)
     shared, apart = share(*_places(query, grouped, len(by), spent), view)
     for part in shared:
-        lines[part.key] = lines[part.key].with_share(part.account, part.amount_nusd)
+        lines[part.key] = lines[part.key].with_share(part.account, part.amount_nusd, part.observed_nusd)
     return lines, _merged(apart)
 
 

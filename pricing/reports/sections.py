@@ -1,13 +1,25 @@
-"""A report as titled tables of text, which a terminal and a page draw each in its own way. Computes nothing."""
+"""A report as titled tables of text, which a terminal and a page draw each in its own way.
+
+Where nothing of a kind happened, a sentence stands in the place of its table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pricing.money import US_PER_HOUR
-from pricing.reports.columns import ColumnSet, columns_of, latency_of, share_text, text_of, usd_text
+from pricing.reports.apart import ALL, apart
+from pricing.reports.columns import (
+    ColumnSet,
+    columns_of,
+    latency_of,
+    share_text,
+    spare_columns,
+    text_of,
+    usd_text,
+)
 from pricing.reports.figures import Failure
 from pricing.reports.report import Report
 from pricing.reports.share import HouseView
@@ -15,6 +27,7 @@ from pricing.reports.spans import instant_text
 
 TITLES: Final = {
     ColumnSet.MONEY: "Spent",
+    ColumnSet.SAVING: "Against the baseline",
     ColumnSet.UNIT: "Cost of one",
     ColumnSet.LATENCY: "Seconds and speed",
     ColumnSet.FAILURES: "Fallbacks and failed attempts",
@@ -25,15 +38,21 @@ TITLES: Final = {
     ColumnSet.BOOKS: "Price books in force",
 }
 _VIEWS: Final = {
-    HouseView.SEPARATE: "boot and idle stand apart",
-    HouseView.WEIGHTED: "boot and idle shared by what each cost while its pool was busy",
-    HouseView.EVEN: "boot and idle shared evenly by those who used a pool",
+    HouseView.SEPARATE: "stand apart",
+    HouseView.WEIGHTED: "are shared by what each cost while its pool was busy",
+    HouseView.EVEN: "are shared evenly by those who used a pool",
 }
+_SHARED_POOLS: Final = "tenants share containers, so that a report of one tenant says nothing of them"
+NO_BREAK: Final = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table. The first `keys` columns are names, the others figures; `total` is empty where nothing is summed."""
+    """A table, or the sentence `nothing` in its place.
+
+    The first `keys` columns are names, the others figures; `total` is empty where nothing is summed. `spare` names
+    columns that a table without room leaves out, the least telling first.
+    """
 
     title: str
     keys: int
@@ -41,6 +60,31 @@ class Section:
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] = ()
     hints: tuple[tuple[str, str], ...] = ()  # (column, how it is worked out)
+    spare: tuple[tuple[str, ...], ...] = ()
+    nothing: str = ""
+
+    def by_column(self) -> list[tuple[str, ...]]:
+        """The cells of each column, its heading first."""
+        return list(zip(self.columns, *self.rows, *([self.total] if self.total else ()), strict=True))
+
+    def without(self, names: Collection[str]) -> Section:
+        """Less these columns."""
+        kept = [at for at, name in enumerate(self.columns) if name not in names]
+
+        def pick(cells: Sequence[str]) -> tuple[str, ...]:
+            return tuple(cells[at] for at in kept if cells)
+
+        return replace(
+            self,
+            keys=sum(at < self.keys for at in kept),
+            columns=pick(self.columns),
+            rows=tuple(map(pick, self.rows)),
+            total=pick(self.total),
+        )
+
+
+def _without(shown: ColumnSet, why: str) -> Section:
+    return Section(TITLES[shown], 0, (), (), nothing=f"{why}.")
 
 
 def window_text(report: Report) -> str:
@@ -56,24 +100,63 @@ def nothing_text(report: Report) -> str:
 def sections(report: Report, sets: Sequence[ColumnSet]) -> Iterator[Section]:
     """What is asked for, in that order; container time that stands apart follows the money."""
     for shown in sets:
-        match shown:
-            case ColumnSet.UTILISATION:
-                yield from _pools(report)
-            case ColumnSet.BOOKS:
-                yield from _books(report)
-            case _:
-                yield from _figures(report, shown)
+        if why := _nothing_of(report, shown):
+            yield _without(shown, why)
+        else:
+            yield _PARTS.get(shown, _figures)(report, shown)
+            if shown is ColumnSet.FAILURES and report.failures:
+                yield _failures(report, report.failures)
         if shown is ColumnSet.MONEY and report.separate:
             yield _apart(report)
-        if shown is ColumnSet.FAILURES and report.failures:
-            yield _failures(report, report.failures)
 
 
-def closing_text(report: Report) -> str:
-    """What everything comes to, what the saving is against, and what it leaves out."""
-    sums = f"Ledger: {usd_text(report, report.ledger_nusd)}; {_VIEWS[report.house]}."
+def _nothing_of(report: Report, shown: ColumnSet) -> str:
+    """Why there is nothing to show of a kind; "" where there is something."""
+    total = report.total
+    judged = total.schema_kept + total.schema_broken + total.schema_cut
+    went_wrong = total.failed + total.fell_back + total.continued + total.overrun_nusd
+    match shown:
+        case ColumnSet.MONEY if not report.lines:
+            return "no request came"
+        case ColumnSet.SAVING if not total.baseline_nusd:
+            return "no request of this window has a baseline"
+        case ColumnSet.UNIT if not total.served:
+            return "no request was served"
+        case ColumnSet.LATENCY if not latency_of(report, total).counts:
+            return "no request was served, so that nothing was timed"
+        case ColumnSet.FAILURES if not total.attempts:
+            return "no attempt was made"
+        case ColumnSet.FAILURES if not went_wrong:
+            return f"none; every attempt answered ({total.attempts:,})"
+        case ColumnSet.UTILISATION if not report.pools:
+            return _SHARED_POOLS if report.tenant else "no pool was up"
+        case ColumnSet.SCHEMAS if not judged:
+            return "none was asked for"
+        case ColumnSet.MEDIA if not total.images + total.clips:
+            return "none came"
+        case ColumnSet.EVIDENCE if not total.busy_nusd:
+            return "no request cost anything"
+        case ColumnSet.BOOKS if not any((report.books or {}).values()):
+            return "nothing was priced"
+    return ""
+
+
+def closing_text(report: Report) -> tuple[str, ...]:
+    """What everything comes to; what the saving is against, and what it leaves out; what that would have needed."""
+    sums = f"Ledger: {usd_text(report, report.ledger_nusd)}; {left_out_text(report)} {_VIEWS[report.house]}."
     against = f"Baseline: {report.baseline}{_needed_text(report)}."
-    return f"{sums} The saving is on busy time, {left_out_text(report)} in neither side. {against}"
+    return sums, _saved_text(report), against
+
+
+def _saved_text(report: Report) -> str:
+    total = report.total
+    if total.saving_nusd is None or total.saving_share is None:
+        return "No saving is stated: no request of this window has a baseline."
+    saved = "Saved" if total.saving_nusd >= 0 else "Lost"
+    return (
+        f"{saved} on busy time: {usd_text(report, abs(total.saving_nusd))}, {share_text(abs(total.saving_share))} of "
+        f"the baseline's {usd_text(report, total.baseline_nusd)}; {left_out_text(report)} are in neither side."
+    )
 
 
 def left_out_text(report: Report) -> str:
@@ -87,7 +170,8 @@ def _needed_text(report: Report) -> str:
     if report.not_needed:
         return f"; what it would have needed is not known ({report.not_needed})"
     needed = [
-        f"{_long(each.container_us)} of {each.pool} ({each.gpu_count} × {each.gpu}, {usd_text(report, each.nusd)})"
+        f"{_long(each.container_us)} of {each.pool} "
+        f"({each.gpu_count}{NO_BREAK}×{NO_BREAK}{each.gpu}, {usd_text(report, each.nusd)})"
         for each in report.needed
         if each.container_us is not None
     ]
@@ -95,41 +179,49 @@ def _needed_text(report: Report) -> str:
 
 
 def _long(duration_us: int) -> str:
-    return f"{duration_us / 3.6e9:,.1f} h" if duration_us >= US_PER_HOUR else f"{duration_us / 1e6:,.1f} s"
+    long = duration_us >= US_PER_HOUR
+    return f"{duration_us / 3.6e9:,.1f}{NO_BREAK}h" if long else f"{duration_us / 1e6:,.1f}{NO_BREAK}s"
 
 
-def _figures(report: Report, shown: ColumnSet) -> Iterator[Section]:
+def _figures(report: Report, shown: ColumnSet) -> Section:
     columns = columns_of(report, shown)
-    if columns:
-        rows = [
-            (*line.key, *(text_of(report, each, each.value(line, latency)) for each in columns))
-            for line in report.lines
-            for latency in [latency_of(report, line)]
-        ]
-        latency = latency_of(report, report.total)
-        sums = [text_of(report, each, each.value(report.total, latency)) for each in columns]
-        yield Section(
-            TITLES[shown],
-            len(report.by),
-            (*report.by, *(each.title for each in columns)),
-            tuple(rows),
-            ("total", *[""] * (len(report.by) - 1), *sums) if report.by else (),
-            tuple((each.title, each.hint) for each in columns),
-        )
+    rows = [
+        (*line.key, *(text_of(report, each, each.value(line, latency)) for each in columns))
+        for line in report.lines
+        for latency in [latency_of(report, line)]
+    ]
+    latency = latency_of(report, report.total)
+    sums = [text_of(report, each, each.value(report.total, latency)) for each in columns]
+    return Section(
+        TITLES[shown],
+        len(report.by),
+        (*report.by, *(each.title for each in columns)),
+        tuple(rows),
+        ("total", *[""] * (len(report.by) - 1), *sums) if report.by else (),
+        tuple((each.title, each.hint) for each in columns),
+        spare_columns(shown),
+    )
 
 
 def _apart(report: Report) -> Section:
-    rows = tuple(
-        (line.account, *line.key, f"{line.duration_us / 1e6:,.1f}", usd_text(report, line.amount_nusd))
-        for line in report.separate
-    )
-    title = "Container time that no request caused"
+    """A row for each group of containers; groupings that containers have nothing of are no columns of it."""
+    by, rows, total = apart(report)
+    cells = [
+        (
+            *each.key,
+            f"{each.duration_us / 1e6:,.1f}",
+            *(usd_text(report, nusd) for nusd in (each.boot_nusd, each.idle_nusd, each.adjustment_nusd)),
+            usd_text(report, each.total_nusd),
+            "-" if each.observed_share is None else share_text(each.observed_share),
+        )
+        for each in (*rows, total)
+    ]
+    title = "Container time that no request caused: __boot__, __idle__ and __adjustment__"
     if report.house is not HouseView.SEPARATE:
         title = "Container time of pools that nobody used then"
-    amount = usd_text(report, sum(line.amount_nusd for line in report.separate))
-    seconds = f"{sum(line.duration_us for line in report.separate) / 1e6:,.1f}"
-    total = ("total", *[""] * len(report.by), seconds, amount)
-    return Section(title, 1 + len(report.by), ("account", *report.by, "seconds", "amount"), rows, total)
+    columns = (*(by or (ALL,)), "seconds", "boot", "idle", "adjustm.", "total", "observed")
+    sums = ("total", *[""] * (len(by) - 1), *cells[-1]) if by else ()
+    return Section(title, len(by) or 1, columns, tuple(cells[: len(rows)]), sums, spare=(("observed",), ("seconds",)))
 
 
 def _failures(report: Report, failures: Sequence[Failure]) -> Section:
@@ -147,29 +239,32 @@ def _failures(report: Report, failures: Sequence[Failure]) -> Section:
     return Section("Attempts that did not answer, by failure class", 1 + len(report.by), columns, rows)
 
 
-def _pools(report: Report) -> Iterator[Section]:
-    if report.pools:
-        columns = ("pool", "busy", "boot", "idle", "adjustm.", "alive", "utilisation", "boots", "a day", "s a boot")
-        rows = tuple(
-            (
-                use.pool,
-                *(
-                    usd_text(report, each)
-                    for each in (use.busy_nusd, use.boot_nusd, use.idle_nusd, use.adjustment_nusd)
-                ),
-                usd_text(report, use.alive_nusd),
-                "-" if use.utilisation is None else share_text(use.utilisation),
-                f"{use.boots:,}",
-                f"{use.boots_per_day:,.1f}",
-                "-" if use.boot_s is None else f"{use.boot_s:,.1f}",
-            )
-            for use in report.pools
+def _pools(report: Report, shown: ColumnSet) -> Section:
+    columns = ("pool", "busy", "boot", "idle", "adjustm.", "alive", "utilisation", "boots", "a day", "s a boot")
+    rows = tuple(
+        (
+            use.pool,
+            *(usd_text(report, each) for each in (use.busy_nusd, use.boot_nusd, use.idle_nusd, use.adjustment_nusd)),
+            usd_text(report, use.alive_nusd),
+            "-" if use.utilisation is None else share_text(use.utilisation),
+            f"{use.boots:,}",
+            f"{use.boots_per_day:,.1f}",
+            "-" if use.boot_s is None else f"{use.boot_s:,.1f}",
         )
-        hints = (("alive", "busy + boot + idle + adjustment"), ("utilisation", "busy ÷ alive"))
-        yield Section(TITLES[ColumnSet.UTILISATION], 1, columns, rows, (), hints)
+        for use in report.pools or ()
+    )
+    hints = (("alive", "busy + boot + idle + adjustment"), ("utilisation", "busy ÷ alive"))
+    spare = (("adjustm.",), ("s a boot",), ("busy", "boot", "idle"), ("a day",))
+    return Section(TITLES[shown], 1, columns, rows, (), hints, spare)
 
 
-def _books(report: Report) -> Iterator[Section]:
-    if report.books:
-        rows = tuple((*line.key, ", ".join(report.books.get(line.key, ())) or "-") for line in report.lines)
-        yield Section(TITLES[ColumnSet.BOOKS], 1 + len(report.by), (*report.by, "price books"), rows)
+def _books(report: Report, shown: ColumnSet) -> Section:
+    books = report.books or {}
+    rows = tuple((*line.key, ", ".join(books.get(line.key, ())) or "-") for line in report.lines)
+    return Section(TITLES[shown], 1 + len(report.by), (*report.by, "price books"), rows)
+
+
+_PARTS: Final[dict[ColumnSet, Callable[[Report, ColumnSet], Section]]] = {
+    ColumnSet.UTILISATION: _pools,
+    ColumnSet.BOOKS: _books,
+}

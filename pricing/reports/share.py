@@ -36,11 +36,12 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """One group's share of one container account."""
+    """One group's share of one container account, and of what was observed of it."""
 
     key: tuple[str, ...]
     account: str
     amount_nusd: int
+    observed_nusd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ def share(
         if weights is None:
             apart.append(one.line)
             continue
-        parts = apportion(one.line.amount_nusd, list(weights.values()))
-        shared += [Shared(key, one.line.account, part) for key, part in zip(weights, parts, strict=True)]
+        amounts = apportion(one.line.amount_nusd, list(weights.values()))
+        observed = apportion(one.line.observed_nusd, list(weights.values()))
+        for key, amount_nusd, observed_nusd in zip(weights, amounts, observed, strict=True):
+            shared.append(Shared(key, one.line.account, amount_nusd, observed_nusd))
     return shared, apart
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Final
 
 import typer
@@ -33,6 +34,14 @@ RedisOption = Annotated[
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", envvar="SLUICE_REDIS_NAMESPACE", help="What their keys in Redis begin with.")
 ]
+
+
+def fitting_console() -> Console:
+    """As wide as the terminal, or as COLUMNS says; wide where neither is known, as in a pipe. For what fits itself."""
+    screen = Console(highlight=False)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = WIDTH
+    return screen
 
 
 def wide_console() -> Console:

@@ -23,7 +23,7 @@ from pricing.reports.spans import FORMS, parse_window
 from pricing.reports.table import as_table
 from pricing.reports.zones import parse_zone
 from router.baselines import PREMIUM
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, fitting_console, wide_console
 from router.reporting import Form, ReportAsked, make_report, sets_for, written
 from router.settings import Settings
 
@@ -69,16 +69,15 @@ def report_command(
             since_us, until_us = parse_window(since, until, now_us, parse_zone(timezone))
             expected = expected_baselines(_policy(policy, now_us))
             _print_criteria(judge(ledger, since_us, until_us, expected), output, since)
-        elif output is Format.TABLE:
-            sets = asked.sets((ColumnSet.MONEY,))
-            found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
-            wide_console().print(as_table(found, None if show is None else sets), crop=False)
-        else:
-            sets = sets_for(asked)
-            found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
-            typer.echo(written(found, Form(output), sets), nl=output is not Format.CSV)
+            return
+        sets = asked.sets((ColumnSet.MONEY,)) if output is Format.TABLE else sets_for(asked)
+        found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if output is Format.TABLE:
+        fitting_console().print(as_table(found, None if show is None else sets), crop=False)
+    else:
+        typer.echo(written(found, Form(output), sets), nl=output is not Format.CSV)
 
 
 def _policy(paths: list[Path] | None, now_us: int) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind
 from pricing.reports.dimensions import DIMENSIONS
+from pricing.reports.figures import Latency
 from pricing.reports.lines import CONTAINER_ACCOUNTS
 from pricing.reports.report import Part, Report, report
 from pricing.reports.share import HouseView
@@ -27,6 +28,11 @@ INSTANTS = st.integers(SINCE, UNTIL - 1)
 POOLS = st.sampled_from(["l4", "a10", "t4"])
 TENANTS = st.sampled_from(["acme", "globex", "initech"])
 TAGS = st.lists(st.sampled_from(["batch", "team", "eu"]), unique=True, max_size=2).map(tuple)
+POLICIES = st.sampled_from(["p1", "p2"])
+EVIDENCE = st.sampled_from(Evidence)
+DURATIONS = st.integers(0, 600 * 10**6)
+FIRST_TOKENS = st.none() | st.integers(0, 60 * 10**6)
+TIMED = sorted(name for name, each in DIMENSIONS.items() if each.timed)
 ZONES = st.sampled_from([ZoneInfo("UTC"), ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")])
 GROUPINGS = st.lists(st.sampled_from(sorted(DIMENSIONS)), unique=True, max_size=3)
 Books = tuple[list[LedgerRow], list[RequestRow]]
@@ -47,14 +53,18 @@ def books(draw: st.DrawFn) -> Books:
             paid = row(f"r{number}:{attempt}", draw(st.integers(0, 10**12)), tenant, at_us=at_us, pool=draw(POOLS))
             failed = attempt < attempts
             account = House.FAILED if failed and draw(st.booleans()) else tenant
-            rows.append(replace(paid, account=account, tags=tags, outcome="timeout" if failed else "answered"))
-        requests.append(request(f"r{number}", tenant, at_us=at_us, pool=rows[-1].pool, tags=tags, attempts=attempts))
+            paid = replace(paid, account=account, tags=tags, outcome="timeout" if failed else "answered")
+            paid = replace(paid, policy_version=draw(POLICIES), evidence=draw(EVIDENCE), ttft_us=draw(FIRST_TOKENS))
+            rows.append(replace(paid, duration_us=draw(DURATIONS), completion_tokens=draw(st.integers(0, 500))))
+        asked = request(f"r{number}", tenant, at_us=at_us, pool=rows[-1].pool, tags=tags, attempts=attempts)
+        asked = replace(asked, policy_version=rows[-1].policy_version, duration_us=draw(DURATIONS))
+        requests.append(replace(asked, outcome=draw(st.sampled_from(["served", "broken"]))))
     for number in range(draw(st.integers(0, 6))):
         kind = draw(st.sampled_from([RowKind.BOOT, RowKind.IDLE, RowKind.ADJUSTMENT]))
         least = -(10**9) if kind is RowKind.ADJUSTMENT else 0
         amount = draw(st.integers(least, 10**12))
         made = house_row(f"h{number}", kind, amount, draw(INSTANTS), draw(POOLS))
-        rows.append(replace(made, tenant=None))
+        rows.append(replace(made, tenant=None, evidence=draw(EVIDENCE)))
     return rows, requests
 
 
@@ -156,3 +166,45 @@ def test_what_failed_is_counted_once(ledger: Path, found: Books, by: list[str]) 
     assert total.failed_charged_nusd == sum(each.charged_nusd for each in classes) == charged
     assert total.fell_back == sum(each.attempts > 1 for each in found[1])
     assert total.attempts == sum(each.kind is RowKind.ATTEMPT for each in found[0])
+
+
+@EXAMPLES
+@given(
+    found=books(),
+    by=st.lists(st.sampled_from(TIMED), unique=True, max_size=2),
+    more=st.lists(st.sampled_from(["tag", "outcome", "policy"]), unique=True, min_size=1, max_size=3),
+    zone=ZONES,
+)
+def test_latencies_of_the_rows_are_those_of_the_sums(
+    ledger: Path, found: Books, by: list[str], more: list[str], zone: ZoneInfo
+) -> None:
+    """Read row by row by tag, outcome or policy, and added up over these, they are what the sums by hour have."""
+    written(ledger, found)
+    kept = report(ledger, by, SINCE, UNTIL, zone=zone, parts=[Part.LATENCY]).latencies or {}
+    fine = report(ledger, [*by, *more], SINCE, UNTIL, zone=zone, parts=[Part.LATENCY]).latencies or {}
+    added: dict[tuple[str, ...], Counter[tuple[str, int]]] = defaultdict(Counter)
+    for key, latency in fine.items():
+        if key:
+            added[key[: len(by)]] += counted(latency)
+    told = {key: counted(latency) for key, latency in kept.items() if key or not by}
+    assert {key: each for key, each in added.items() if each} == {key: each for key, each in told.items() if each}
+    assert counted(fine[()]) == counted(kept[()])
+
+
+@EXAMPLES
+@given(found=books(), by=GROUPINGS, view=st.sampled_from(HouseView))
+def test_evidence_is_shared_with_what_it_is_of(ledger: Path, found: Books, by: list[str], view: HouseView) -> None:
+    """What was observed of busy, boot and idle is on the lines or apart, all of it, and no share is more than all."""
+    said = report(written(ledger, found), by, SINCE, UNTIL, house=view)
+    observed = [each for each in found[0] if each.evidence is Evidence.OBSERVED and each.kind is not RowKind.ADJUSTMENT]
+    apart = sum(line.observed_nusd for line in said.separate if line.account != House.ADJUSTMENT)
+    assert said.total.observed_nusd + apart == sum(each.amount_nusd for each in observed)
+    shares = [line.observed_share for line in (*said.lines, said.total)]
+    assert [share for share in shares if share is not None and not 0 <= share <= 1] == []
+
+
+def counted(latency: Latency) -> Counter[tuple[str, int]]:
+    """How many were in each bucket of each thing that is timed."""
+    return Counter(
+        {(what, bucket): count for what, counts in latency.counts.items() for bucket, count in counts.items()}
+    )

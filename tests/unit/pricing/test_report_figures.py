@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pricing.reports import query
 from pricing.reports.baseline import Baseline, BaselinePool
 from pricing.reports.columns import every_set, parts_of
 from pricing.reports.figures import Latency, Timed
@@ -85,6 +86,13 @@ def test_evidence_is_a_share_of_the_cost(ledger: Path) -> None:
     assert lines["lab"].estimated_share == 0.0
 
 
+def test_shared_container_time_brings_its_evidence(ledger: Path) -> None:
+    """lab's $4.20 under `weighted`: $1.00 busy, $0.10 of boots and $0.50 of idle time on l4 were observed."""
+    lines = by_key(whole(ledger, "tenant", house="weighted"))
+    assert lines["shop"].observed_share == 1.0
+    assert lines["lab"].observed_share == pytest.approx(1.6 / 4.2)
+
+
 def test_container_time_says_what_it_rests_on(ledger: Path) -> None:
     """Boots and idle time of l4 were listed, those of other pools modelled; sums over pools are divided by cost."""
     apart = as_json(whole(ledger, "pool"))["separate"]
@@ -112,10 +120,25 @@ def test_latencies_are_right_within_one_percent(ledger: Path) -> None:
     assert Latency().at(Timed.REQUEST, 0.5) is None
 
 
-def test_latencies_by_what_they_are_not_kept_by_are_refused(ledger: Path) -> None:
-    """The message names the groupings that have them."""
-    with pytest.raises(ValueError, match=r"not kept by 'policy'.*tenant, key, class, tier, pool, model, gpu, hour"):
-        report(ledger, ["pool", "policy"], SINCE, UNTIL, parts=[Part.LATENCY])
+def test_latencies_by_tag_outcome_and_policy_come_from_the_rows(ledger: Path) -> None:
+    """Everything of lab has the tags batch and eu, all was served under one policy: the same figures either way."""
+    by_tenant = (whole(ledger, "tenant").latencies or {})["lab",]
+    for by, key in ((["tag"], ("batch, eu",)), (["outcome", "tag"], ("served", "batch, eu"))):
+        assert (report(ledger, by, SINCE, UNTIL, parts=[Part.LATENCY]).latencies or {})[key] == by_tenant
+    by_policy = report(ledger, ["policy", "tenant"], SINCE, UNTIL, parts=[Part.LATENCY]).latencies or {}
+    assert by_policy["p1", "lab"] == by_tenant
+
+
+def test_latencies_of_too_many_rows_are_refused(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """440 requests are one too many where 439 are read; the message says what to ask for instead."""
+    monkeypatch.setattr(query, "TIMED_ROWS_AT_MOST", 439)
+    refusal = (
+        r"latencies by tag and policy are read row by row, .* more than 439 rows; .*tenant, key, class, tier, pool"
+    )
+    with pytest.raises(ValueError, match=refusal):
+        report(ledger, ["tag", "pool", "policy"], SINCE, UNTIL, parts=[Part.LATENCY])
+    assert report(ledger, ["tag"], SINCE, BEGIN + 12 * 3_600 * US, parts=[Part.LATENCY]).latencies
+    assert whole(ledger, "pool").latencies
 
 
 def test_a_line_shows_the_books_in_force(tmp_path: Path) -> None:
@@ -151,8 +174,9 @@ def test_pools_of_another_policy_are_not_said_to_be_needed(ledger: Path) -> None
     assert whole(ledger, "tenant", baseline=known).needed
     found = whole(ledger, "tenant", baseline=Baseline("premium", premium=known.premium, only_policy="another"))
     assert found.needed == ()
-    assert f"the ledger's policy is version {version}, not the one that was read: give --policy" in closing_text(found)
-    assert "big" not in closing_text(found)
+    [*_, against] = closing_text(found)
+    assert f"the ledger's policy is version {version}, not the one that was read: give --policy" in against
+    assert "big" not in against
 
 
 def test_all_on_a_named_pool(ledger: Path) -> None:

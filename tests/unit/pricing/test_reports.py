@@ -76,7 +76,7 @@ def test_answers_to_schemas_count_at_the_pool_that_gave_them(ledger: Path) -> No
     assert (lines["l4"].schema_compliance, lines["a10"].schema_compliance) == (0.5, 1.0)
     assert lines["-"].schema_compliance is None
     shown = cells(drawn(whole(ledger, "pool")), "Answers to JSON schemas")
-    assert shown["l4"] == ["1", "1", "1", "50%"]
+    assert shown["l4"] == ["1", "1", "1", "50.0%"]
     assert shown["total"] == ["2", "1", "1", "66.6%"]
 
 
@@ -94,8 +94,8 @@ def test_the_column_shows_where_it_says_something(ledger: Path) -> None:
     """When a schema was asked for; a window without any has none, unless one asks."""
     assert "schemas kept" in drawn(whole(ledger, "tenant"))
     day_2 = report(ledger, ["tenant"], DAY_2, DAY_2 + 1, None)
-    assert "schemas kept" not in drawn(day_2)
-    assert "schemas kept" in drawn(day_2, ColumnSet.SCHEMAS)
+    assert "JSON schemas" not in drawn(day_2)
+    assert "Answers to JSON schemas: none was asked for." in drawn(day_2, ColumnSet.SCHEMAS)
 
 
 @given(st.lists(st.sampled_from(sorted(DIMENSIONS)), unique=True, max_size=4))
@@ -167,7 +167,7 @@ def test_the_table_ends_with_the_ledgers_sum(ledger: Path) -> None:
     text = drawn(whole(ledger, "tenant", "pool"))
     assert "globex" in text
     assert "__boot__" in text
-    assert "Ledger: $0.000009; boot and idle stand apart." in text
+    assert "Ledger: $0.000009; boot and idle ($0.000000) stand apart." in text
 
 
 def test_no_saving_is_shown_without_what_it_leaves_out(ledger: Path) -> None:
@@ -176,9 +176,9 @@ def test_no_saving_is_shown_without_what_it_leaves_out(ledger: Path) -> None:
     apart = sum(line.amount_nusd for line in found.separate)
     assert found.containers_nusd == apart > 0
     left_out = f"boot and idle ({usd_text(found, apart)})"
-    assert f"on busy time, {left_out} in neither side" in drawn(found)
+    assert f"{left_out} are in neither side." in drawn(found)
     assert f"<dt>On neither side of it</dt><dd>{left_out}</dd>" in as_html(found, [ColumnSet.MONEY])
-    assert "on busy time, boot and idle in neither side" in drawn(whole(ledger, "tenant", tenant="globex"))
+    assert "; boot and idle are in neither side." in drawn(whole(ledger, "tenant", tenant="globex"))
 
 
 def test_an_empty_window_says_so(ledger: Path) -> None:
@@ -197,5 +197,5 @@ def drawn(found: Report, *sets: ColumnSet) -> str:
 
 def cells(text: str, title: str) -> dict[str, list[str]]:
     """The rows of one table by their first cell."""
-    table = text[text.index(title) :].partition("\n\n")[0]
+    table = text.partition(f"{title}\n\n")[2].partition("\n\n")[0]
     return {words[0]: words[1:] for line in table.splitlines() if (words := line.split())}

@@ -85,7 +85,6 @@ def test_report_refuses_what_it_does_not_know(ledger: Path) -> None:
         (("--since", "yesterday"), "'yesterday' is not a time; write 90m, 24h, 7d"),
         (("--since", "1h", "--until", "2h"), "the begin 1h is not before the end 2h"),
         (("--show", "monny"), "did you mean 'money'"),
-        (("--by", "tag", "--show", "latency"), "latencies are not kept by 'tag'"),
         (("--timezone", "Berlin"), "IANA name"),
         (("--baseline", "flux-schnell-fp8-a10"), "a baseline needs one that writes text"),
         (("--baseline", "nothing"), "no pool 'nothing'"),
