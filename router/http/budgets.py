@@ -19,11 +19,13 @@ from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.callers import Caller
 from router.errors import ApiError
+from router.http.parameters import check_parameters
 from router.http.replies import reply, viewer_of
 from router.service import Service
 
 DEFAULT_LIMIT: Final = 100
 LARGEST_LIMIT: Final = 1_000
+_PARAMETERS: Final = ("limit", "after", "tenant", "scope")
 _RATES: Final = "rates:"  # before a scope: the id of its rate limits, which no cap is called
 
 
@@ -104,6 +106,7 @@ def add_budget_routes(app: FastAPI, service: Service) -> None:
         scope: str | None = None,
     ) -> Response:
         viewer, policy = viewer_of(service, request), service.policy
+        check_parameters(request, _PARAMETERS)
         if not 1 <= limit <= LARGEST_LIMIT:
             raise ApiError("invalid_value", f"'limit' is a number from 1 to {LARGEST_LIMIT:,}", param="limit")
         shown = scopes_shown(viewer, policy, tenant, _scope(scope))

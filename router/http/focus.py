@@ -15,7 +15,7 @@ from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.spans import parse_window
 from router.callers import ADMIN
 from router.errors import ApiError
-from router.http.money import check_parameters
+from router.http.parameters import check_parameters
 from router.http.replies import viewer_of
 from router.priced import known_books, pricing_of
 from router.service import Service

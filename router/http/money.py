@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
@@ -11,15 +11,15 @@ from fastapi import Depends, FastAPI, Request, Response
 
 from pricing.ledger.place import LedgerPlace
 from pricing.reports.costs import PageQuery, costs, usage
-from pricing.yamlfile import nearest
 from router.callers import Caller
 from router.errors import ApiError
+from router.http.parameters import check_parameters, several, several_schema
 from router.http.replies import reply, viewer_of
 from router.service import Service
 
 PageOf = Callable[[LedgerPlace, PageQuery, int], dict[str, Any]]
 _LISTS: Final = ("group_by", "project_ids", "api_key_ids")
-_COMMON: Final = ("start_time", "end_time", "bucket_width", "limit", "page", *_LISTS)
+_SINGLE: Final = ("start_time", "end_time", "bucket_width", "limit", "page")
 
 
 def add_money_routes(app: FastAPI, service: Service) -> None:
@@ -31,7 +31,7 @@ def add_money_routes(app: FastAPI, service: Service) -> None:
 
     async def answer(request: Request, page_of: PageOf, query: PageQuery, own: str) -> Response:
         viewer = viewer_of(service, request)
-        check_parameters(request, (*_COMMON, own))
+        check_parameters(request, _SINGLE, (*_LISTS, own))
         return reply(await _read(service, page_of, _allowed(viewer, query)))
 
     for path in ("/v1/costs", "/v1/organization/costs"):
@@ -70,27 +70,6 @@ def _common(
         project_ids=several(request, "project_ids"),
         api_key_ids=several(request, "api_key_ids"),
     )
-
-
-def several_schema(*names: str) -> dict[str, Any]:
-    """For the schema of the routes: parameters that may come several times."""
-    schema = {"type": "array", "items": {"type": "string"}}
-    return {"parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name in names]}
-
-
-def several(request: Request, name: str) -> tuple[str, ...]:
-    """A parameter that may come several times; OpenAI's clients write `group_by[]`."""
-    return tuple(request.query_params.getlist(name) + request.query_params.getlist(f"{name}[]"))
-
-
-def check_parameters(request: Request, known: Iterable[str]) -> None:
-    """A filter that nobody applies would show too much. Raises ApiError `invalid_value`, with the valid ones."""
-    names = tuple(known)
-    for name in request.query_params:
-        plain = name.removesuffix("[]")
-        if plain not in names:
-            text = f"there is no parameter '{plain}' here{nearest(plain, names)}; there are: {', '.join(names)}"
-            raise ApiError("invalid_value", text, param=plain)
 
 
 async def _read(service: Service, page_of: PageOf, query: PageQuery) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pricing.reports.share import HouseView
 from router.baselines import PREMIUM
 from router.callers import Caller
 from router.errors import ApiError
-from router.http.money import check_parameters, several, several_schema
+from router.http.parameters import check_parameters, several, several_schema
 from router.http.replies import viewer_of
 from router.reporting import Form, ReportAsked, make_report, sets_for, written
 from router.service import Service
@@ -23,7 +23,7 @@ _TYPES: Final = {
     Form.HTML: "text/html; charset=utf-8",
 }
 _LISTS: Final = ("by", "show")  # names joined by commas, repeated, or both
-_PARAMETERS: Final = (*_LISTS, "since", "until", "tenant", "house", "timezone", "baseline", "format")
+_SINGLE: Final = ("since", "until", "tenant", "house", "timezone", "baseline", "format")
 # The page runs no script and fetches nothing: its style is inline, its plots are part of it.
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -41,7 +41,7 @@ def add_report_routes(app: FastAPI, service: Service) -> None:
         form: Annotated[str, Query(alias="format")] = Form.JSON.value,
     ) -> Response:
         viewer = viewer_of(service, request)
-        check_parameters(request, _PARAMETERS)
+        check_parameters(request, _SINGLE, _LISTS)
         asked = ReportAsked(since=since, until=until, tenant=tenant, house=house, timezone=timezone, baseline=baseline)
         if by := several(request, "by"):
             asked = replace(asked, by=",".join(by))
