@@ -7,19 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 import uvloop
 
 from policies.requirements import Tier
-from router.cli.prices_view import console
+from router.cli.options import fitting_console
 from router.demo.plan import PROFILES
 from router.demo.play import Setting, play
 from router.demo.processes import DemoFailed
 from router.demo.show import show
 from router.demo.summary import as_json, problems_of
 from router.demo.trace import Names, TraceRow, read_trace, shipped_trace
+
+WIDTH: Final = 100  # columns that sentences are at most: longer lines read badly
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -43,7 +45,8 @@ def demo(
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--json")
     rows = _rows(trace)[:limit]
-    screen = console()
+    screen = fitting_console()
+    screen.width = min(screen.width, WIDTH)
     with _folder(keep) as folder:
         policy, summary = uvloop.run(play(rows, Setting(speedup, seed, folder), screen))
     show(screen, policy, summary)

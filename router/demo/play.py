@@ -47,7 +47,8 @@ async def play(rows: Sequence[TraceRow], setting: Setting, screen: Console) -> t
     screen.print("starting the simulated pools and the endpoint")
     async with stage(setting.folder, setting.speedup, setting.seed, requests) as on:
         began_us = on.clock.mono_us()
-        screen.print(f"{len(requests):,} requests through {on.target.url}/v1; watch them at {on.target.url}/")
+        screen.print(f"{len(requests):,} requests through {on.target.url}/v1")
+        screen.print(f"watch them at {on.target.url}/")
         mishaps = Mishaps(on.control, on.clock, len(requests))
         outcomes = await _send_all(requests, on, mishaps, Bodies(setting.seed), screen)
         screen.print("waiting for the last containers to stop: until then they are billed")

@@ -17,6 +17,7 @@ from router.demo.plan import PlannedRequest
 from router.demo.verdict import Verdict
 
 BAR_EVERY_S: Final = 0.2  # real seconds between two pictures of the bar
+WIDE: Final = 100  # columns: less has room for a short bar alone
 LINE_EVERY_S: Final = 5.0  # and between two lines where there is no terminal
 
 
@@ -50,7 +51,9 @@ class Traffic:
 
     async def _bar(self) -> None:
         done = TextColumn("{task.completed}/{task.total}")
-        columns = (TextColumn("{task.fields[at]}"), BarColumn(bar_width=24), done, TextColumn("{task.fields[counts]}"))
+        counts = TextColumn("{task.fields[counts]}")
+        wide = (BarColumn(bar_width=24), done) if self._screen.width >= WIDE else (BarColumn(bar_width=8),)
+        columns = (TextColumn("{task.fields[at]}"), *wide, counts)
         with Progress(*columns, console=self._screen, auto_refresh=False) as progress:
             bar = progress.add_task("traffic", total=self._total, at="", counts="")
             try:
@@ -64,9 +67,12 @@ class Traffic:
         try:
             while True:
                 await asyncio.sleep(LINE_EVERY_S)
-                self._screen.print(f"  {self._at}  {self._ended:>5} of {self._total:,}  {self._counts}")
+                self._line()
         finally:
-            self._screen.print(f"  {self._at}  {self._ended:>5} of {self._total:,}  {self._counts}")
+            self._line()
+
+    def _line(self) -> None:
+        self._screen.print(f"{self._at}  {self._ended:>5,} of {self._total:,}: {self._counts}")
 
     @property
     def _ended(self) -> int:
@@ -79,5 +85,5 @@ class Traffic:
 
     @property
     def _counts(self) -> str:
-        counts = [f"{self._verdicts[verdict]} {verdict}" for verdict in Verdict]
-        return " · ".join([*counts, f"{self._sent - self._ended} in flight"])
+        counts = [f"{self._verdicts[verdict]:,} {verdict}" for verdict in Verdict]
+        return ", ".join([*counts, f"{self._sent - self._ended} in flight"])
