@@ -17,6 +17,7 @@ from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
 from router.http.rest import build_rest
 from router.http.videos import add_video_routes
+from router.listening import cannot_listen
 from router.service import Service
 from router.settings import Settings
 from router.video_database import PostgresVideos
@@ -97,7 +98,11 @@ class Server(uvicorn.Server):
                 self._captured_signals.clear()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Raises CannotListen, where uvicorn would end the process with a line in the log."""
+        try:
+            await super().startup(sockets)
+        except SystemExit as gone:
+            raise cannot_listen(self.config.host, self.config.port, gone.__context__) from None
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", self._service)

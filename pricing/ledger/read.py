@@ -104,6 +104,11 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
 def check_version(place: LedgerPlace, version: str | None) -> None:
     """Raises StoreUnavailable for tables of another version than this program reads."""
     if version != HEAD:
+    if version is None:
+        raise StoreUnavailable(
+            f"{place} is no ledger: it has none of its tables; name another one, or create them with "
+            "`sluice ledger upgrade`"
+        )
         raise StoreUnavailable(
             f"ledger {place} has tables of version {version}, this program reads version {HEAD}; "
             "`sluice serve` and `sluice ledger upgrade` upgrade an older one"

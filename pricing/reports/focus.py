@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import IO, Final
 
 from pricing.ledger.codec import tags_from
@@ -56,14 +56,17 @@ class FocusAsked:
 
 
 def write_focus(place: LedgerPlace, asked: FocusAsked, pricing: Pricing, file: IO[str]) -> int:
-    """Write a window as CSV and return the number of rows. A null is an empty field without quotes.
+    """Write a window as CSV and return the number of rows. A null is an empty field without quotes. What cannot be read
+    leaves no heading behind.
 
     Raises ValueError for a window without a whole hour, and StoreUnavailable.
     """
+    rows = focus_rows(place, asked, pricing)
+    first = next(rows, None)
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     count = 0
-    for row in focus_rows(place, asked, pricing):
+    for row in chain(() if first is None else (first,), rows):
         writer.writerow(row)
         count += 1
     return count

@@ -5,8 +5,10 @@ A verb is one file `router/cli/<verb>.py` that holds a typer app named `app`, an
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
+import io
 import sys
 from typing import Annotated, Any, Final
 
@@ -14,6 +16,9 @@ import typer
 from typer.core import TyperGroup
 
 from pricing.errors import FileProblem, SluiceError
+from router.cli.helped import explained
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 VERBS: Final[dict[str, str]] = {
     "serve": "Run the endpoint.",
@@ -47,14 +52,27 @@ class LazyVerbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"router.cli.{cmd_name}")
-        return typer.main.get_command(module.app)
+        return explained(typer.main.get_command(module.app), ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as bad:
+            bad.message = bad.message.removeprefix("Value error, ")  # of the library that parses for typer
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
 
-app = typer.Typer(cls=LazyVerbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    cls=LazyVerbs,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # a fault of ours is a plain traceback: nothing of what ran is in it
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,7 +91,14 @@ def sluice(
 
 
 def main() -> None:
-    """Entry point: errors that the project raises on purpose are printed without a traceback, exit status 2."""
+    """Entry point: errors that the project raises on purpose are printed without a traceback, exit status 2.
+
+    A terminal whose encoding lacks a letter shows its escape; a full disk behind the output is status 1, as is a pipe
+    that nobody reads to its end.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except FileProblem as error:
@@ -83,3 +108,9 @@ def main() -> None:
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"sluice: cannot write: {error.strerror}", file=sys.stderr)
+        sys.stdout = None  # what is left in it cannot be written either
+        sys.exit(1)

@@ -76,11 +76,18 @@ def serve(
 
 
 def _settings(given: Mapping[str, str | None]) -> Settings:
-    """Options are variables of the environment that the command line has the last word on."""
+    """Options are variables of the environment that the command line has the last word on.
+
+    Raises BadSettings in the words of whoever said it: `--port` is wrong, or `SLUICE_PORT`.
+    """
+    said = {name: text for name, text in given.items() if text}
     try:
-        return Settings.from_environ({**os.environ, **{name: text for name, text in given.items() if text}})
+        return Settings.from_environ({**os.environ, **said})
     except ValueError as error:
-        raise BadSettings(str(error)) from None
+        words = str(error)
+        for name in said:
+            words = words.replace(f"{name} must", f"--{name.removeprefix('SLUICE_').lower().replace('_', '-')} must")
+        raise BadSettings(words) from None
 
 
 def _announce(url: str, service: Service) -> None:

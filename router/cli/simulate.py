@@ -22,6 +22,7 @@ from pricing.clock import ScaledClock
 from pricing.errors import SluiceError
 from pricing.money import format_usd
 from pricing.yamlfile import nearest
+from router.listening import cannot_listen
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -35,7 +36,7 @@ def simulate(
     policy: Annotated[list[Path] | None, typer.Option(help="Policy file or folder; else the shipped one.")] = None,
     pool: Annotated[list[str] | None, typer.Option(help="A pool to run; else all that answer chat.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port, 0 for a free one.")] = 8900,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port, 0 for a free one.")] = 8900,
     speedup: Annotated[float, typer.Option(min=0.01, help="How much faster than life.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of boots, deviations and faults by rate.")] = 0,
     origin_us: Annotated[
@@ -97,7 +98,7 @@ async def _run(simulated: SimulatedPools, host: str, port: int, clock: str) -> N
     try:
         base_url = await simulated.start(host, port)
     except OSError as error:
-        raise NothingToSimulate(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+        raise cannot_listen(host, port, error) from None
     typer.echo(f"# simulated pools ({clock}); put this file beside the router's policy:")
     typer.echo(policy_part(base_url, simulated.pools))
     await stopped.wait()
