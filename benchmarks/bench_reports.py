@@ -19,11 +19,11 @@ from random import Random
 from typing import Any, Final
 
 from pricing.ledger.insert import adding
-from pricing.ledger.insert_file import summing_requests, summing_rows, teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.postgres import connect
 from pricing.ledger.read import reading
 from pricing.ledger.rollups import ROLLUPS
+from pricing.ledger.sums_file import add_some, teach
 from pricing.ledger.upgrade import ensure_current
 from pricing.reports.report import Part, report
 from results import Result, Target, number
@@ -100,12 +100,10 @@ def fill_file(path: Path, rows: int) -> None:
         )
         words = {"numbers": numbers, "step_us": MONTH_US // rows, "bytes": "CAST('[]' AS BLOB)"}
         connection.execute("BEGIN")
-        with summing_requests(connection):
-            connection.execute(REQUEST.format(**words))
-        with summing_rows(connection):
-            connection.execute(ROW.format(**words))
-            connection.execute(HOUSE.format(**words))
+        for statement in (REQUEST, ROW, HOUSE):
+            connection.execute(statement.format(**words))
         connection.execute("COMMIT")
+        add_some(connection, AT_ONCE)
     connection.close()
 
 

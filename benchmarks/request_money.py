@@ -82,13 +82,15 @@ REQUEST: Final = RequestRow(
 class Load:
     """What is timed: `step`, with what `prepare` has made for it of a number beforehand, which is not timed.
 
-    A round is of so many `steps`; the numbers up to `first` have touched everything once.
+    A round is of so many `steps`; the numbers up to `first` have touched everything once. `after` ends what a round has
+    left to do, which is not timed either.
     """
 
     prepare: Callable[[int], Any]
     step: Callable[[Any], Awaitable[object]]
     steps: int
     first: int = 200
+    after: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ async def timed(load: Load, at_once: int, numbers: range, server: int | None) ->
     await asyncio.gather(*(caller() for _ in range(at_once)))
     seconds, caller_s = time.perf_counter() - begin, time.process_time() - begin_caller_s
     server_us = 0 if server is None else cpu_us(server) - before_us
+    load.after()
     done = len(latencies)
     p50_s, p99_s = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
     return Timed(done / seconds, 1e6 * caller_s / done, server_us / done, 1e6 * p50_s, 1e6 * p99_s)

@@ -6,6 +6,9 @@ many rows each, because every call into SQLite hands the interpreter's lock back
 
 A commit that fails fails its group and everything that was handed over meanwhile: the owner takes those steps back in
 memory and starts a new epoch, and the thread drops what still arrives from the old one.
+
+Rows are added to the ledger's sums by hour in transactions of their own: when nothing has come for a while, a few after
+each group where too many wait, and the rest before the thread ends.
 """
 
 from __future__ import annotations
@@ -22,12 +25,16 @@ import msgspec
 from pricing.budgets.account import CapWarning
 from pricing.budgets.book import Held
 from pricing.ledger.codec import row_to_json
-from pricing.ledger.insert_file import chunks, insert_ledger, insert_values, teach
+from pricing.ledger.insert_file import chunks, insert_ledger, insert_values
 from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.sums_file import add_some, teach, waiting
 
 # A full disk and the like; a number beyond 64 bits; text or a value that cannot be encoded.
 _UNWRITABLE: Final = (sqlite3.Error, OverflowError, ValueError, TypeError)
 LARGEST_GROUP: Final = 512  # changes in one transaction
+QUIET_S: Final = 0.2  # without a change, and there is time for sums
+SUMMED_AT_ONCE: Final = 512  # rows, and summaries: some milliseconds
+WAITING_AT_MOST: Final = 32_768  # rows and summaries without sums, which readers look at one by one: some 0.1 s
 HOLD_COLUMNS: Final = (
     "hold_id",
     "request_id",
@@ -70,6 +77,7 @@ class Journal:
         self._failed = failed
         self._queue: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._epoch = 0
+        self._unsummed = waiting(connection)
         self._thread = threading.Thread(target=self._run, name="sluice-ledger", daemon=True)
         self._thread.start()
 
@@ -87,20 +95,27 @@ class Journal:
         while not stopping:
             group, stopping = self._gather()
             fresh = [change for change in group if change.epoch == self._epoch]
-            if not fresh:
-                continue
-            try:
-                write(self._connection, fresh)
-            except _UNWRITABLE as error:
-                self._epoch += 1
-                self._failed(self._epoch, error)
-            else:
-                self._written(fresh)
+            if fresh:
+                self._write(fresh)
+            if self._unsummed > WAITING_AT_MOST:
+                self._add_sums()
+        while self._unsummed and self._add_sums():
+            pass
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        try:
+            write(self._connection, changes)
+        except _UNWRITABLE as error:
+            self._epoch += 1
+            self._failed(self._epoch, error)
+        else:
+            self._unsummed += sum(len(change.rows) + len(change.requests) for change in changes)
+            self._written(changes)
 
     def _gather(self) -> tuple[list[Change], bool]:
         """Wait for one change, take the others that are there. The flag says that this is the last group."""
         group: list[Change] = []
-        change = self._queue.get()
+        change = self._next()
         while change is not None:
             group.append(change)
             if len(group) == LARGEST_GROUP:
@@ -110,6 +125,25 @@ class Journal:
             except queue.Empty:
                 return group, False
         return group, True
+
+    def _next(self) -> Change | None:
+        """Wait for a change; while none comes, rows are added to the sums."""
+        pause_s = QUIET_S
+        while self._unsummed:
+            try:
+                return self._queue.get(timeout=pause_s)
+            except queue.Empty:
+                pause_s = 0.0 if self._add_sums() else QUIET_S
+        return self._queue.get()
+
+    def _add_sums(self) -> bool:
+        """Whether that could be done; if not, the rows wait on, and readers see them all the same."""
+        try:
+            added = add_some(self._connection, SUMMED_AT_ONCE)
+        except sqlite3.Error:
+            return False
+        self._unsummed = self._unsummed - added if added else 0  # what was there already was no row
+        return True
 
 
 def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:

@@ -75,9 +75,11 @@ def _answers_have_money(ledger: Reader) -> Iterator[str]:
 
 
 def sums_match_rows(ledger: Reader) -> Iterator[str]:
-    """The sums are those of the rows. A program that is killed cannot part them, a hand that edits rows can."""
+    """The sums, with the rows that wait for them, are those of the rows. A program that is killed cannot part them, a
+    hand that edits rows can.
+    """
     for rollup in ROLLUPS:
-        kept, true = rollup.of_table(), rollup.by_span(rollup.of_rows(rollup.source))
+        kept, true = rollup.by_span(rollup.of_table()), rollup.by_span(rollup.of_rows(rollup.source))
         query = f"""
             SELECT {ledger.utc_text("at_us", "hour")}, count(*) FROM (
                 SELECT * FROM ({kept} EXCEPT SELECT * FROM ({true}) AS a) AS b

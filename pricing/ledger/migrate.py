@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from pricing.errors import StoreUnavailable
-from pricing.ledger.insert_file import teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.sums_file import teach
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _UPGRADE_LOCK: Final = 0x736C_7569_6365  # "sluice": one at a time, where several replicas start at once

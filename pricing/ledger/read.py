@@ -18,9 +18,9 @@ import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
-from pricing.ledger.insert_file import teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.sums_file import show_all, teach
 from pricing.ledger.upgrade import HEAD, version_of
 
 _ROWS: Final = f"SELECT {','.join(ROW_COLUMNS)} FROM ledger_rows"
@@ -94,6 +94,7 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
             teach(connection)
             connection.execute("BEGIN")
             check_version(path, version_of(connection))
+            show_all(connection)
             yield connection
         finally:
             connection.close()
@@ -103,12 +104,12 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
 
 def check_version(place: LedgerPlace, version: str | None) -> None:
     """Raises StoreUnavailable for tables of another version than this program reads."""
-    if version != HEAD:
     if version is None:
         raise StoreUnavailable(
             f"{place} is no ledger: it has none of its tables; name another one, or create them with "
             "`sluice ledger upgrade`"
         )
+    if version != HEAD:
         raise StoreUnavailable(
             f"ledger {place} has tables of version {version}, this program reads version {HEAD}; "
             "`sluice serve` and `sluice ledger upgrade` upgrade an older one"

@@ -1,9 +1,9 @@
 """Sums by hour and by day that a ledger keeps beside its rows, so that a month's report reads no single row.
 
 Each is a table whose columns are named like those of the rows it sums, so that one query reads either. `at_us` is the
-first instant of an hour or a day in UTC; a dimension that a row lacks is the empty text. They are written in the
-transaction that inserts the rows (`pricing.ledger.insert_file` and `pricing.ledger.insert`), from the rows that were
-really inserted, and `sluice ledger verify` holds them against the rows.
+first instant of an hour or a day in UTC; a dimension that a row lacks is the empty text. They are written from the rows
+that were really inserted: in PostgreSQL by the transaction that inserts them (`pricing.ledger.insert`), in a file a
+little later (`pricing.ledger.sums_file`). `sluice ledger verify` holds them against the rows.
 
 A row of money is often older than the summary of its request, as when its attempt failed: until then `request_outcome`
 is `unfinished`. When the summary comes, what those rows had added moves to the outcome (`outcome_known`), and leaves a
@@ -104,12 +104,15 @@ def _parts(rollup: Rollup, since_us: int, until_us: int, days: bool) -> Iterator
             yield rollup.of_rows(rollup.source, *_window(begin_us, end_us))
 
 
-def outcome_known(rollup: Rollup, ended: str) -> str:
-    """SQL: what changes in sums of rows, as `of_rows` says it, when the summaries `ended` come after rows of theirs."""
-    mine = f"request_id IN (SELECT request_id FROM {ended})"
+def outcome_known(rollup: Rollup, ended: str, *conditions: str) -> str:
+    """SQL: what changes in sums of rows, as `of_rows` says it, when the summaries `ended` come after rows of theirs.
+
+    `conditions` say which rows are in the sums; none: all.
+    """
+    mine = (f"request_id IN (SELECT request_id FROM {ended})", *conditions)
     outcome = f"(SELECT outcome FROM {ended} WHERE request_id = one.request_id)"
-    before = rollup.of_rows("ledger_rows", mine, sign=-1, request_outcome=f"'{UNFINISHED}'")
-    return f"{before} UNION ALL {rollup.of_rows('ledger_rows', mine, request_outcome=outcome)}"
+    before = rollup.of_rows("ledger_rows", *mine, sign=-1, request_outcome=f"'{UNFINISHED}'")
+    return f"{before} UNION ALL {rollup.of_rows('ledger_rows', *mine, request_outcome=outcome)}"
 
 
 def _where(*conditions: str) -> str:

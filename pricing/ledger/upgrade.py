@@ -12,7 +12,7 @@ from typing import Final
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 
-HEAD: Final = "0009"  # the newest script in migrations/versions
+HEAD: Final = "0010"  # the newest script in migrations/versions
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:

@@ -18,9 +18,9 @@ from pricing.budgets.journal import Change, write
 from pricing.budgets.lockfile import FileLock
 from pricing.clock import US_PER_S
 from pricing.errors import StoreUnavailable
-from pricing.ledger.insert_file import teach
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.rows import RECONCILED, Evidence, House, LedgerRow, RowKind
+from pricing.ledger.sums_file import teach
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.compare import Comparison
 from pricing.reports.focus_groups import Group

@@ -19,8 +19,9 @@ import pytest
 from pricing.book import PriceBook, find_book, shipped_books
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
-from pricing.ledger.insert_file import insert_ledger, teach
+from pricing.ledger.insert_file import insert_ledger
 from pricing.ledger.rows import House, LedgerRow, RowKind
+from pricing.ledger.sums_file import teach
 from pricing.ledger.upgrade import ensure_current
 from pricing.meters_local import LocalMeters
 from pricing.rates import container_rate

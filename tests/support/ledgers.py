@@ -19,8 +19,8 @@ from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Settlement
 from pricing.clock import ManualClock
 from pricing.ledger import migrations
-from pricing.ledger.insert_file import teach
 from pricing.ledger.rows import House, LedgerRow, RowKind, SchemaResult
+from pricing.ledger.sums_file import teach
 from support.money import GLOBEX, POOL, UTC, cap, caps, house_row, request, row, wish
 from support.values import replace
 

@@ -15,12 +15,13 @@ from pricing.clock import ManualClock
 from pricing.ledger.checks import sums_match_rows
 from pricing.ledger.entries import Entry, rows_entry
 from pricing.ledger.insert import Delivered, insert
-from pricing.ledger.insert_file import insert_ledger, teach
+from pricing.ledger.insert_file import insert_ledger
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.postgres import connect, connect_async
 from pricing.ledger.read import reading
 from pricing.ledger.rollups import ROLLUPS
 from pricing.ledger.rows import LedgerRow, RequestRow
+from pricing.ledger.sums_file import teach
 from pricing.ledger.upgrade import ensure_current
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
@@ -134,3 +135,4 @@ def empty_file(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         for table in TABLES:
             connection.execute(f"DELETE FROM {table}")
+        connection.execute("UPDATE summed SET up_to = 0")
