@@ -13,15 +13,14 @@ from typing import Any, Final
 
 from pricing.clock import US_PER_S
 from router.dashboard.inside import Answer, PublicApi, Visitor
-from router.dashboard.patience import Patience
+from router.dashboard.patience import Patience, Question
 from router.dashboard.spend import BY, Cap, Chart, Table, caps_of, requests_chart, spend_chart, tables_of
 
 FEED_ROWS: Final = 25
 MOVED_ROWS: Final = 8
 CAPS: Final = 200
 HOURS: Final = 24
-HOUR_KEPT_S: Final = 5.0  # real seconds for which one answer serves every look at it
-MONTH_KEPT_S: Final = 20.0
+SUMS_KEPT_S: Final = 5.0  # real seconds for which one answer serves every look at it
 POOLS_KEPT_S: Final = 1.0
 
 
@@ -62,6 +61,7 @@ class Overview:
     key: Mapping[str, Any]
     health: Mapping[str, Any]
     admin: bool
+    replica: str | None = None  # which of several this is, where the viewer may know
     tiles: Tiles | None = None
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
@@ -107,6 +107,7 @@ def _arranged(key: Mapping[str, Any], now: datetime, answers: Mapping[str, Answe
         key=key,
         health=answers["health"].json,
         admin=admin,
+        replica=_replica(answers["health"].json),
         tiles=_tiles(*found, admin=admin) if known else None,
         tables=tuple(tables_of(found, caps, everything=admin)) if known else (),
         charts=tuple(chart(answers[name].json) for name, chart in drawn if answers[name].ok),
@@ -120,6 +121,12 @@ def _arranged(key: Mapping[str, Any], now: datetime, answers: Mapping[str, Answe
         policy=answers["policy"].json if admin and answers["policy"].ok else None,
         troubles=_troubles(answers),
     )
+
+
+def _replica(health: Mapping[str, Any]) -> str | None:
+    """None of a process that is the only one."""
+    name: str | None = health.get("replica")
+    return name if health.get("budget_store", {}).get("kind") == "redis" else None
 
 
 def _troubles(answers: Mapping[str, Answer]) -> dict[str, str]:
@@ -152,21 +159,26 @@ async def _ask(
         return patience.get(visitor, key, path, kept_s=kept_s, **query)
 
     by = ",".join(BY)
+    windows: dict[str, Question] = {
+        "hour": ("/v1/reports", {"by": by, "since": "1h"}),
+        "day": ("/v1/reports", {"by": by, "since": day, "show": "money,failures"}),
+        "month": ("/v1/reports", {"by": by, "since": month}),
+    }
+    # Together, or a day might show more than its month.
+    spend = patience.together(visitor, key, tuple(windows.values()), kept_s=SUMS_KEPT_S)
     asked = {
         "health": api.get(visitor, "/health"),
-        "hour": added_up("/v1/reports", HOUR_KEPT_S, by=by, since="1h"),
-        "day": added_up("/v1/reports", HOUR_KEPT_S, by=by, since=day, show="money,failures"),
-        "month": added_up("/v1/reports", MONTH_KEPT_S, by=by, since=month),
         "budgets": api.get(visitor, "/budgets", limit=CAPS),
-        "costs": added_up("/v1/costs", HOUR_KEPT_S, bucket_width="1h", limit=HOURS, group_by="line_item"),
-        "usage": added_up("/v1/usage", HOUR_KEPT_S, bucket_width="1h", limit=HOURS),
+        "costs": added_up("/v1/costs", SUMS_KEPT_S, bucket_width="1h", limit=HOURS, group_by="line_item"),
+        "usage": added_up("/v1/usage", SUMS_KEPT_S, bucket_width="1h", limit=HOURS),
         "pools": added_up("/v1/pools", POOLS_KEPT_S),
         "feed": api.get(visitor, "/v1/decisions", limit=FEED_ROWS),
-        "moved": added_up("/v1/decisions", HOUR_KEPT_S, limit=MOVED_ROWS, moved="true"),
+        "moved": added_up("/v1/decisions", SUMS_KEPT_S, limit=MOVED_ROWS, moved="true"),
     }
     if "admin" in key["rights"]:
         asked["policy"] = api.get(visitor, "/v1/policy")
-    return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    spent, answers = await asyncio.gather(spend, asyncio.gather(*asked.values()))
+    return {**dict(zip(windows, spent, strict=True)), **dict(zip(asked, answers, strict=True))}
 
 
 def _tiles(hour: Mapping[str, Any], day: Mapping[str, Any], month: Mapping[str, Any], *, admin: bool) -> Tiles:

@@ -140,6 +140,31 @@ async def test_charts_are_drawn_and_stand_in_tables_too(page: Page, tmp_path: Pa
     assert sum(int(cell) for cell in totals[1]) == 7
 
 
+async def test_charts_have_the_colours_of_their_legend(page: Page, tmp_path: Path) -> None:
+    """On a light screen, on a dark one, and on either where somebody chose the other: one palette, read as it holds."""
+    seen = []
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        for scheme, clicks in product(("light", "dark"), (0, 1, 1, 1)):
+            await page.look(WIDE, scheme=scheme)
+            await page.run("document.getElementById('theme').click()" if clicks else "0")
+            await page.until(DRAWN)
+            seen.append(await page.run("getComputedStyle(document.querySelector('.legend rect')).fill"))
+    assert seen[0] != seen[4]
+    assert seen[0:4] == [seen[0], seen[0], seen[4], seen[0]]
+    assert seen[4:8] == [seen[4], seen[0], seen[4], seen[4]]
+
+
+DRAWN = """(() => {
+    const canvas = document.querySelector(".plot[data-chart=spend] canvas");
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const drawn = new Set();
+    for (let at = 0; at < pixels.length; at += 4) drawn.add(`rgb(${pixels.slice(at, at + 3).join(", ")})`);
+    return ["series-1", "series-3", "series-4"].every((name) =>
+        drawn.has(getComputedStyle(document.querySelector(`.legend .${name}`)).fill));
+})()"""
+
+
 # -- what happens while one looks --------------------------------------------------------------------------------------
 
 
@@ -296,6 +321,29 @@ async def test_no_page_is_wider_than_its_screen(page: Page, tmp_path: Path) -> N
                 await page.open(address)
                 seen[address, width] = await page.run("document.documentElement.scrollWidth")
     assert seen == {(address, width): width for address, width in seen}
+
+
+async def test_panels_of_one_kind_stand_beside_each_other(page: Page, tmp_path: Path) -> None:
+    """Spend by tenant, class and pool in one row where there is room, else none alone beside a gap; no table is cut."""
+    rows, cut = {}, {}
+    async with with_traffic(tmp_path) as endpoint:
+        await sign_in(page, endpoint)
+        for width in (PHONE, 800, 1024, WIDE, 1600):
+            await page.look(width, phone=width < 600)
+            await page.open(f"{endpoint.url}/")
+            await page.until("!document.querySelector('[data-pending]')")
+            boxes = await page.run("""[...document.querySelectorAll("#tables > section")].map((one) => {
+                const box = one.getBoundingClientRect();
+                return [Math.round(box.top), Math.round(box.width)];
+            })""")
+            full = await page.run("document.getElementById('tables').clientWidth")
+            by_row = {top: [width for at, width in boxes if at == top] for top, _ in boxes}
+            rows[width] = [len(widths) for widths in by_row.values()]
+            assert all(sum(widths) + 16 * (len(widths) - 1) >= full - 3 for widths in by_row.values())
+            cut[width] = await page.run("""[...document.querySelectorAll("#tables .scroll, .scroll.feed")].filter(
+                (one) => one.scrollWidth > one.clientWidth).map((one) => one.getAttribute("aria-labelledby"))""")
+    assert rows == {PHONE: [1, 1, 1], 800: [1, 1, 1], 1024: [2, 1], WIDE: [3], 1600: [3]}
+    assert cut == {width: [] for width in rows}
 
 
 async def test_the_page_can_be_walked_with_the_keyboard(page: Page, tmp_path: Path) -> None:

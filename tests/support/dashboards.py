@@ -39,7 +39,7 @@ async def sign_in(page: Page, endpoint: Endpoint, key: str = "ops") -> None:
     """Come as a person does: open the dashboard, which asks for a key, type it and press Enter."""
     await page.open(f"{endpoint.url}/")
     assert await page.run("location.pathname") == "/dashboard/login"
-    assert await page.run("document.activeElement.id") == "key"
+    await page.until("document.activeElement.id === 'key'")  # browsers give it the focus as they paint
     await page.type(KEYS.get(key, key))
     page.loaded.clear()
     await page.press("Enter")

@@ -3,7 +3,16 @@
 (() => {
   const plots = new Map();
 
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // A variable holds a pair of colours; what an element would be drawn in is the one of the scheme that is on.
+  const colour = (name) => {
+    const probe = document.createElement("span");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  };
   const money = (value) => {
     const places = Math.abs(value) >= 10 || value === 0 ? 2 : Math.abs(value) >= 0.01 ? 4 : 6;
     return "$" + value.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
@@ -70,7 +79,7 @@
     }));
     const axis = {
       stroke: colour("--muted"),
-      font: `11px ${colour("--font")}`,
+      font: `11px ${variable("--font")}`,
       grid: { stroke: colour("--line"), width: 1 },
       ticks: { show: false },
       border: { show: false },

@@ -23,12 +23,13 @@ class Slow:
     def __init__(self) -> None:
         self.answers = 0
         self.status = 200
-        self.free = asyncio.Event()
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
         self.now_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.answers += 1
         number = self.answers
+        self.asked.set()
         await self.free.wait()
         if self.status == 0:
             raise OSError("a fault")
@@ -48,13 +49,49 @@ async def test_an_answer_serves_all_who_ask_while_it_is_kept() -> None:
     """Also those who ask before it is there; afterwards it is asked for anew."""
     slow = Slow()
     patience = slow.patience()
-    both = asyncio.gather(ask(patience), ask(patience))
+    one, other = asyncio.create_task(ask(patience)), asyncio.create_task(ask(patience))
     slow.free.set()
-    assert await both == [1, 1]
+    assert (await one, await other) == (1, 1)
     slow.now_s = 4.9
     assert await ask(patience) == 1
     slow.now_s = 5.0
     assert await ask(patience) == 2
+
+
+async def test_what_took_long_is_kept_for_longer() -> None:
+    """Ten times as long as it took: those who look never keep a large ledger busy all the time."""
+    slow = Slow()
+    patience = slow.patience()
+    first = asyncio.create_task(ask(patience))
+    await slow.asked.wait()
+    slow.now_s = 2.0
+    slow.free.set()
+    assert await first == 1
+    slow.now_s = 19.9
+    assert await ask(patience) == 1
+    slow.now_s = 20.0
+    assert await ask(patience) == 2
+
+
+async def test_what_belongs_together_is_of_one_time() -> None:
+    """All of the answers are there, or all of those before, or none: no day stands beside an older month."""
+    slow = Slow()
+    patience = slow.patience(patience_s=0)
+
+    async def both() -> list[Any]:
+        questions = [(PATH, {"since": since}) for since in ("day", "month")]
+        return [answer.json for answer in await patience.together(VISITOR, KEY, questions, kept_s=5)]
+
+    pending = [{"error": {"message": PENDING}}] * 2
+    assert await both() == pending
+    slow.free.set()
+    while (found := await both()) != [1, 2]:
+        assert found == pending
+        await asyncio.sleep(0)
+    slow.now_s = 10.0
+    while (found := await both()) != [3, 4]:
+        assert found == [1, 2]
+        await asyncio.sleep(0)
 
 
 async def test_a_page_does_not_wait_for_what_takes_long() -> None:
