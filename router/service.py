@@ -174,11 +174,11 @@ class Service:
                     self.store.fell(trouble)
 
         self.loops.run("ledger", shared.drain())
+        self.loops.every("feed", TURN_S * self.clock.speedup, FeedSharing(self.feed, shared.feed).turn)
         self.loops.every("name", NAME_LEASE_S / 3 * self.clock.speedup, keep_name)
         self.loops.every("shapes", SHAPES_S, hear_shapes)
         self.loops.every("look around", LOOK_S * self.clock.speedup, shared.look_around)
 
-        self.loops.every("feed", TURN_S * self.clock.speedup, FeedSharing(self.feed, shared.feed).turn)
     def _tick_s(self) -> float:
         wanted = min(request_class.limits.hold_tick_s for request_class in self.policy.classes.values())
         return max(wanted, TICK_AT_LEAST_S * self.clock.speedup)
@@ -240,14 +240,14 @@ class Service:
         self.metrics.policy_in_force(policy.version)
         self.metrics.model_in_force(policy.prediction.model)
 
+    def _container_at(self, address: str) -> HttpBackend:
+        return HttpBackend(address, self.session, self.clock)
+
     async def _knock(self, pool: str, timeout_s: float) -> bool:
         return await self.backends[pool].knock(timeout_s)
 
     def _believed_asleep(self, pool: str) -> bool:
         return self.live.state(pool).cold
-
-    def _container_at(self, address: str) -> HttpBackend:
-        return HttpBackend(address, self.session, self.clock)
 
     def _swapped(self, old: Policy, new: Policy) -> None:
         self._apply(new)
