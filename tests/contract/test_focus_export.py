@@ -39,7 +39,9 @@ TOKENS = ContainerRate(0, 0, 0, 0, "modal-2026-10", tokens=TokenPrice("big", 500
 
 
 def more_rows() -> list[LedgerRow]:
-    """What the example lacks: pools by the token and unknown ones, cuts, failures, free attempts, rows of no book."""
+    """What the example lacks: pools by the token and unknown ones, cuts, failures, free attempts and boots, rows of no
+    book.
+    """
     api = row(
         "t:1", 1_234_567, at_us=BEGIN, pool="api", gpu="api", model="big", prompt_tokens=1_900, completion_tokens=77
     )
@@ -48,9 +50,10 @@ def more_rows() -> list[LedgerRow]:
     beyond = replace(cut, row_id="v:1:overrun", kind=RowKind.OVERRUN, account=House.OVERRUN, amount_nusd=11)
     free = row("w:1", 0, House.FAILED, at_us=BEGIN, pool=A10, outcome="unavailable", completion_tokens=0)
     unknown = row("x:1", 5, at_us=BEGIN, pool="api", prompt_tokens=None, completion_tokens=None)
+    unpaid = replace(house_row("a10@5:boot", RowKind.BOOT, 0, BEGIN, A10), duration_us=9_000_000, boots=1)
     learnt = house_row("a10@9:adjustment", RowKind.ADJUSTMENT, -3, BEGIN, A10)
     late = replace(row("y:1", 0, at_us=BEGIN, pool=L4), row_id="y:1:late", kind=RowKind.LATE, metered_nusd=10**9)
-    return [api, gone, cut, beyond, free, unknown, learnt, late]
+    return [api, gone, cut, beyond, free, unknown, unpaid, learnt, late]
 
 
 def to_bill(known: list[LedgerRow], pool: str, billed: dict[str, int]) -> list[LedgerRow]:
