@@ -48,8 +48,9 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     yield "Requests served", f"{total.served:,} of {total.requests:,}"
     yield "Tokens out", f"{total.completion_tokens:,}"
     if total.saving_share is not None:
-        yield "Saved on busy time", share_text(total.saving_share)
-        yield "On neither side of it", left_out_text(report)
+        saved = "Saved" if total.saving_share >= 0 else "Lost"
+        yield f"{saved} on busy time", share_text(abs(total.saving_share))
+        yield "In neither side of it", left_out_text(report)
     alive = sum(use.alive_nusd for use in report.pools or ())
     if alive > 0:
         yield "Busy of alive", share_text(sum(use.busy_nusd for use in report.pools or ()) / alive)

@@ -21,9 +21,9 @@ _PHASES: Final = ("tenants", "house", "boot", "idle", "adjustment")
 
 
 def pictures(report: Report) -> Iterator[str]:
-    """Columns where the report is grouped by time, else bars; then the pools."""
+    """Columns where the report is grouped by time and has more than one moment, else bars; then the pools."""
     times = [name for name in report.by if DIMENSIONS[name].span]
-    yield _over_time(report, times[0]) if times else _by_group(report)
+    yield _over_time(report, times[0]) if times and len(_known(report, times[0])) > 1 else _by_group(report)
     if report.total.baseline_nusd:
         yield _against_baseline(report)
     if report.pools:
@@ -61,7 +61,7 @@ def _over_time(report: Report, name: str) -> str:
     for house in report.separate:
         amounts[house.account][house.key[at]] += house.amount_nusd
     series = _largest(amounts)
-    labels = _labels(report, span, at)
+    labels = _labels(report, span, _known(report, name))
     found = [
         Bar(label, parts := tuple(each[label] for _, each in series), usd_text(report, sum(parts))) for label in labels
     ]
@@ -69,9 +69,14 @@ def _over_time(report: Report, name: str) -> str:
     return columns(f"Spent by {name}{by}", [each for each, _ in series], found, lambda nusd: usd_text(report, nusd))
 
 
-def _labels(report: Report, span: Span, at: int) -> list[str]:
+def _known(report: Report, name: str) -> list[str]:
+    """The moments in which something happened."""
+    at = report.by.index(name)
+    return sorted({line.key[at] for line in report.lines} | {line.key[at] for line in report.separate})
+
+
+def _labels(report: Report, span: Span, known: list[str]) -> list[str]:
     """All moments of the window, also those in which nothing happened, between the first and the last that had any."""
-    known = sorted({line.key[at] for line in report.lines} | {line.key[at] for line in report.separate})
     local = LocalTime(report.zone, report.since_us, report.until_us)
     if span == "hour" and (report.until_us - report.since_us) > COLUMNS_AT_MOST * 3_600_000_000:
         return known

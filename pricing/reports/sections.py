@@ -136,8 +136,19 @@ def _nothing_of(report: Report, shown: ColumnSet) -> str:
             return "none came"
         case ColumnSet.EVIDENCE if not total.busy_nusd:
             return "no request cost anything"
-        case ColumnSet.BOOKS if not any((report.books or {}).values()):
+        case ColumnSet.BOOKS:
+            return _of_one_book(report)
+    return ""
+
+
+def _of_one_book(report: Report) -> str:
+    """What is said where a table would name the same book in each line, or none; "" where they differ."""
+    named = {books for books in (report.books or {}).values() if books}
+    match list(named):
+        case []:
             return "nothing was priced"
+        case [(book,)]:
+            return f"{book}, for all of it"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +60,16 @@ async def test_bars_of_one_plot_have_one_scale(page: Page, pages: dict[str, str]
         script = """[...document.querySelectorAll('.bars')].map((plot) =>
             new Set([...plot.querySelectorAll('svg')].map((one) => one.getBoundingClientRect().width)).size)"""
         assert await page.run(script) == [1, 1, 1]
+
+
+async def test_on_paper_pages_are_full(page: Page, pages: dict[str, str]) -> None:
+    """Landscape A4; plots and tables follow each other over few pages, a table goes on where a page ends."""
+    for name, at_most in {"bars": 3, "columns": 4, "nothing": 1}.items():
+        await page.open(pages[name])
+        paper = await page.printed()
+        sizes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", paper)
+        assert {tuple(round(float(points)) for points in size) for size in sizes} == {(842, 595)}
+        assert len(sizes) <= at_most, name
 
 
 async def test_on_paper_no_table_is_cut(page: Page, pages: dict[str, str]) -> None:

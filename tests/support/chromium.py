@@ -121,16 +121,17 @@ class Page:
         features = [{"name": name, "value": value} for name, value in wishes.items()]
         await self.call("Emulation.setEmulatedMedia", features=features)
 
-    async def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """A PNG of the page, or of what the screen shows of it."""
-        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=whole, **(await self._clip(whole)))
+    async def screenshot(self, path: Path) -> None:
+        """A PNG of the whole page."""
+        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         await asyncio.to_thread(path.write_bytes, base64.b64decode(answer["data"]))
 
-    async def _clip(self, whole: bool) -> dict[str, Any]:
-        if not whole:
-            return {}
-        size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
-        return {"clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+    async def printed(self) -> bytes:
+        """The page on paper, as a PDF: of the size that it asks for, without backgrounds, which printers leave out."""
+        answer = await self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=False)
+        return base64.b64decode(answer["data"])
 
     def heard(self, method: str, said: dict[str, Any]) -> None:
         match method:

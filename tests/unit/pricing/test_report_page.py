@@ -135,6 +135,28 @@ def test_days_without_spend_have_their_place(tmp_path: Path) -> None:
     assert House.IDLE in plot
 
 
+def test_one_day_alone_is_bars(tmp_path: Path) -> None:
+    """A plot over time needs two moments."""
+    path = tmp_path / "ledger.sqlite"
+    fill_file(path, [row("a:1", 10**9, at_us=BEGIN), row("b:1", 10**9, "globex", at_us=BEGIN)])
+    [plot, *_] = pictures(report(path, ["day", "tenant"], SINCE, UNTIL))
+    assert re.findall(r'class="name">([^<]+)<', plot) == ["2026-11-02, acme", "2026-11-02, globex"]
+
+
+def test_what_was_lost_is_not_called_saved(tmp_path: Path) -> None:
+    """The tile of a report whose busy time cost more than the baseline."""
+    path = tmp_path / "ledger.sqlite"
+    fill_file(path, [row("a:1", 10_000, at_us=BEGIN)], [request("a", at_us=BEGIN, baseline_nusd=5_000)])
+    assert "<dt>Lost on busy time</dt><dd>100.0%</dd>" in as_html(whole(path), [ColumnSet.MONEY])
+
+
+def test_what_did_not_happen_is_a_line(ledger: Path) -> None:
+    """No table of zeros; the sentence is there, and nothing to scroll to."""
+    page = as_html(whole(ledger, "tenant"), every_set(()))
+    assert "<p class='nothing'><b>Pictures and clips</b>: none came.</p>" in page
+    assert "per image" not in page
+
+
 def test_an_empty_window_says_so(ledger: Path) -> None:
     """No tables and no plots of nothing."""
     page = as_html(report(ledger, ["tenant"], 0, 10**6), every_set(()))

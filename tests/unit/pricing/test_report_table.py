@@ -195,3 +195,14 @@ def narrowest(section: Section) -> int:
     """With headings of one word a line, and two cells between columns."""
     widths = [max(map(len, (*name.split(), cell))) for name, cell in zip(section.columns, section.rows[0], strict=True)]
     return sum(widths) + 2 * (len(widths) - 1)
+
+
+def test_price_books_are_a_table_only_where_they_differ(tmp_path: Path) -> None:
+    """One book for all is one line; a change of prices shows in whose lines it fell."""
+    path = tmp_path / "ledger.sqlite"
+    rows = [row(f"r{n}:1", 10**9, tenant, at_us=BEGIN, price_books=f"book-{n}") for n, tenant in enumerate("ab")]
+    fill_file(path, rows[:1])
+    assert "Price books in force: book-0, for all of it." in drawn(whole(path, "tenant"), 80, ColumnSet.BOOKS)
+    fill_file(path, rows[1:])
+    text = drawn(whole(path, "tenant"), 80, ColumnSet.BOOKS)
+    assert re.findall(r"\n(\w)\s+(book-\d)", text) == [("a", "book-0"), ("b", "book-1")]
