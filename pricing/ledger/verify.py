@@ -1,4 +1,5 @@
-"""Proves that budgets, ledger and requests of a SQLite file agree, and names what does not.
+"""Proves that budgets, ledger and requests of a SQLite file agree, in all and in each cap's window, and names what does
+not.
 
 Each check is one question to the whole file, asked inside one read transaction, so it can run beside a server. What
 replicas share is verified by `pricing.redis.verify`.
@@ -9,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
 
+from pricing.budgets.caps import Cap, CapTable
+from pricing.budgets.windows import span_at
+from pricing.ledger.cap_windows import WindowSeen, windows_match_rows
 from pricing.ledger.checks import CHECKS, HOUSE, NAMED_AT_MOST, named, sums_match_rows, usd
 from pricing.ledger.read import Reader, reading
 
-__all__ = ["NAMED_AT_MOST", "Verification", "verify"]
+__all__ = ["NAMED_AT_MOST", "NO_CAPS", "Verification", "verify"]
+
+NO_CAPS: Final = CapTable((), ZoneInfo("UTC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +29,8 @@ class Verification:
     """What was looked at, and what does not agree. `total_nusd` is the sum of all rows of money.
 
     Of a ledger that replicas share: `waiting` rows were still in Redis (they are counted in `rows` as well), and
-    `poison` entries had been set aside or cannot be read; everything is as of `stream_id`.
+    `poison` entries had been set aside or cannot be read; everything is as of `stream_id`. `windows` of caps were held
+    against the rows that count in them.
     """
 
     rows: int
@@ -31,6 +40,7 @@ class Verification:
     problems: tuple[str, ...]
     waiting: int = 0
     poison: int = 0
+    windows: int = 0
     stream_id: str | None = None
 
     @property
@@ -38,8 +48,9 @@ class Verification:
         return not self.problems
 
 
-def verify(path: Path, wall_us: int) -> Verification:
-    """Check a whole file. `wall_us` is now: a hold whose lease ended before it should not be open.
+def verify(path: Path, wall_us: int, caps: CapTable = NO_CAPS) -> Verification:
+    """Check a whole file. `wall_us` is now: a hold whose lease ended before it should not be open, and windows are
+    those of this instant. `caps` are those whose windows are looked at.
 
     Raises StoreUnavailable when the file cannot be read.
     """
@@ -48,10 +59,19 @@ def verify(path: Path, wall_us: int) -> Verification:
         problems += [problem for check in CHECKS for problem in named(check(ledger))]
         problems += named(sums_match_rows(ledger))
         problems += named(_holds_end_once(ledger, wall_us))
+        windows = [_window(ledger, cap, caps, wall_us) for cap in caps.caps]
+        problems += named(windows_match_rows(ledger, windows))
         rows, total_nusd = ledger.execute("SELECT count(*), coalesce(sum(amount_nusd), 0) FROM ledger_rows").fetchone()
         [requests] = ledger.execute("SELECT count(*) FROM requests").fetchone()
         [open_holds] = ledger.execute("SELECT count(*) FROM holds").fetchone()
-    return Verification(rows, requests, open_holds, total_nusd, tuple(problems))
+    return Verification(rows, requests, open_holds, total_nusd, tuple(problems), windows=len(windows))
+
+
+def _window(ledger: Reader, cap: Cap, caps: CapTable, wall_us: int) -> WindowSeen:
+    span = span_at(cap.window, wall_us, caps.timezone)
+    query = "SELECT coalesce(sum(nusd), 0) FROM spend WHERE scope = ? AND bucket >= ? AND bucket < ?"
+    [spent_nusd] = ledger.execute(query, [str(cap.scope), span.first, span.end]).fetchone()
+    return WindowSeen(cap, span, spent_nusd)
 
 
 def _budgets_match_rows(ledger: Reader) -> Iterator[str]:

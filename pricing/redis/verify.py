@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from pricing.budgets.caps import CapTable
+from pricing.ledger.cap_windows import windows_match_rows
 from pricing.ledger.checks import CHECKS, HOUSE, named, usd
 from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.gather import Gathered, gathering
@@ -22,7 +24,8 @@ from pricing.ledger.installation import known_id, newest_id
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import Reader
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, RowKind
-from pricing.ledger.verify import Verification
+from pricing.ledger.verify import NO_CAPS, Verification
+from pricing.redis.cap_windows import WindowsSeen, windows_seen
 from pricing.redis.client import RedisClient
 from pricing.redis.installation import ANOTHERS, LOST
 from pricing.redis.snapshot import Snapshot, take_snapshot, waiting
@@ -33,9 +36,18 @@ _HOUSE_KINDS: Final = (RowKind.BOOT, RowKind.IDLE, RowKind.ADJUSTMENT)
 _COUNTED: Final = ("tenant:", "key:")  # scopes that are limited to a number of requests in flight
 
 
-async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -> Verification:
-    """Compare everything at one stream id. Raises StoreUnavailable where Redis or PostgreSQL cannot be read."""
+async def verify_shared(
+    client: RedisClient, namespace: str, url: PostgresUrl, caps: CapTable = NO_CAPS, *, now_us: int | None = None
+) -> Verification:
+    """Compare everything at one stream id, and the windows of caps at those at which they were read, shortly before.
+
+    `now_us` is for clocks of one's own. Raises StoreUnavailable where Redis or PostgreSQL cannot be read.
+    """
     stream = LedgerStream(client, namespace)
+    if now_us is None:
+        seconds, us = await client.command("TIME")
+        now_us = int(seconds) * 1_000_000 + int(us)
+    windows = await windows_seen(client, namespace, caps, now_us)
     known, newest = known_id(url, namespace), newest_id(url)
     snapshot = await take_snapshot(client, namespace)
     lost = list(_lost(snapshot, known, newest))
@@ -49,7 +61,7 @@ async def verify_shared(client: RedisClient, namespace: str, url: PostgresUrl) -
         async for page in waiting(stream, snapshot.last_id_text, poison=True):
             poison += [f"{_said(entry)}; `sluice ledger poison` shows it and puts it back" for entry in page]
         ledger.freeze()
-        return _compare(ledger, snapshot, lost, poison)
+        return _compare(ledger, snapshot, windows, lost, poison)
 
 
 def _lost(snapshot: Snapshot, known: str | None, newest: tuple[int, int]) -> Iterator[str]:
@@ -82,7 +94,10 @@ def _said(entry: StreamEntry) -> str:
     return f"entry {came} was set aside as {entry.id.decode()}: {why}"
 
 
-def _compare(ledger: Gathered, snapshot: Snapshot, lost: Sequence[str], poison: Sequence[str]) -> Verification:
+def _compare(
+    ledger: Gathered, snapshot: Snapshot, seen: WindowsSeen, lost: Sequence[str], poison: Sequence[str]
+) -> Verification:
+    had = "l.stream_ms IS NULL OR (l.stream_ms, l.stream_n) <= ({}, {})".format(*seen.first_id)
     checks = (
         iter(lost),
         iter(poison),
@@ -92,6 +107,8 @@ def _compare(ledger: Gathered, snapshot: Snapshot, lost: Sequence[str], poison: 
         _house_matches_rows(ledger, snapshot),
         _held_is_of_holds(snapshot),
         _holds_end_once(ledger, snapshot),
+        iter(seen.apart),
+        windows_match_rows(ledger, seen.windows, had),
         ledger.rollup_problems(),
     )
     rows, total_nusd = ledger.execute("SELECT count(*), coalesce(sum(amount_nusd), 0) FROM ledger_rows").fetchone()
@@ -105,6 +122,7 @@ def _compare(ledger: Gathered, snapshot: Snapshot, lost: Sequence[str], poison: 
         waiting=ledger.waiting(),
         poison=len(poison),
         stream_id=snapshot.last_id_text,
+        windows=len(seen.windows),
     )
 
 

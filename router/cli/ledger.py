@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,16 +13,19 @@ import typer
 from rich import box
 from rich.table import Table
 
+from pricing.budgets.caps import CapTable
 from pricing.clock import SystemClock
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import LedgerRow
 from pricing.ledger.upgrade import HEAD, ensure_current
-from pricing.ledger.verify import Verification, verify
+from pricing.ledger.verify import NO_CAPS, Verification, verify
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
+from router.cli.cap_edit import PolicyFiles
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
 from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, restore, verify_stream
+from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -35,17 +40,25 @@ def verify_ledger(
     ledger_place: LedgerOption = DEFAULT_LEDGER,
     redis: RedisOption = None,
     namespace: NamespaceOption = "sluice",
+    policy: Annotated[
+        list[Path] | None,
+        typer.Option(help="Whose caps' windows are checked: file or folder; SLUICE_POLICY where none is given."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check that everything agrees, Redis included where replicas share the ledger; exit status 1 where it does not."""
+    now_us = SystemClock().wall_us()
+    caps = _caps(policy, now_us)
     if isinstance(ledger_place, PostgresUrl):
-        found = connected(redis, lambda client: verify_stream(client, namespace, ledger_place))
+        found = connected(redis, lambda client: verify_stream(client, namespace, ledger_place, caps))
     else:
-        found = verify(ledger_place, SystemClock().wall_us())
+        found = verify(ledger_place, now_us, caps)
     if as_json:
         typer.echo(json.dumps(_verification_json(ledger_place, found), indent=2))
     else:
         _print(ledger_place, found)
+        if not caps.caps:
+            typer.echo("no cap's window was looked at: --policy names the files of those that have caps")
     if not found.agrees:
         raise typer.Exit(1)
 
@@ -134,12 +147,22 @@ def poison(
         typer.echo("no entry was set aside")
 
 
+def _caps(policy: list[Path] | None, now_us: int) -> CapTable:
+    """Those of the policy that is named; none where none is."""
+    try:
+        paths = tuple(policy) if policy else Settings.from_environ(os.environ).policy_paths
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return PolicyFiles(paths, os.environ, now_us).cap_table() if paths else NO_CAPS
+
+
 def _verification_json(place: LedgerPlace, found: Verification) -> dict[str, object]:
     return {"ledger": str(place), "agrees": found.agrees, **dataclasses.asdict(found)}
 
 
 def _print(place: LedgerPlace, found: Verification) -> None:
     counts = f"{found.rows:,} rows, {found.requests:,} requests, {found.open_holds:,} open holds"
+    counts += f", {found.windows:,} caps" if found.windows else ""
     typer.echo(f"{place}: {counts}, {format_usd(found.total_nusd, 9)} in all")
     if found.stream_id is not None:
         typer.echo(f"as of stream id {found.stream_id}; {found.waiting:,} of the rows wait in Redis")

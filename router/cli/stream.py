@@ -58,11 +58,11 @@ def connected(url: str | None, ask: Callable[[RedisClient], Awaitable[_Answer]])
     return asyncio.run(asked())
 
 
-async def verify_stream(client: RedisClient, namespace: str, url: PostgresUrl) -> Verification:
+async def verify_stream(client: RedisClient, namespace: str, url: PostgresUrl, caps: CapTable) -> Verification:
     # Loads psycopg, which a ledger in a file does without.
     from pricing.redis.verify import verify_shared
 
-    return await verify_shared(client, namespace, url)
+    return await verify_shared(client, namespace, url, caps)
 
 
 async def restore(client: RedisClient, namespace: str, url: PostgresUrl, write: bool) -> list[Change]:

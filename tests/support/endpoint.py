@@ -219,7 +219,7 @@ async def serving(
     finally:
         await service.stop()
     if agrees:
-        books = verify(ledger, ticking.wall_us())
+        books = verify(ledger, ticking.wall_us(), service.policy.caps)
         assert books.problems == ()
         assert books.open_holds == 0
 

@@ -123,7 +123,8 @@ class Replicas:
 
     async def verified(self) -> Any:
         """What `sluice ledger verify` finds; nothing before the tables are made."""
-        said = await asyncio.to_thread(self.sluice, "ledger", "verify", "--json")
+        files = str(self.folder / "policy.yaml")
+        said = await asyncio.to_thread(self.sluice, "ledger", "verify", "--json", "--policy", files)
         return json.loads(said.output or "{}")
 
     async def drained(self) -> None:

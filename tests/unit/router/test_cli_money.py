@@ -334,3 +334,21 @@ def test_budget_takes_the_policy_before_or_after_the_word(policy: Path, tmp_path
 def test_the_version_is_that_of_the_distribution() -> None:
     """`sluice --version` says what is installed, and does nothing else."""
     assert sluice("--version").output == f"sluice {version('sluice')}\n"
+
+
+def test_verify_looks_into_the_windows_of_the_caps_that_are_named(ledger: Path, policy: Path, tmp_path: Path) -> None:
+    """Without a policy it says that it does not; with one it counts the caps, and names the one that does not agree."""
+    path = tmp_path / "ledger.sqlite"
+    shutil.copy(ledger, path)
+    without = sluice("ledger", "verify", "--ledger", path)
+    assert "no cap's window was looked at: --policy names the files" in without.output
+    good = sluice("ledger", "verify", "--ledger", path, "--policy", policy)
+    assert (good.exit_code, "0 open holds, 3 caps, $" in good.output) == (0, True)
+    assert json.loads(sluice("ledger", "verify", "--ledger", path, "--policy", policy, "--json").output)["windows"] == 3
+    bucket = int(datetime.now(UTC).timestamp()) // 900
+    with sqlite3.connect(path) as connection:
+        connection.executemany("INSERT INTO spend VALUES ('tenant:acme', ?, ?)", [(bucket, 5), (1, -5)])
+    assert sluice("ledger", "verify", "--ledger", path).exit_code == 0
+    bad = sluice("ledger", "verify", "--ledger", path, "--policy", policy)
+    assert bad.exit_code == 1
+    assert "its ledger rows are $0.000000000, its window of 24h says $0.000000005" in bad.output
