@@ -23,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"
 
 # A clip for it is an MP4's first bytes, the number of its frames, and what the stand-in is to do.
 OPENCV = """\
-CAP_PROP_FRAME_COUNT, CAP_PROP_FPS = 7, 5
+CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_COUNT = 3, 4, 7
 class VideoCapture:
     def __init__(self, path):
         with open(path, "rb") as clip: self.frames = clip.read().split(b"|")[1]
-    def get(self, what): return float(self.frames) if what == CAP_PROP_FRAME_COUNT else 24.0
+    def get(self, what): return float(self.frames) if what == CAP_PROP_FRAME_COUNT else 240.0
     def release(self): pass
 """
 PROGRAM = """\
@@ -144,4 +144,4 @@ def there(folder: str, process: str) -> list[bool]:
 
 def left_over(folder: Path) -> list[Path]:
     """Of clips that were worked on."""
-    return [path for work in folder.glob("sluice-*") for path in work.iterdir()]
+    return list(folder.glob("sluice-clip-*"))

@@ -25,6 +25,9 @@ from pools.modal.worker.server import Answer, Job, JobFailed, Service
 SYNC: Final = "/v1/videos/sync"
 CLIP_BYTES: Final = 64 * 1024 * 1024
 FRAMES_AT_MOST: Final = 2000
+PIXELS_AT_MOST: Final = 500_000_000
+"""Of all frames as they come: the program holds them in memory at 12 bytes a pixel, and a container has 32 GiB."""
+
 WEIGHTS_REPO: Final = "numz/SeedVR2_comfyUI"
 WEIGHTS: Final[Mapping[str, str]] = {
     "fp16": "seedvr2_ema_3b_fp16.safetensors",
@@ -41,7 +44,8 @@ class Clip:
     """What is known of a clip before it is restored."""
 
     frames: int
-    fps: float
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ Probe = Callable[[Path], Clip | None]
 
 @dataclass(frozen=True)
 class Restorer:
-    """The program with its weights. `folder` is where clips lie while they are worked on; `within_s` bounds one run."""
+    """The program with its weights. Clips lie in `folder` while they are worked on; `within_s` bounds one run."""
 
     program: Path
     weights: Path
@@ -81,7 +85,7 @@ class Restorer:
     def make(self, asked: Asked, probe: Probe, gone: Gone) -> Answer:
         """Raises BadRequest, JobFailed and ClientLeft. Nothing of the clip is left on the disk."""
         try:
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix="clip-") as name:
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix="sluice-clip-") as name:
                 folder = Path(name)
                 given, made = folder / f"given{asked.suffix}", folder / "made.mp4"
                 given.write_bytes(asked.clip)
@@ -139,10 +143,11 @@ def probe_by_opencv(path: Path) -> Clip | None:
     cv2: Any = importlib.import_module("cv2")
     capture = cv2.VideoCapture(str(path))
     try:
-        frames, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        wanted = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        found = [int(capture.get(each)) for each in wanted]
     finally:
         capture.release()
-    return Clip(int(frames), float(fps)) if frames > 0 else None
+    return Clip(*found) if min(found) > 0 else None
 
 
 def fetch_weights(folder: Path, model: str) -> None:
@@ -163,6 +168,11 @@ def _checked(clip: Clip | None, asked: Asked) -> int:
     if clip.frames > asked.frames:
         says = f"say num_frames={clip.frames}" if clip.frames <= FRAMES_AT_MOST else f"cut it to {FRAMES_AT_MOST}"
         raise BadRequest(f"the clip has {clip.frames} frames, and {asked.frames} were asked for; {says}", "num_frames")
+    if clip.frames * clip.width * clip.height > PIXELS_AT_MOST:
+        text = (
+            f"{clip.frames} frames of {clip.width}x{clip.height} are more than {PIXELS_AT_MOST:,} pixels; cut the clip"
+        )
+        raise BadRequest(text, "input_reference")
     return clip.frames
 
 

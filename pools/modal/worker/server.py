@@ -105,13 +105,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.asked(service.routes[self.path])
 
     def asked(self, route: Callable[[Body], Job]) -> None:
-        line = self.server.line
         try:
-            with line.place():
-                job = route(read_body(self.headers.get("Content-Type", ""), self.taken()))
-                with line.turn(self.gone):
-                    made = job(self.gone)
-                self.send(200, made)
+            with self.server.line.place():
+                self.make(route)
+        except Busy as trouble:
+            self.refuse(503, str(trouble))
+
+    def make(self, route: Callable[[Body], Job]) -> None:
+        """Whatever comes of it is answered while the request has its place: a server that ends waits for that."""
+        try:
+            job = route(read_body(self.headers.get("Content-Type", ""), self.taken()))
+            with self.server.line.turn(self.gone):
+                made = job(self.gone)
         except Busy as trouble:
             self.refuse(503, str(trouble))
         except BadRequest as trouble:
@@ -122,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except RuntimeError as trouble:  # torch's own, out of memory among them: the router tells them by the text
             self.refuse(500, str(trouble))
+        else:
+            self.send(200, made)
 
     def taken(self) -> bytes:
         """The whole body."""

@@ -38,7 +38,7 @@ def restorer(folder: Path, code: str = COPIES, within_s: float = 30) -> Restorer
 
 
 def made(restorer: Restorer, clip: bytes = MP4, frames: int = 10, gone: Any = here) -> bytes:
-    return restorer.make(asked_of(body(clip), USUAL), lambda path: Clip(frames, 24.0), gone).body
+    return restorer.make(asked_of(body(clip), USUAL), lambda path: Clip(frames, 320, 240), gone).body
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,13 @@ def test_a_file_that_is_no_clip_does_not_reach_the_program(tmp_path: Path) -> No
     works = restorer(tmp_path, "raise SystemExit('never started')")
     with pytest.raises(BadRequest, match="cannot be read"):
         works.make(asked_of(body(), USUAL), lambda path: None, here)
+
+
+def test_a_clip_that_memory_would_not_hold_does_not_reach_the_program(tmp_path: Path) -> None:
+    """A file of kilobytes may hold gigabytes of pixels, which would end the container for everybody."""
+    works = restorer(tmp_path, "raise SystemExit('never started')")
+    with pytest.raises(BadRequest, match="more than 500,000,000 pixels"):
+        works.make(asked_of(body(), USUAL), lambda path: Clip(49, 16_384, 16_384), here)
 
 
 @pytest.mark.parametrize(
