@@ -26,6 +26,7 @@ from pricing.ledger.read import reading, recent_requests, recent_rows
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.verify import verify
 from router.app import Server
+from router.cli.simulate import free_phases
 from router.service import Service
 from router.settings import Settings
 from support.scripted_server import Script, ScriptedServer, scripted
@@ -269,7 +270,8 @@ async def before_simulated(
     compiled = load_policy([draft], environ={}, now_us=time.time_ns() // 1000, assume_deployed=True)
     specs = [spec for spec in compiled.pools.values() if media or spec.engine == "vllm"]
     rates = {spec.name: compiled.rates[spec.name].nusd_per_h for spec in specs}
-    pools = SimulatedPools(specs, rates, clock, seed=1)
+    free = {spec.name: free_phases(compiled, spec) for spec in specs}
+    pools = SimulatedPools(specs, rates, clock, seed=1, free=free)
     base_url = await pools.start()
     endpoints = {spec.name: {"url": f"{base_url}/pools/{spec.name}"} for spec in specs}
     text = {**text, "platform": {"url": base_url}, "endpoints": endpoints}
