@@ -32,7 +32,7 @@ def group(
     pool: str, at_us: int, account: str, amount: int, boots: int = 0, adjusted: str = "", metered: int = 0
 ) -> Group:
     text = ("book", "p1", "modelled", "[]", "m", "L4")
-    return Group(at_us, pool, account, adjusted, *text, amount, metered, 0, 0, 0, 1, boots)
+    return Group(at_us, pool, account, adjusted, *text, amount, metered, 0, 0, 0, 0, 1, boots)
 
 
 GROUPS = st.lists(
