@@ -32,7 +32,8 @@ class Rollup:
     """Sums of the rows of `source` by spans of time and `dimensions`; these and `sums` are column names with SQL over
     one row.
 
-    `counts` says which rows count, `kept` which rows of `table` are of this roll-up, and are there at all.
+    `counts` says which rows count, `kept` which rows of `table` are of this roll-up, and are there at all. `days` has
+    the same columns by day.
     """
 
     table: str
@@ -42,6 +43,7 @@ class Rollup:
     counts: str = ""
     kept: str = ""
     span_us: int = US_PER_HOUR
+    days: Rollup | None = None
 
     def sum(self, name: str, rolled: bool) -> str:
         """SQL: one of `sums`, over the roll-up or over the rows themselves."""
@@ -91,7 +93,7 @@ def between(rollups: Sequence[Rollup], since_us: int, until_us: int, *, days: bo
 
 
 def _parts(rollup: Rollup, since_us: int, until_us: int, days: bool) -> Iterator[str]:
-    wide = BY_DAY.get(rollup.table, rollup) if days else rollup
+    wide = (rollup.days if days else None) or rollup
     first_us, last_us = -(-since_us // wide.span_us) * wide.span_us, until_us // wide.span_us * wide.span_us
     if first_us < last_us:
         yield wide.of_table(*_window(first_us, last_us))
@@ -135,6 +137,16 @@ def _bucket(value: str) -> str:
     return f"CAST(round(ln({at_least}) / ln(CAST({BASE} AS double precision))) AS bigint)"
 
 
+def _with_days(table: str, hours: Rollup) -> Rollup:
+    """A roll-up by hour that is kept by day as well, in that table."""
+    return replace(hours, days=replace(hours, table=table, span_us=US_PER_DAY))
+
+
+def _spans(hours: Rollup) -> tuple[Rollup, ...]:
+    """A roll-up by hour, and by day."""
+    return (hours,) if hours.days is None else (hours, hours.days)
+
+
 def _latency(source: str, what: str, value: str, counts: str, **dimensions: str) -> Rollup:
     by = {**_texts("tenant", "key_id", "request_class", "tier", "pool", "model", "gpu"), **dimensions}
     return Rollup(
@@ -147,78 +159,87 @@ def _latency(source: str, what: str, value: str, counts: str, **dimensions: str)
     )
 
 
-ROWS_BY_HOUR: Final = Rollup(
-    table="ledger_hours",
-    source="ledger_rows",
-    dimensions={
-        **_texts(
-            "account",
+_OF_ALL: Final = ("request_class", "tier", "pool", "model", "gpu", "what", "bucket")
+ROWS_BY_HOUR: Final = _with_days(
+    "ledger_days",
+    Rollup(
+        table="ledger_hours",
+        source="ledger_rows",
+        dimensions={
+            **_texts(
+                "account",
+                "tenant",
+                "key_id",
+                "request_class",
+                "tier",
+                "pool",
+                "gpu",
+                "model",
+                "kind",
+                "outcome",
+                "policy_version",
+                "price_books",
+                "tags",
+                "evidence",
+            ),
+            "request_outcome": "CASE WHEN request_id IS NULL THEN '' ELSE coalesce("
+            f"(SELECT r.outcome FROM requests r WHERE r.request_id = one.request_id), '{UNFINISHED}') END",
+        },
+        sums={
+            "row_count": "1",
+            "amount_nusd": "amount_nusd",
+            "metered_nusd": "metered_nusd",
+            "duration_us": "duration_us",
+            "prompt_tokens": "coalesce(prompt_tokens, 0)",
+            "cached_prompt_tokens": "cached_prompt_tokens",
+            "completion_tokens": "coalesce(completion_tokens, 0)",
+            "estimated_rows": "CASE WHEN estimated THEN 1 ELSE 0 END",
+            "estimated_nusd": "CASE WHEN estimated THEN amount_nusd ELSE 0 END",
+            **{
+                f"schema_{result}": f"CASE WHEN schema_result = '{result}' THEN 1 ELSE 0 END" for result in SchemaResult
+            },
+            "boots": "boots",
+        },
+        kept="row_count <> 0",
+    ),
+)
+REQUESTS_BY_HOUR: Final = _with_days(
+    "request_days",
+    Rollup(
+        table="request_hours",
+        source="requests",
+        dimensions=_texts(
             "tenant",
             "key_id",
+            "endpoint",
+            "model_asked",
             "request_class",
-            "tier",
+            "tier_asked",
+            "tier_served",
             "pool",
-            "gpu",
-            "model",
-            "kind",
             "outcome",
             "policy_version",
-            "price_books",
+            "gpu",
+            "model",
             "tags",
-            "evidence",
         ),
-        "request_outcome": "CASE WHEN request_id IS NULL THEN '' ELSE coalesce("
-        f"(SELECT r.outcome FROM requests r WHERE r.request_id = one.request_id), '{UNFINISHED}') END",
-    },
-    sums={
-        "row_count": "1",
-        "amount_nusd": "amount_nusd",
-        "metered_nusd": "metered_nusd",
-        "duration_us": "duration_us",
-        "prompt_tokens": "coalesce(prompt_tokens, 0)",
-        "cached_prompt_tokens": "cached_prompt_tokens",
-        "completion_tokens": "coalesce(completion_tokens, 0)",
-        "estimated_rows": "CASE WHEN estimated THEN 1 ELSE 0 END",
-        "estimated_nusd": "CASE WHEN estimated THEN amount_nusd ELSE 0 END",
-        **{f"schema_{result}": f"CASE WHEN schema_result = '{result}' THEN 1 ELSE 0 END" for result in SchemaResult},
-        "boots": "boots",
-    },
-    kept="row_count <> 0",
-)
-REQUESTS_BY_HOUR: Final = Rollup(
-    table="request_hours",
-    source="requests",
-    dimensions=_texts(
-        "tenant",
-        "key_id",
-        "endpoint",
-        "model_asked",
-        "request_class",
-        "tier_asked",
-        "tier_served",
-        "pool",
-        "outcome",
-        "policy_version",
-        "gpu",
-        "model",
-        "tags",
+        sums={
+            "request_count": "1",
+            "attempts": "attempts",
+            "prompt_tokens": "coalesce(prompt_tokens, 0)",
+            "cached_prompt_tokens": "cached_prompt_tokens",
+            "completion_tokens": "coalesce(completion_tokens, 0)",
+            "baseline_nusd": "coalesce(baseline_nusd, 0)",
+            "duration_us": "duration_us",
+            "fallbacks": "CASE WHEN attempts > 1 THEN attempts - 1 ELSE 0 END",
+            "fell_back": "CASE WHEN attempts > 1 THEN 1 ELSE 0 END",
+            "continued": "continued",
+            "images": "images",
+            "clips": "clips",
+            "video_us": "video_us",
+            "media_pixels": "media_pixels",
+        },
     ),
-    sums={
-        "request_count": "1",
-        "attempts": "attempts",
-        "prompt_tokens": "coalesce(prompt_tokens, 0)",
-        "cached_prompt_tokens": "cached_prompt_tokens",
-        "completion_tokens": "coalesce(completion_tokens, 0)",
-        "baseline_nusd": "coalesce(baseline_nusd, 0)",
-        "duration_us": "duration_us",
-        "fallbacks": "CASE WHEN attempts > 1 THEN attempts - 1 ELSE 0 END",
-        "fell_back": "CASE WHEN attempts > 1 THEN 1 ELSE 0 END",
-        "continued": "continued",
-        "images": "images",
-        "clips": "clips",
-        "video_us": "video_us",
-        "media_pixels": "media_pixels",
-    },
 )
 _ANSWERED: Final = f"kind = '{RowKind.ATTEMPT}' AND outcome = 'answered'"
 LATENCIES: Final = (
@@ -241,7 +262,14 @@ LATENCIES: Final = (
 )
 """How long served requests took from their arrival to their end, how long answers took from dispatch to their first
 token, and how fast they were written, in the buckets of `pricing.ledger.latencies`."""
-ROWS: Final = (ROWS_BY_HOUR, replace(ROWS_BY_HOUR, table="ledger_days", span_us=US_PER_DAY))
-REQUESTS: Final = (REQUESTS_BY_HOUR, replace(REQUESTS_BY_HOUR, table="request_days", span_us=US_PER_DAY))
-BY_DAY: Final = {hours.table: days for hours, days in (ROWS, REQUESTS)}
-ROLLUPS: Final = (*ROWS, *REQUESTS, *LATENCIES)
+LATENCIES_OF_ALL: Final = tuple(
+    _with_days("latency_days", replace(each, dimensions={name: each.dimensions[name] for name in _OF_ALL}))
+    for each in LATENCIES
+)
+"""The same of all tenants and keys together. By day they are sums of their own: some ten thousand a day, where those by
+tenant and hour are nearly as many as the rows."""
+ROWS: Final = _spans(ROWS_BY_HOUR)
+REQUESTS: Final = _spans(REQUESTS_BY_HOUR)
+LATENCY_DAYS: Final = tuple(each.days for each in LATENCIES_OF_ALL if each.days is not None)
+ROLLUPS: Final = (*ROWS, *REQUESTS, *LATENCIES, *LATENCY_DAYS)
+"""All that a ledger keeps."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pricing.ledger.rollups import LATENCIES, REQUESTS, ROLLUPS, ROWS, Rollup, outcome_known
+from pricing.ledger.rollups import ROLLUPS, ROWS, Rollup, outcome_known
 
 _NUMBER: Final = {"ledger_rows": "seq", "requests": "rowid"}  # table -> what grows with every row, in the order written
 
@@ -95,13 +95,15 @@ def _adding(rollup: Rollup, rows: str) -> str:
 
 
 def _of(table: str) -> tuple[str, ...]:
-    """SQL: add the rows of a table between two marks to all sums of it; latencies, which share a table, at once."""
+    """SQL: add the rows of a table between two marks to all sums of it; those that share a table, at once."""
     number = _NUMBER[table]
     new = f"(SELECT * FROM {table} WHERE {number} > ?1 AND {number} <= ?2)"
-    latencies = [rollup for rollup in LATENCIES if rollup.source == table]
-    return (
-        *(_adding(rollup, rollup.of_rows(new)) for rollup in (*ROWS, *REQUESTS) if rollup.source == table),
-        _adding(latencies[0], " UNION ALL ".join(rollup.of_rows(new) for rollup in latencies)),
+    groups: dict[str, list[Rollup]] = {}
+    for rollup in ROLLUPS:
+        if rollup.source == table:
+            groups.setdefault(rollup.table, []).append(rollup)
+    return tuple(
+        _adding(each[0], " UNION ALL ".join(rollup.of_rows(new) for rollup in each)) for each in groups.values()
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pricing.ledger.read import Reader
-from pricing.ledger.rollups import LATENCIES, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, between
+from pricing.ledger.rollups import LATENCIES, LATENCIES_OF_ALL, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, between
 from pricing.ledger.rows import Evidence, House, RowKind, SchemaResult
 from pricing.reports.dimensions import DIMENSIONS, NONE, Dimension
 from pricing.reports.lines import CONTAINER_ACCOUNTS, HouseLine, Line
@@ -22,10 +22,17 @@ _HOUSE: Final = f"account IN ({','.join(repr(str(account)) for account in House)
 TIMED_ROWS_AT_MOST: Final = 500_000
 """Of requests, and of money, that latencies are read from one by one: some seconds on either database."""
 _UNTIMED: Final = {
-    "requests": {"tags": "coalesce(tags, '')", "policy_version": "policy_version", "request_outcome": "outcome"},
-    "ledger_rows": {name: ROWS_BY_HOUR.dimensions[name] for name in ("tags", "policy_version", "request_outcome")},
+    "requests": {
+        "tier": "tier_asked",
+        "tags": "coalesce(tags, '')",
+        "policy_version": "policy_version",
+        "request_outcome": "outcome",
+    },
+    "ledger_rows": {
+        name: ROWS_BY_HOUR.dimensions[name] for name in ("tier", "tags", "policy_version", "request_outcome")
+    },
 }
-"""The columns that sums of latencies lack, in SQL over one row."""
+"""The columns that sums of latencies lack or have otherwise, in SQL over one row."""
 _ATTEMPT: Final = f"kind = '{RowKind.ATTEMPT}'"
 _FAILED: Final = f"{_ATTEMPT} AND outcome <> 'answered'"
 
@@ -142,8 +149,11 @@ class Query:
         """
         dimensions = [DIMENSIONS[name] for name in by]
         columns = [self._column(each.row, each) for each in dimensions]
-        summed = all(each.timed for each in dimensions)
-        source = self._source(LATENCIES, by) if summed else self._timed_rows(by)
+        if all(each.timed for each in dimensions):
+            of_all = self._window.tenant is None and not {"tenant", "key"} & set(by)
+            source = self._source(LATENCIES_OF_ALL if of_all else LATENCIES, by)
+        else:
+            source = self._timed_rows(by)
         for key, values in self._grouped([*columns, "what"], ["bucket"], ["sum(count)"], source, "1 = 1"):
             yield self._labelled(dimensions, key), key[-1], values[0], values[1]
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from pricing.budgets import journal
 from pricing.budgets.sqlite import SqliteStore
@@ -16,7 +17,7 @@ from pricing.clock import ManualClock
 from pricing.ledger.read import reading
 from pricing.ledger.sums_file import add_some, teach, waiting
 from pricing.ledger.upgrade import ensure_current
-from support.ledgers import DAY_1, write_small_ledger
+from support.ledgers import DAY_1, take_back, write_small_ledger
 from support.money import caps, request, row
 from support.shared_ledger import fill_file, sum_problems
 
@@ -148,8 +149,6 @@ def test_an_older_file_has_nothing_that_waits(tmp_path: Path) -> None:
     """The rows of before are in its sums: an upgrade says so."""
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
-    with closing(connect(path)) as connection:
-        connection.execute("DROP TABLE summed")
-        connection.execute("UPDATE alembic_version SET version_num = '0009'")
+    take_back(URL.create("sqlite", database=str(path)), "0009")
     ensure_current(path)
     assert (still_waiting(path), sum_problems(path)) == (0, [])
