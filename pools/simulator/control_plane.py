@@ -1,7 +1,8 @@
 """The control plane: who is alive, what was billed, wake a pool, and the switches that break one.
 
 GET    /platform/containers              {pool: [{id, state, started_us, ready_us}]}, those alive
-GET    /platform/bill                    {pool: {boot_us, busy_us, idle_us, alive_us, free, rate_nusd_per_h, billed_nusd}}
+GET    /platform/bill                    {pool: {boot_us, busy_us, idle_us, alive_us, rate_nusd_per_h, billed_nusd, and
+                                         which phases are free}}
 POST   /platform/pools/<name>/wake       start one container unless one is alive
 POST   /platform/pools/<name>/fail       a fault, see `faults.Fault`
 DELETE /platform/pools/<name>/fail       no faults any more
