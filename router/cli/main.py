@@ -29,7 +29,7 @@ VERBS: Final[dict[str, str]] = {
     "focus": "Export the ledger in the columns of FOCUS 1.2.",
     "reconcile": "Compare the ledger with the provider's bill, and make them equal.",
     "budget": "Show caps, change one, or raise one for a while.",
-    "alerts": "Print alert rules for Prometheus.",
+    "alerts": "Print alert rules for Prometheus, or a dashboard for Grafana.",
     "ledger": "Verify that budgets, ledger and meter agree; show what waits.",
     "policy": "Show which policies were in force, and what each changed.",
     "train": "Train a model of output tokens on the ledger, and test it.",

@@ -157,7 +157,10 @@ async def test_charts_have_the_colours_of_their_legend(page: Page, tmp_path: Pat
 
 DRAWN = """(() => {
     const canvas = document.querySelector(".plot[data-chart=spend] canvas");
-    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
+    copy.drawImage(canvas, 0, 0);
+    const pixels = copy.getImageData(0, 0, canvas.width, canvas.height).data;
     const drawn = new Set();
     for (let at = 0; at < pixels.length; at += 4) drawn.add(`rgb(${pixels.slice(at, at + 3).join(", ")})`);
     return ["series-1", "series-3", "series-4"].every((name) =>
