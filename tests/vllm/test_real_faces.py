@@ -73,12 +73,13 @@ def run(script: str, folder: Path) -> str:
 
 def before(worker: Worker, folder: Path) -> Any:
     rows = {POOL: {"extends": "instantid-fp16-a10", "boot_s": 1}}
-    files = policy(classes={"portraits": {"ladder": {"premium": [POOL]}}}, aliases={}, pools=rows)
+    patience = {"first_token_timeout_s": 120, "first_byte_deadline_s": 240}  # on a CPU that others use too
+    files = policy(classes={"portraits": {**patience, "ladder": {"premium": [POOL]}}}, aliases={}, pools=rows)
     return serving(folder, {**files, "endpoints": {POOL: {"url": worker.url, "always_on": 1}}})
 
 
 def photo(*colour: int) -> tuple[str, io.BytesIO, str]:
-    """In one colour; the simulator's pictures are all of one, so this is a picture of the simplest format there is."""
+    """In one colour, in the simplest format there is."""
     head = b"P6 64 64 255\n"
     return ("me.ppm", io.BytesIO(head + bytes(colour) * 64 * 64), "image/x-portable-pixmap")
 

@@ -2,6 +2,6 @@
 
 It runs in a container of its own (`python -m pools.modal.worker MODEL …`) that has torch and what the model needs, and
 of ours only this package and `pools.multipart`, which need the standard library alone. `server` is the HTTP side,
-`line` who waits, `asked` how bodies are read; `pictures`, `instantid` and `restore` are what models do. The pipelines
-were run with tiny weights on a CPU, never on a GPU; the program that restores clips was never run here.
+`line` who waits, `asked` how bodies are read; `pictures`, `instantid` and `restore` are what models do. InstantID's and
+SDXL's pipelines were run with tiny random weights, never with their own; the program that restores clips never was.
 """
