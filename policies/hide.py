@@ -2,8 +2,8 @@
 
 The schema refuses API keys, header values and webhook secrets that are not `${VARIABLE}` (`policies.schema`), so that
 what is left to hide is what it cannot refuse: hashes of keys, of which the first digits stay, so that a change shows;
-tokens inside of addresses; and whatever people write into comments. What the environment gave a policy is hidden wherever
-it stands.
+tokens inside of addresses; and whatever people write into comments. What the environment gave a policy is hidden
+wherever it stands.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def hide_secrets(text: str, known: Collection[str] = ()) -> str:
 
     `known` are values that are secrets for sure, hidden word by word.
     """
+    hooks = _lines_of_hooks(text.splitlines(keepends=True))
     words = {word for value in known for word in value.split() if len(word) >= KNOWN_AT_LEAST}
     for word in sorted(words, key=len, reverse=True):
         text = text.replace(word, HIDDEN)
     lines = text.splitlines(keepends=True)
-    hooks = _lines_of_hooks(lines)
     return "".join(_hidden(line, number in hooks) for number, line in enumerate(lines))
 
 

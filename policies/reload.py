@@ -34,6 +34,8 @@ Adapt = Callable[[Policy], Policy]
 
 SHOWN_BYTES: Final = 2**19  # of a file: nobody reads the differences of larger ones, and finding them takes seconds
 
+TOKEN_AT_LEAST: Final = 16  # characters of an address's end that is taken for a secret
+
 Outcome = Literal["unchanged", "swapped", "refused", "unsettled"]
 
 
@@ -211,10 +213,11 @@ def _shown_file(name: str, secrets: Collection[str]) -> PolicyFile:
 
 
 def _secrets_of(policy: Policy) -> list[str]:
-    """What the environment gave it, which stands in no file unless somebody noted it there; and of webhooks' addresses
-    the end, which is a token at some services.
+    """What the environment gave it, which stands in no file unless somebody noted it there; and how webhooks' addresses
+    end, where that is long enough for a token.
     """
-    found = [word for webhook in policy.webhooks for word in (webhook.secret, webhook.url.rpartition("/")[2])]
+    ends = [webhook.url.rpartition("/")[2] for webhook in policy.webhooks]
+    found = [*(webhook.secret for webhook in policy.webhooks), *(end for end in ends if len(end) >= TOKEN_AT_LEAST)]
     for endpoint in policy.endpoints.values():
         found += [endpoint.api_key or "", *(value for _, value in endpoint.headers)]
     return found if policy.kubernetes is None else [*found, policy.kubernetes.token or ""]

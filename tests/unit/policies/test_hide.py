@@ -47,6 +47,14 @@ def test_a_webhook_s_path_is_hidden_and_others_stay() -> None:
     assert "https://control.example/two" in shown
 
 
+def test_what_is_known_is_hidden_wherever_it_stands() -> None:
+    """Word by word, the longest first, short words never; what is found by its place is found all the same."""
+    text = "# was abcd-efgh-1, then abcd-efgh\nwebhooks: [{url: https://hooks.example/T0/B1/webhooks}]\nBearer: short\n"
+    shown = hide_secrets(text, ["Bearer abcd-efgh", "abcd-efgh-1", "webhooks", "short"])
+    hidden = "…hidden…"
+    assert shown == f"# was {hidden}, then {hidden}\n{hidden}: [{{url: https://hooks.example/{hidden}\nBearer: short\n"
+
+
 def test_shipped_files_show_as_they_are() -> None:
     """Nothing in a file without secrets is touched."""
     for path in SHIPPED_FOLDER.glob("*.yaml"):

@@ -90,7 +90,7 @@ def test_the_later_of_what_is_known_was_before(tmp_path: Path) -> None:
     assert (before(alone, None), before(alone, edition("bb", 20))) == (None, ("bb", "r1"))
 
 
-SECRETS = st.text("abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=12, max_size=40)
+SECRETS = st.text("abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=16, max_size=40)
 PLACES = st.sampled_from(
     [
         "# {}",
