@@ -70,6 +70,21 @@ async def test_an_edit_passes_pools_that_make_pictures_of_text_alone(tmp_path: P
     assert "pool 'plain' does not support edits" in pinned.json["error"]["message"]
 
 
+async def test_a_model_of_faces_is_not_woken_without_a_photo(tmp_path: Path) -> None:
+    """400 with what to send; nothing boots, and nobody pays. With a photo it is asked for edits."""
+    base = pictures()
+    pools = {**base["pools"], "faces": {"extends": "instantid-fp16-a10", "boot_s": 1}}
+    files = {**base, "pools": pools, "classes": {**base["classes"], "portraits": {"ladder": {"premium": ["faces"]}}}}
+    async with before_simulated(tmp_path, files, speedup=SPEEDUP, awake=(), media=True) as run:
+        without = await run.ask("POST", IMAGES, json={"model": "portraits", "prompt": "a lake"})
+        assert run.rows() == []
+        await run.wake("faces")
+        made = await run.ask("POST", EDITS, data=edit_form("portraits"))
+    assert (without.status, without.code) == (400, "feature_not_supported")
+    assert "starts from a picture: send a form with the file 'image'" in without.json["error"]["message"]
+    assert made.status == 200
+
+
 def edit_form(model: str) -> aiohttp.FormData:
     form = aiohttp.FormData({"model": model, "prompt": "a hat"})
     form.add_field("image", png(64, 64), filename="cat.png", content_type="image/png")

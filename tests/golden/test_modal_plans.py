@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import modal
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from pools.catalog_load import load_catalog
 from support.modal_control_plane import FakeModal, control_plane
 from support.modal_pages import page_text
-from support.modal_plans import FOLDER, SETTINGS, sent_plan
+from support.modal_plans import FOLDER, SETTINGS, sent, sent_plan
+from support.repository import ROOT
+from support.worker import isolated
 
 POOLS = load_catalog().pools
 
@@ -40,6 +43,18 @@ def test_a_deployment_sends_what_its_page_says(name: str, fake: FakeModal, clien
 def test_every_shipped_pool_has_a_page() -> None:
     """And no page is left over from a pool that is gone."""
     assert sorted(path.stem for path in FOLDER.glob("*.json")) == sorted(POOLS)
+
+
+def test_a_container_gets_all_that_the_worker_imports(fake: FakeModal, client: modal.Client) -> None:
+    """Its modules of ours, which the worker's own process names, are among what a deployment sends."""
+    code = (
+        "import sys, pools.modal.worker.__main__; print(*(m.__file__ for n, m in sys.modules.items() if 'pools' in n))"
+    )
+    imported = [Path(name).relative_to(ROOT) for name in isolated(ROOT, code).stdout.split()]
+    function = sent(POOLS["instantid-fp16-a10"], fake, client).function
+    placed = {place for mount in function.mount_ids for place in fake.mounts[mount]}
+    assert {f"/root/{path}" for path in imported} - placed == set()
+    assert len(imported) > 10
 
 
 def test_no_page_holds_a_secret() -> None:

@@ -25,8 +25,14 @@ SETTINGS = ModalSettings(secrets=("huggingface",))
 
 def sent_plan(pool: PoolSpec, fake: FakeModal, client: modal.Client) -> dict[str, Any]:
     """Deploy a pool to the fake and read back what reached it."""
-    deploy(declare(pool, SETTINGS), SETTINGS, client)
-    return _page(fake, fake.app(declare(pool, SETTINGS).app))
+    return _page(fake, sent(pool, fake, client))
+
+
+def sent(pool: PoolSpec, fake: FakeModal, client: modal.Client) -> FakeApp:
+    """Deploy a pool to the fake."""
+    declaration = declare(pool, SETTINGS)
+    deploy(declaration, SETTINGS, client)
+    return fake.app(declaration.app)
 
 
 def _page(fake: FakeModal, app: FakeApp) -> dict[str, Any]:
