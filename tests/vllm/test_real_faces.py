@@ -121,7 +121,10 @@ async def test_a_photo_without_a_face_is_the_clients_mistake(tmp_path: Path, wor
         with pytest.raises(openai.BadRequestError, match="starts from a picture"):
             await images.generate(model="portraits", prompt="at the sea")
         made = await images.edit(
-            model="portraits", prompt="a", image=photo(9, 9, 9), extra_body={"num_inference_steps": 1, "size": "64x64"}
+            model="portraits",
+            prompt="a",
+            image=[photo(9, 9, 9)],
+            extra_body={"num_inference_steps": 1, "size": "64x64"},
         )
         assert len(made.data) == 1
 
