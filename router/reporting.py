@@ -73,12 +73,12 @@ def make_report(
 
 
 def written(found: Report, form: Form, sets: Sequence[ColumnSet]) -> str:
-    """The report as text of that form."""
+    """The report as text of that form: a sheet and a page of these sets, JSON of all that was looked up."""
     match form:
         case Form.JSON:
             return json.dumps(as_json(found), indent=2)
         case Form.CSV:
-            return as_csv(found)
+            return as_csv(found, sets)
         case Form.HTML:
             return as_html(found, sets)
 

@@ -6,7 +6,7 @@ which, so that each form writes it in its own way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -210,13 +210,16 @@ def columns_of(report: Report, shown: ColumnSet) -> list[Column]:
     return [column for column in _COLUMNS.get(shown, ()) if column.name not in hidden]
 
 
-def all_columns(report: Report) -> list[Column]:
-    """Every column that the report has looked up, each once, also those that are 0 in its view."""
+def all_columns(report: Report, sets: Collection[ColumnSet] | None = None) -> list[Column]:
+    """Every column that the report has looked up, each once, also those that are 0 in its view; with `sets`, those of
+    these alone and the total.
+    """
     found = {
         (column.name, column.kind): column
         for each, columns in _COLUMNS.items()
         if each is not ColumnSet.LATENCY or report.latencies is not None
         for column in columns
+        if sets is None or each in sets or column.name == "total"
     }
     return list(found.values())
 

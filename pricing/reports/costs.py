@@ -23,6 +23,7 @@ from pricing.ledger.rows import House, RowKind
 from pricing.money import US_PER_HOUR, usd_number
 from pricing.reports.dimensions import NONE, tags_label
 
+LAST_S: Final = 253_402_300_799  # the last second of the year 9999
 WIDTHS_S: Final = {"1m": 60, "1h": 3_600, "1d": 86_400}
 _ITEMS: Final = {
     House.BOOT: "gpu.boot",
@@ -127,6 +128,8 @@ def _page(query: PageQuery, now_us: int, limits: Mapping[str, tuple[int, int]]) 
         raise ValueError(f"limit {limit} is not between 1 and {largest} for buckets of {query.bucket_width}")
     end_s = now_us // US_PER_S + 1 if query.end_s is None else query.end_s
     begin_s = _latest_s(end_s, limit, width_s) if query.start_s is None else query.start_s
+    if max(begin_s, end_s) > LAST_S:
+        raise ValueError(f"{max(begin_s, end_s)} lies beyond the year 9999; instants are seconds, not milliseconds")
     if begin_s < 0 or end_s <= begin_s:
         raise ValueError(f"end_time {end_s} must be after start_time {begin_s}, both in seconds since 1970")
     start_s = begin_s if query.page is None else _cursor(query.page, begin_s, end_s)
@@ -151,7 +154,8 @@ def _cursor(page: str, start_s: int, end_s: int) -> int:
 def _columns(query: PageQuery, groups: Mapping[str, str]) -> dict[str, str]:
     unknown = [name for name in query.group_by if name not in groups]
     if unknown:
-        raise ValueError(f"cannot group by '{unknown[0]}'; there are: {', '.join(groups)}")
+        apart = "; write group_by once for each" if "," in unknown[0] else ""
+        raise ValueError(f"cannot group by '{unknown[0]}'; there are: {', '.join(groups)}{apart}")
     return {name: groups[name] for name in dict.fromkeys(query.group_by)}
 
 

@@ -46,7 +46,8 @@ DIMENSIONS: Final[dict[str, Dimension]] = {
     "tenant": Dimension("tenant", "tenant"),
     "key": Dimension("key_id", "key_id"),
     "class": Dimension("request_class", "request_class"),
-    "tier": Dimension("tier", "coalesce(nullif(tier_served, ''), tier_asked)"),
+    # Rows have the tier that was asked for, sums of latencies that of the pool that answered.
+    "tier": Dimension("tier", "tier_asked", timed=False),
     "pool": Dimension("pool", "pool", of_containers=True),
     "model": Dimension("model", "model", of_containers=True),
     "gpu": Dimension("gpu", "gpu", of_containers=True),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from pricing.ledger.rows import House
 from pricing.money import NUSD_PER_USD, to_usd, usd_number
 from pricing.reports.baseline import Needed
-from pricing.reports.columns import Column, Kind, Value, all_columns, latency_of
+from pricing.reports.columns import Column, ColumnSet, Kind, Value, all_columns, latency_of
 from pricing.reports.figures import Failure, PoolUse
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.report import Report
@@ -20,14 +20,15 @@ CURRENCY: Final = "USD"  # of every price book that loads (`pricing.book_schema`
 _PHASE: Final = {House.BOOT: "boot", House.IDLE: "idle", House.ADJUSTMENT: "adjustment"}
 
 
-def as_csv(report: Report) -> str:
-    """One line per group and house account; dollars are exact, and the column total_usd adds up to the ledger.
+def as_csv(report: Report, sets: Collection[ColumnSet] | None = None) -> str:
+    """One line per group and house account; dollars are exact, and the column total_usd, which is always there, adds up
+    to the ledger. With `sets`, the columns of these alone.
 
     `account` is empty for lines of requests.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    columns = all_columns(report)
+    columns = all_columns(report, sets)
     writer.writerow([*report.by, "account", *(_csv_name(each) for each in columns), "container_s", "price_books"])
     for line in report.lines:
         latency = latency_of(report, line)
@@ -59,6 +60,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "ledger_usd": usd_number(report.ledger_nusd),
         "baseline": report.baseline,
         "baseline_needed": [_needed(each) for each in report.needed],
+        "baseline_not_known": report.not_needed or None,
     }
     if report.pools is not None:
         document["pools"] = [_pool(each) for each in report.pools]

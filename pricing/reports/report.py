@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from pricing.ledger.place import LedgerPlace
@@ -30,6 +31,8 @@ from pricing.reports.lines import HouseLine, Line
 from pricing.reports.query import Key, Query, Window
 from pricing.reports.share import Containers, HouseView, Use, share
 from pricing.reports.zones import UTC_ZONE
+
+_ORDER: Final = tuple(DIMENSIONS)
 
 
 class Part(StrEnum):
@@ -187,12 +190,16 @@ def _places(
     The first `size` groupings are those of the report.
     """
     where = [index for index, name in enumerate(grouped) if DIMENSIONS[name].of_containers]
+    names = sorted(range(size), key=lambda index: _ORDER.index(grouped[index]))
 
     def place(key: Key) -> Key:
         return tuple(key[index] for index in where)
 
     containers = [Containers(replace(line, key=line.key[:size]), place(line.key)) for line in query.containers(grouped)]
-    return containers, [Use(line.key[:size], place(line.key), line.busy_nusd, line.attempts) for line in spent]
+    return containers, [
+        Use(line.key[:size], place(line.key), line.busy_nusd, line.attempts, tuple(line.key[index] for index in names))
+        for line in spent
+    ]
 
 
 def _add(lines: dict[Key, Line], key: Key, line: Line) -> None:

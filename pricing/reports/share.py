@@ -26,12 +26,16 @@ class HouseView(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What one group did at one pool: `busy_nusd` and how many `attempts`; `place` says where it may be shared."""
+    """What one group did at one pool: `busy_nusd` and how many `attempts`; `place` says where it may be shared.
+
+    `order` says who comes first among those with equal remainders: the same, however a report orders its groupings.
+    """
 
     key: tuple[str, ...]
     place: tuple[str, ...]
     busy_nusd: int
     attempts: int
+    order: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +93,15 @@ def share(
 
 
 def _weights(uses: Iterable[Use], view: HouseView) -> Mapping[tuple[str, ...], Mapping[tuple[str, ...], int]]:
-    """By place, what each group weighs there, in the order of the keys; places that nobody used are left out."""
+    """By place, what each group weighs there, in their order; places that nobody used are left out."""
     if view is HouseView.SEPARATE:
         return {}
     sums: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, int]] = {}
-    for use in uses:
+    for use in sorted(uses, key=lambda use: (use.order, use.key)):
         busy_nusd, attempts = sums.get((use.place, use.key), (0, 0))
         sums[use.place, use.key] = (busy_nusd + use.busy_nusd, attempts + use.attempts)
     found: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
-    for (place, key), (busy_nusd, attempts) in sorted(sums.items()):
+    for (place, key), (busy_nusd, attempts) in sums.items():
         weight = max(0, busy_nusd) if view is HouseView.WEIGHTED else int(attempts > 0)
         if weight:
             found.setdefault(place, {})[key] = weight

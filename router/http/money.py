@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request, Response
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from pricing.ledger.place import LedgerPlace
 from pricing.reports.costs import PageQuery, costs, usage
@@ -17,6 +19,16 @@ from router.http.parameters import check_parameters, several, several_schema
 from router.http.replies import reply, viewer_of
 from router.service import Service
 
+
+def _seconds(value: str) -> int:
+    """Raises PydanticCustomError, whose message says what instants are here."""
+    try:
+        return int(value)
+    except ValueError:
+        raise PydanticCustomError("seconds", "not whole seconds since 1970, such as 1790000000") from None
+
+
+Instant = Annotated[int, BeforeValidator(_seconds)]
 PageOf = Callable[[LedgerPlace, PageQuery, int], dict[str, Any]]
 _LISTS: Final = ("group_by", "project_ids", "api_key_ids")
 _SINGLE: Final = ("start_time", "end_time", "bucket_width", "limit", "page")
@@ -54,8 +66,8 @@ def _allowed(viewer: Caller, query: PageQuery) -> PageQuery:
 
 def _common(
     request: Request,
-    start_time: int | None = None,
-    end_time: int | None = None,
+    start_time: Instant | None = None,
+    end_time: Instant | None = None,
     bucket_width: str = "1d",
     limit: int | None = None,
     page: str | None = None,

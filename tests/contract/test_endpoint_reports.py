@@ -154,6 +154,27 @@ async def test_groupings_may_be_repeated_or_joined(endpoint: Endpoint) -> None:
     assert "failures" in await reported(endpoint, "by=tenant&since=30d&show=money&show=failures")
 
 
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("start_time=2026-11-01", "'start_time': not whole seconds since 1970, such as 1790000000"),
+        ("start_time=1790000000000", "instants are seconds, not milliseconds"),
+        ("start_time=9&end_time=99999999999999999999", "instants are seconds, not milliseconds"),
+        ("start_time=100&end_time=50", "end_time 50 must be after start_time 100"),
+        ("group_by=project_id,model", "write group_by once for each"),
+        ("bucket_width=1w", "not one of 1m, 1h, 1d"),
+        ("limit=1000", "not between 1 and"),
+        ("page=next", "not a cursor of this query"),
+    ],
+)
+async def test_bad_pages_say_what_is_right(endpoint: Endpoint, query: str, says: str) -> None:
+    """Of costs and of usage, whatever is wrong with the question."""
+    for path in ("costs", "usage"):
+        reply = await endpoint.ask("GET", f"/v1/{path}?{query}", "ops")
+        assert (reply.status, reply.code) == (400, "invalid_value")
+        assert says in reply.json["error"]["message"]
+
+
 async def test_openais_client_reads_costs(endpoint: Endpoint) -> None:
     """Its admin API asks with its own parameters and finds amounts, line items and projects where it expects them."""
     client = endpoint.client(admin_api_key=KEYS["ops"])

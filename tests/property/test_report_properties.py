@@ -28,6 +28,7 @@ INSTANTS = st.integers(SINCE, UNTIL - 1)
 POOLS = st.sampled_from(["l4", "a10", "t4"])
 TENANTS = st.sampled_from(["acme", "globex", "initech"])
 TAGS = st.lists(st.sampled_from(["batch", "team", "eu"]), unique=True, max_size=2).map(tuple)
+TIERS = st.sampled_from(["economy", "standard"])
 POLICIES = st.sampled_from(["p1", "p2"])
 EVIDENCE = st.sampled_from(Evidence)
 DURATIONS = st.integers(0, 600 * 10**6)
@@ -47,16 +48,18 @@ def books(draw: st.DrawFn) -> Books:
     rows: list[LedgerRow] = []
     requests: list[RequestRow] = []
     for number in range(draw(st.integers(0, 8))):
-        tenant, tags, at_us = draw(TENANTS), draw(TAGS), draw(INSTANTS)
+        tenant, tags, at_us, tier = draw(TENANTS), draw(TAGS), draw(INSTANTS), draw(TIERS)
         attempts = draw(st.integers(1, 2))
         for attempt in range(1, attempts + 1):
             paid = row(f"r{number}:{attempt}", draw(st.integers(0, 10**12)), tenant, at_us=at_us, pool=draw(POOLS))
             failed = attempt < attempts
             account = House.FAILED if failed and draw(st.booleans()) else tenant
+            paid = replace(paid, tier=tier)
             paid = replace(paid, account=account, tags=tags, outcome="timeout" if failed else "answered")
             paid = replace(paid, policy_version=draw(POLICIES), evidence=draw(EVIDENCE), ttft_us=draw(FIRST_TOKENS))
             rows.append(replace(paid, duration_us=draw(DURATIONS), completion_tokens=draw(st.integers(0, 500))))
         asked = request(f"r{number}", tenant, at_us=at_us, pool=rows[-1].pool, tags=tags, attempts=attempts)
+        asked = replace(asked, tier_asked=tier, tier_served=draw(TIERS))
         asked = replace(asked, policy_version=rows[-1].policy_version, duration_us=draw(DURATIONS))
         requests.append(replace(asked, outcome=draw(st.sampled_from(["served", "broken"]))))
     for number in range(draw(st.integers(0, 6))):
@@ -102,6 +105,22 @@ def test_every_view_adds_up_to_the_rows(
 
 
 @EXAMPLES
+@given(found=books(), by=st.lists(st.sampled_from(["tenant", "class", "tier", "tag"]), unique=True, max_size=4))
+def test_what_was_asked_stands_beside_what_it_cost(ledger: Path, found: Books, by: list[str]) -> None:
+    """By who asked for what, each line has the requests whose attempts it paid, whichever pools of which tier ran."""
+    attempts: dict[tuple[str, ...], int] = defaultdict(int)
+    asked: dict[tuple[str, ...], int] = defaultdict(int)
+    for each in found[1]:
+        names = {"tenant": each.tenant, "class": "chat", "tier": each.tier_asked, "tag": ", ".join(sorted(each.tags))}
+        key = tuple(names[name] or "-" for name in by)
+        asked[key] += 1
+        attempts[key] += each.attempts
+    said = report(written(ledger, found), by, SINCE, UNTIL)
+    assert {line.key: line.requests for line in said.lines} == asked
+    assert {line.key: line.attempts for line in said.lines} == attempts
+
+
+@EXAMPLES
 @given(found=books(), view=st.sampled_from(HouseView))
 def test_shares_stay_in_their_pool(ledger: Path, found: Books, view: HouseView) -> None:
     """By pool, every view gives a pool its own container time, and nothing of another's."""
@@ -128,10 +147,13 @@ def test_one_tenants_report_is_its_part_of_everyones(
     """A tenant asked for by name is shown what the report of all shows for it, its share of container time included."""
     written(ledger, found)
     by = [name for name in by if name != "tenant"]
-    everyone = report(ledger, ["tenant", *by], SINCE, UNTIL, house=view)
+    grouped = [*by[:1], "tenant", *by[1:]]
+    everyone = report(ledger, grouped, SINCE, UNTIL, house=view)
+    at = grouped.index("tenant")
     for tenant in ("acme", "globex"):
         alone = report(ledger, by, SINCE, UNTIL, tenant, house=view)
-        mine = {line.key[1:]: line.total_nusd for line in everyone.lines if line.key[0] == tenant}
+        lines = [line for line in everyone.lines if line.key[at] == tenant]
+        mine = {(*line.key[:at], *line.key[at + 1 :]): line.total_nusd for line in lines}
         assert {line.key: line.total_nusd for line in alone.lines} == mine
         assert alone.separate == ()
 
@@ -172,7 +194,7 @@ def test_what_failed_is_counted_once(ledger: Path, found: Books, by: list[str]) 
 @given(
     found=books(),
     by=st.lists(st.sampled_from(TIMED), unique=True, max_size=2),
-    more=st.lists(st.sampled_from(["tag", "outcome", "policy"]), unique=True, min_size=1, max_size=3),
+    more=st.lists(st.sampled_from(["tier", "tag", "outcome", "policy"]), unique=True, min_size=1, max_size=3),
     zone=ZONES,
 )
 def test_latencies_of_the_rows_are_those_of_the_sums(

@@ -10,7 +10,7 @@ import pytest
 
 from pricing.reports import query
 from pricing.reports.baseline import Baseline, BaselinePool
-from pricing.reports.columns import every_set, parts_of
+from pricing.reports.columns import ColumnSet, every_set, parts_of
 from pricing.reports.figures import Latency, Timed
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.render import as_csv, as_json
@@ -132,9 +132,7 @@ def test_latencies_by_tag_outcome_and_policy_come_from_the_rows(ledger: Path) ->
 def test_latencies_of_too_many_rows_are_refused(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """440 requests are one too many where 439 are read; the message says what to ask for instead."""
     monkeypatch.setattr(query, "TIMED_ROWS_AT_MOST", 439)
-    refusal = (
-        r"latencies by tag and policy are read row by row, .* more than 439 rows; .*tenant, key, class, tier, pool"
-    )
+    refusal = r"latencies by tag and policy are read row by row, .* more than 439 rows; .*tenant, key, class, pool"
     with pytest.raises(ValueError, match=refusal):
         report(ledger, ["tag", "pool", "policy"], SINCE, UNTIL, parts=[Part.LATENCY])
     assert report(ledger, ["tag"], SINCE, BEGIN + 12 * 3_600 * US, parts=[Part.LATENCY]).latencies
@@ -177,6 +175,7 @@ def test_pools_of_another_policy_are_not_said_to_be_needed(ledger: Path) -> None
     [*_, against] = closing_text(found)
     assert f"the ledger's policy is version {version}, not the one that was read: give --policy" in against
     assert "big" not in against
+    assert str(as_json(found)["baseline_not_known"]).startswith("the ledger's policy is version")
 
 
 def test_all_on_a_named_pool(ledger: Path) -> None:
@@ -203,3 +202,11 @@ def test_csv_has_every_phase_in_its_column(ledger: Path) -> None:
         for line in lines:
             assert sum(round(float(line[name] or 0) * USD) for name in phases) == round(float(line["total_usd"]) * USD)
         assert sum(round(float(line["total_usd"]) * USD) for line in lines) == 9_210_000_000
+
+
+def test_a_sheet_has_the_sets_that_are_asked_for(ledger: Path) -> None:
+    """And the total, so that whatever else is in it adds up to the ledger."""
+    lines = list(csv.DictReader(io.StringIO(as_csv(whole(ledger, "tenant"), [ColumnSet.UNIT]))))
+    units = ["request_usd", "thousand_requests_usd", "million_tokens_usd"]
+    assert list(lines[0]) == ["tenant", "account", "total_usd", *units, "container_s", "price_books"]
+    assert sum(round(float(line["total_usd"]) * USD) for line in lines) == 9_210_000_000
