@@ -92,10 +92,9 @@ class Settings:
         password.
         """
         given = {name: value for name, value in environ.items() if value}
-        paths = tuple(Path(text) for text in given.get("SLUICE_POLICY", "").split(":") if text)
         redis_url = given.get("SLUICE_REDIS_URL")
         return cls(
-            policy_paths=paths,
+            policy_paths=policy_paths_of(given),
             ledger=_ledger(given.get("SLUICE_LEDGER", "sluice.sqlite")),
             redis=None if redis_url is None else RedisAddress.from_url(redis_url),
             namespace=given.get("SLUICE_REDIS_NAMESPACE", "sluice"),
@@ -109,6 +108,11 @@ class Settings:
             video_keep_s=3600.0 * _number(given, "SLUICE_VIDEOS_KEEP_H", 24, 1, 8760, "hours"),
             metrics_by_tenant=_number(given, "SLUICE_METRICS_BY_TENANT", 0, 0, 1000, "a number of tenants"),
         )
+
+
+def policy_paths_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """What `SLUICE_POLICY` names, joined by `:`; nothing where it is not set."""
+    return tuple(Path(text) for text in environ.get("SLUICE_POLICY", "").split(":") if text)
 
 
 def _ledger(text: str) -> LedgerPlace:

@@ -23,9 +23,8 @@ from pricing.reports.spans import instant_text, parse_end
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
 from router.cli.limits_view import LimitLine, fetch_budgets, limits_of, limits_table, read_budgets
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, policy_paths, wide_console
 from router.cli.stream import connected, shared_statuses
-from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -165,7 +164,7 @@ def _given_before(context: typer.Context) -> list[Path] | None:
 
 def _files(policy: list[Path] | None) -> PolicyFiles:
     try:
-        paths = tuple(policy) if policy else Settings.from_environ(os.environ).policy_paths
+        paths = policy_paths(policy)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return PolicyFiles(paths, os.environ, SystemClock().wall_us())

@@ -27,6 +27,7 @@ from pricing.book import is_book, load_books
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
 from pricing.yamlfile import read_yaml
+from router.cli.options import policy_paths
 
 ALL = "all"
 
@@ -67,7 +68,7 @@ class Verdict:
 @app.command()
 def check(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files and folders; the shipped policies where none is given.")
+        list[Path] | None, typer.Argument(help="Files and folders; else SLUICE_POLICY, else the shipped policies.")
     ] = None,
     case: Annotated[
         str | None, typer.Option(help="Check a placement that a source document states: its name, or all.")
@@ -82,10 +83,11 @@ def check(
     if schema:
         typer.echo(json.dumps(PolicyFile.model_json_schema(), indent=2))
         return
-    for path in paths or ():
+    asked = [*policy_paths(paths)]
+    for path in asked:
         if not path.exists():
             raise FileProblem([f"{path}:1: cannot read this file: No such file or directory"])
-    verdicts = _cases(case) if case else [_verdict(one, no_environment) for one in _sets(paths or [SHIPPED_FOLDER])]
+    verdicts = _cases(case) if case else [_verdict(one, no_environment) for one in _sets(asked or [SHIPPED_FOLDER])]
     if as_json:
         typer.echo(json.dumps([verdict.as_json() for verdict in verdicts], indent=2))
     else:

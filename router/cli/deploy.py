@@ -19,14 +19,13 @@ from pools.modal.plan import Action, Deployed, tag_changes
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
 from router.cli import deploy_view as view
+from router.cli.options import WHOSE_FILES, policy_paths
 from router.cli.pools_view import ACTIONS, note
 from router.deploy.release import this_release
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-PolicyOption = Annotated[
-    list[Path] | None, typer.Option("--policy", help="Policy file or folder, which goes into the image.")
-]
+PolicyOption = Annotated[list[Path] | None, typer.Option("--policy", help=f"{WHOSE_FILES} It goes into the image.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -42,7 +41,7 @@ def deploy(
         return
     if offline and not dry_run:
         raise typer.BadParameter("--offline goes with --dry-run")
-    wanted = wanted_router(policy or [], this_release(), SystemClock().wall_us())
+    wanted = wanted_router(policy_paths(policy), this_release(), SystemClock().wall_us())
     if dry_run:
         _show(view.Planned(wanted, *_compared(wanted, offline)), as_json)
         return
@@ -61,7 +60,7 @@ def stop(policy: PolicyOption = None) -> None:
     from pools.modal import deploy as platform
     from pools.modal import deploy_router as router
 
-    settings = modal_settings(policy or [])
+    settings = modal_settings(policy_paths(policy))
     found = router.deployed_router(settings)
     if found is None:
         typer.echo("no router of this prefix is deployed")

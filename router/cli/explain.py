@@ -28,7 +28,7 @@ from pools.spec import Feature
 from pricing.budgets.store import Room
 from pricing.clock import SystemClock
 from router.bodies import RouteBody
-from router.cli.options import DEFAULT_LEDGER, LedgerOption
+from router.cli.options import DEFAULT_LEDGER, WHOSE_FILES, LedgerOption, policy_paths
 from router.cli.past import past_from_ledger, past_from_url, render_past
 from router.cli.prices_view import console
 from router.cli.remote import post_json
@@ -84,7 +84,7 @@ def explain(
     steps: Annotated[int | None, typer.Option(help="Of a picture or clip: inference steps.")] = None,
     frames: Annotated[int | None, typer.Option(help="Of a clip.")] = None,
     seconds: Annotated[float | None, typer.Option(help="How long a clip plays; --frames counts first.")] = None,
-    policy: Annotated[list[Path] | None, typer.Option(help="Policy files or folders; else the shipped one.")] = None,
+    policy: Annotated[list[Path] | None, typer.Option(help=WHOSE_FILES)] = None,
     state: Annotated[Path | None, typer.Option(help="YAML or JSON: pool to its state.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask this running endpoint.")] = None,
     key: Annotated[str | None, typer.Option(envvar="SLUICE_KEY", help="API key for --url.")] = None,
@@ -100,7 +100,7 @@ def explain(
         raise typer.BadParameter("say what the request is: --class NAME or --model NAME, or the ID of a past request")
     name, features = str(class_ or model), tuple(feature or ())
     asked = Asked(name, prompt_tokens, max_tokens, tier, features, items, size, steps, frames, seconds)
-    answer = _from_endpoint(asked, url, key) if url else _from_files(asked, tuple(policy or ()), state)
+    answer = _from_endpoint(asked, url, key) if url else _from_files(asked, policy_paths(policy), state)
     typer.echo(json.dumps(answer, indent=2)) if print_json else console().print(render_json(answer))
 
 

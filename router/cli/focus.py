@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +13,8 @@ from pricing.clock import SystemClock
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.spans import FORMS, parse_window
 from pricing.resources import Pricing
-from router.cli.options import DEFAULT_LEDGER, LedgerOption
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, policy_paths
 from router.priced import known_books, pricing_of
-from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 PolicyOption = Annotated[
@@ -58,6 +56,6 @@ def focus_command(
 
 def pricing_from(paths: list[Path] | None, now_us: int) -> Pricing:
     """Pools of the policy files, under every book that is known. Raises FileProblem."""
-    named = paths or Settings.from_environ(os.environ).policy_paths
+    named = policy_paths(paths)
     policy = load_policy(named, environ={}, now_us=now_us, assume_deployed=True)
     return pricing_of(policy, known_books(named))

@@ -23,9 +23,8 @@ from pricing.ledger.verify import NO_CAPS, Verification, verify
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
 from router.cli.cap_edit import PolicyFiles
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, policy_paths, wide_console
 from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, restore, verify_stream
-from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 
@@ -150,7 +149,7 @@ def poison(
 def _caps(policy: list[Path] | None, now_us: int) -> CapTable:
     """Those of the policy that is named; none where none is."""
     try:
-        paths = tuple(policy) if policy else Settings.from_environ(os.environ).policy_paths
+        paths = policy_paths(policy)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return PolicyFiles(paths, os.environ, now_us).cap_table() if paths else NO_CAPS

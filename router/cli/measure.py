@@ -24,6 +24,7 @@ from pools.spec import PoolSpec
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
+from router.cli.options import WHOSE_FILES, policy_paths
 from router.cli.prices_view import console
 from router.measure.cold import LOOK_S
 from router.measure.media import REQUESTS, asked_of
@@ -80,7 +81,7 @@ def measure(
     usd_per_hour: Annotated[
         float | None, typer.Option(min=0, help="Price of it; else the pool's, by the book.")
     ] = None,
-    policy: Annotated[list[Path] | None, typer.Option(help="Policy files or folders; else the shipped one.")] = None,
+    policy: Annotated[list[Path] | None, typer.Option(help=WHOSE_FILES)] = None,
     machine: Annotated[str | None, typer.Option(help="What it runs on, for the record; else the pool's row.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.")] = None,
     row_file: Annotated[Path | None, typer.Option("--row", help="Add the calibrating row to this CSV file.")] = None,
@@ -99,7 +100,7 @@ def measure(
         subject, access = _server(url, model, key, machine), Access(key)
         exact_length = bool(exact_length)
     else:
-        subject, access = _pool(pool, url, model, key, machine, tuple(policy or ()), clock)
+        subject, access = _pool(pool, url, model, key, machine, policy_paths(policy), clock)
         exact_length = _is_vllm(subject.pool) if exact_length is None else exact_length
     if usd_per_hour is not None:
         subject = _priced(subject, usd_per_hour)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
 from pricing.ledger.place import LedgerPlace, parse_ledger
+from router.settings import policy_paths_of
 
 WIDTH: Final = 160  # columns, where a terminal has fewer or there is none
+WHOSE_FILES: Final = "Policy file or folder; else SLUICE_POLICY, else the shipped one."
 DEFAULT_LEDGER: Final = "sluice.sqlite"
 
 
@@ -49,3 +53,8 @@ def wide_console() -> Console:
     screen = Console(highlight=False)
     screen.width = max(screen.width, WIDTH) if screen.is_terminal else WIDTH
     return screen
+
+
+def policy_paths(given: Sequence[Path] | None) -> tuple[Path, ...]:
+    """What `--policy` names, else what SLUICE_POLICY does; nothing means the shipped policy."""
+    return tuple(given or policy_paths_of(os.environ))

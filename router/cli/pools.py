@@ -27,13 +27,12 @@ from router.cli import pools_view as view
 
 if TYPE_CHECKING:  # the SDK takes a second to load, which plans do without
     from pools.modal.live import ModalPlatform
+from router.cli.options import WHOSE_FILES, policy_paths
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Pools on Modal.")
 
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="Pools; all that the policy uses where none is given.")]
-PolicyOption = Annotated[
-    list[Path] | None, typer.Option("--policy", help="Policy file or folder; else the shipped one.")
-]
+PolicyOption = Annotated[list[Path] | None, typer.Option("--policy", help=WHOSE_FILES)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask Modal nothing, also where there is a token.")]
 
@@ -113,7 +112,7 @@ def stop(
 
     if bool(names) == everything or (volumes and not everything):
         raise typer.BadParameter("name pools, or stop --all, with --volumes for what is stored as well")
-    settings = modal_settings(policy or [])
+    settings = modal_settings(policy_paths(policy))
     deployed = platform.deployed(settings)
     chosen = [each for each in deployed if everything or each.pool in (names or ())]
     for each in chosen:
@@ -146,7 +145,7 @@ def warmup(
 
 
 def _wanted(policy: list[Path] | None, names: Sequence[str] | None) -> Wanted:
-    return wanted_pools(policy or [], names or [], SystemClock().wall_us())
+    return wanted_pools(policy_paths(policy), names or [], SystemClock().wall_us())
 
 
 def _plan(wanted: Wanted, names: Sequence[str] | None, deployed: Sequence[Deployed] | None) -> Plan:

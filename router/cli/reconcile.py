@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -31,9 +30,8 @@ from pricing.reconcile.render import as_csv, as_json
 from pricing.reconcile.table import as_table
 from pricing.reports.spans import FORMS, parse_window
 from pricing.resources import Pricing
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, policy_paths, wide_console
 from router.priced import known_books, pricing_of
-from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -79,7 +77,7 @@ def reconcile_command(
     if (bill is None) is not modal:
         raise typer.BadParameter("name the bill: --bill FILE.csv, or --modal to ask for it")
     asked = _asked(since, until, bill, threshold)
-    named = policy or Settings.from_environ(os.environ).policy_paths
+    named = policy_paths(policy)
     rules = load_policy(named, environ={}, now_us=asked.now_us, assume_deployed=True)
     pricing = pricing_of(rules, known_books(named))
     with alone(ledger) if write else nullcontext():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,9 +22,8 @@ from pricing.reports.spans import FORMS, parse_window
 from pricing.reports.table import as_table
 from pricing.reports.zones import parse_zone
 from router.baselines import PREMIUM
-from router.cli.options import DEFAULT_LEDGER, LedgerOption, fitting_console, wide_console
+from router.cli.options import DEFAULT_LEDGER, LedgerOption, fitting_console, policy_paths, wide_console
 from router.reporting import Form, ReportAsked, make_report, sets_for, written
-from router.settings import Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -81,7 +79,7 @@ def report_command(
 
 
 def _policy(paths: list[Path] | None, now_us: int) -> Policy:
-    named = paths or Settings.from_environ(os.environ).policy_paths
+    named = policy_paths(paths)
     return load_policy(named, environ={}, now_us=now_us, assume_deployed=True)
 
 

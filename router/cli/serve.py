@@ -130,6 +130,8 @@ def _announce_simulated(url: str, service: Service) -> None:
     _announce(url, service)
     replaced = service.policy.replaced
     typer.echo(f"SIMULATED: every answer comes from this process; what it costs goes into {service.settings.ledger}")
+    if service.clock.speedup != 1:
+        typer.echo(f"SIMULATED: time goes {service.clock.speedup:g} times as fast, and what is written is dated ahead")
     if replaced:
         typer.echo(f"SIMULATED: nothing is sent to what the policy names: {', '.join(replaced)}")
     LOGGER.warning("pools are simulated", extra={"fields": {"replaced": replaced}})

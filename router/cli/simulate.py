@@ -22,6 +22,7 @@ from pricing.clock import ScaledClock
 from pricing.errors import SluiceError
 from pricing.money import format_usd
 from pricing.yamlfile import nearest
+from router.cli.options import WHOSE_FILES, policy_paths
 from router.listening import cannot_listen
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -33,7 +34,7 @@ class NothingToSimulate(SluiceError):
 
 @app.command()
 def simulate(
-    policy: Annotated[list[Path] | None, typer.Option(help="Policy file or folder; else the shipped one.")] = None,
+    policy: Annotated[list[Path] | None, typer.Option(help=WHOSE_FILES)] = None,
     pool: Annotated[list[str] | None, typer.Option(help="A pool to run; else all that answer chat.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port, 0 for a free one.")] = 8900,
@@ -45,7 +46,7 @@ def simulate(
 ) -> None:
     """Run simulated pools that answer like vLLM, until interrupted; then print what they billed."""
     now_us = time.time_ns() // 1000
-    loaded = load_policy(policy or [], environ=os.environ, now_us=now_us, assume_deployed=True)
+    loaded = load_policy(policy_paths(policy), environ=os.environ, now_us=now_us, assume_deployed=True)
     specs = chosen_pools(loaded, pool or [])
     rates = {spec.name: loaded.rates[spec.name].nusd_per_h for spec in specs}
     origin_us = now_us if origin_us is None else origin_us

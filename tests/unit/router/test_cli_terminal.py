@@ -89,3 +89,12 @@ def test_an_empty_file_is_no_ledger(tmp_path: Path) -> None:
     ended = sluice("focus", "--ledger", str(ledger))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"sluice: {ledger} is no ledger: it has none of its tables")
+
+
+@pytest.mark.parametrize("verb", [EXPLAIN, ("pools", "plan", "--offline"), ("simulate", "--pool", "small"), ("check",)])
+def test_verbs_read_the_policy_that_the_environment_names(verb: tuple[str, ...], tmp_path: Path) -> None:
+    """That alone: what other variables say of serving is of no matter to them."""
+    nowhere = str(tmp_path / "nothing.yaml")
+    ended = sluice(*verb, SLUICE_POLICY=nowhere, SLUICE_PORT="x")
+    wanted = f"{nowhere}:1: cannot read this file: No such file or directory\n"
+    assert (ended.returncode, ended.stderr) == (2, wanted)
