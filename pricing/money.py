@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 NUSD_PER_USD = 1_000_000_000
 US_PER_HOUR = 3_600_000_000
 S_PER_HOUR = 3_600
+_NANO = Decimal("1e-9")
 _LARGEST_EXPONENT = 15  # with nine decimals, within the 28 digits that Decimal keeps; no price or cap comes near
 
 
@@ -21,16 +22,17 @@ def parse_usd(value: str | int | float | Decimal) -> int:
     """
     if isinstance(value, bool):
         raise ValueError(f"not an amount of dollars: {value!r}")
+    text = str(value)
     try:
-        dollars = Decimal(str(value))
+        dollars = Decimal(text)
     except InvalidOperation:
         raise ValueError(f"not an amount of dollars: {value!r}") from None
-    if not dollars.is_finite() or dollars.adjusted() > _LARGEST_EXPONENT:
-        raise ValueError(f"not an amount of dollars: {str(value)[:40]!r}")
-    nano = dollars * NUSD_PER_USD
-    if nano != nano.to_integral_value():
-        raise ValueError(f"{value} has more than nine decimals; a nano-dollar is the smallest amount")
-    return int(nano)
+    if not text.isascii() or not dollars.is_finite() or dollars.adjusted() > _LARGEST_EXPONENT:
+        raise ValueError(f"not an amount of dollars: {text[:40]!r}")
+    whole_nano = dollars.quantize(_NANO)
+    if whole_nano != dollars:
+        raise ValueError(f"{text[:40]} has more than nine decimals; a nano-dollar is the smallest amount")
+    return int(whole_nano.scaleb(9))
 
 
 def rate_from_usd_per_s(value: str | int | float | Decimal) -> int:

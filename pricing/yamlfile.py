@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pricing.errors import FileProblem
+from pricing.yamlnumbers import reader
 from pricing.yamlparts import LongSection, NotByParts, Part, deep_line, long_sections, read_part
 
 KEPT_FILES: Final = 64  # policies of more files read each of them anew
@@ -162,11 +162,13 @@ def _part(text: str) -> Part:
 def _whole(text: str, path: Path) -> Document:
     lines: dict[Path_, int] = {(): 1}
     try:
-        data = _plain(YAML(typ="rt").load(text), (), lines)
+        data = _plain(reader().load(text), (), lines)
     except RecursionError:
         raise FileProblem(
             [f"{path}:{deep_line(text)}: nested too deep to be read; write it with fewer levels"]
         ) from None
+    except _Tagged as error:
+        raise FileProblem([f"{path}:{lines[error.where]}: a tag means nothing here; write the value alone"]) from None
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise FileProblem([f"{path}:{line}: {_repeated_key(error.problem)}; keep one of the two"]) from None
@@ -188,12 +190,22 @@ def _first_line(text: str | None) -> str:
     return (text or "cannot be parsed").strip().splitlines()[0]
 
 
+class _Tagged(Exception):
+    """A value has a tag of its own, like `!name`. Never leaves the reader of files."""
+
+    def __init__(self, where: Path_) -> None:
+        super().__init__(where)
+        self.where = where
+
+
 def _plain(node: Any, where: Path_, lines: dict[Path_, int]) -> Any:
+    if getattr(getattr(node, "tag", None), "value", None) is not None:
+        raise _Tagged(where)
     if isinstance(node, CommentedMap):
         plain: dict[Any, Any] = {}
         for key, value in node.items():
             here = (*where, key)
-            lines[here] = node.lc.key(key)[0] + 1
+            lines[here] = node.lc.key(key)[0] + 1 if key in node.lc.data else lines[where]  # merged from elsewhere
             plain[key] = _plain(value, here, lines)
         return plain
     if isinstance(node, CommentedSeq):

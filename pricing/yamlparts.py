@@ -32,6 +32,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.resolver import VersionedResolver
 
+from pricing.yamlnumbers import reader
+
 Steps = tuple[str | int, ...]
 
 LONG: Final = 50  # entries; shorter sections are read with the rest of their file
@@ -195,10 +197,10 @@ def _plain(text: str) -> Any:
         return int(text)
     if _RESOLVER.resolve(ScalarNode, text, (True, False)) == _STR:
         return text
-    value = YAML(typ="rt").load(text)
+    value = reader().load(text)
     if value is None or isinstance(value, bool):
         return value
-    for plain_type in (int, float):
+    for plain_type in (int, float, str):
         if isinstance(value, plain_type):
             return plain_type(value)
     raise NotByParts

@@ -193,6 +193,8 @@ def parse_permille(text: str | int | float) -> int:
         share = Decimal(written[:-1]) / 100 if written.endswith("%") else Decimal(written)
     except InvalidOperation:
         raise ValueError(f"'{text}' is not a share; write 80% or 0.8") from None
+    if share.is_nan():
+        raise ValueError(f"'{text}' is not a share; write 80% or 0.8")
     permille = share * 1000
     if not 1 <= permille <= 1000 or permille != int(permille):
         raise ValueError(f"'{text}' must be between 0.1% and 100%, in steps of 0.1%")

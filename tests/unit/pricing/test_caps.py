@@ -48,7 +48,7 @@ def test_thresholds(text: str | float, permille: int) -> None:
     assert parse_permille(text) == permille
 
 
-@pytest.mark.parametrize("text", ["0%", "101%", "80", "80.05%", "most", ""])
+@pytest.mark.parametrize("text", ["0%", "101%", "80", "80.05%", "most", "", "nan", "inf"])
 def test_other_thresholds_are_refused(text: str) -> None:
     """80 without a sign is neither 80% nor a share."""
     with pytest.raises(ValueError, match=r"80%|between"):

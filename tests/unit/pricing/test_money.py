@@ -39,7 +39,23 @@ def test_a_float_means_its_shortest_text(units: int, decimals: int) -> None:
     assert parse_usd(float(text)) == parse_usd(text) == units * 10 ** (9 - decimals)
 
 
-@pytest.mark.parametrize("bad", ["", "a dollar", "nan", "inf", "-Infinity", True, 0.0000000001, "1,5"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "a dollar",
+        "nan",
+        "inf",
+        "-Infinity",
+        True,
+        0.0000000001,
+        "1,5",
+        "1e-400",
+        "5.0" + "0" * 30 + "1",
+        "٥",
+        "0o17",
+    ],
+)
 def test_what_is_no_exact_amount_is_refused(bad: str | float | bool) -> None:
     """Words, NaN, infinities, booleans and more than nine decimals are errors, not roundings."""
     with pytest.raises(ValueError):
