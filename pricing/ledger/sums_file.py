@@ -64,9 +64,12 @@ def moving_to_outcomes(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def show_all(connection: sqlite3.Connection) -> None:
-    """From now on each table of sums shows this connection the rows that wait as well, each like a sum of one row."""
-    for view in _VIEWS:
-        connection.execute(view)
+    """From now on each table of sums shows this connection, which is in a transaction, the rows that wait as well, each
+    like a sum of one row. Where none waits the tables are read as they are, which is faster.
+    """
+    if waiting(connection):
+        for view in _VIEWS:
+            connection.execute(view)
 
 
 def _marks(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
