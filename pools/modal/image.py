@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pools.compatibility import version
 from pools.spec import PoolSpec
 from pools.worker_args import PROGRAM_FOLDER, VOLUME
 from pricing.errors import FileProblem
@@ -35,6 +36,9 @@ _VLLM_ENV: Final[Mapping[str, str]] = {
 
 _DIFFUSION: Final = ("accelerate==1.15.0", "peft==0.21.2", "torch==2.13.0", "transformers==5.19.0")
 _BESIDE_DIFFUSERS: Final = (*_DIFFUSION, "gguf==0.19.0", "sentencepiece==0.2.3")
+DIFFUSERS_SINCE: Final = "0.42"
+"""The worker is written for its names of arguments, and the packages beside it are of its time."""
+
 _FACES: Final = ("insightface==2.1", "onnxruntime==1.31.1")
 _OPENCV_NEEDS: Final = ("libgl1", "libglib2.0-0")
 _BESIDE_SEEDVR2: Final = (
@@ -66,10 +70,12 @@ class ImageRecipe:
 def image_recipe(pool: PoolSpec) -> ImageRecipe:
     """The image of an engine that `pools.engine_args` has a command for: vllm, vllm-omni, diffusers or seedvr2.
 
-    Raises FileProblem for a release of seedvr2 whose commit is not known.
+    Raises FileProblem for a diffusers that is older than the worker, and a seedvr2 whose commit nobody knows.
     """
     release = pool.engine_version
     if pool.engine == "diffusers":
+        if version(release) < version(DIFFUSERS_SINCE):
+            raise _refused(pool, f"the worker needs diffusers {DIFFUSERS_SINCE} or later, not {release}")
         faces = pool.model.id == "instantid"
         packages = (f"diffusers=={release}", *_BESIDE_DIFFUSERS, *(_FACES if faces else ()))
         return ImageRecipe(BASE, PYTHON, packages, _ENV, _OPENCV_NEEDS if faces else ())
@@ -84,10 +90,13 @@ def _seedvr2(pool: PoolSpec) -> tuple[str, ...]:
     commit = SEEDVR2_COMMITS.get(pool.engine_version)
     if commit is None:
         known = ", ".join(SEEDVR2_COMMITS)
-        text = f"no commit is known of seedvr2 {pool.engine_version}; engine_version can be {known}"
-        raise FileProblem([f"{pool.place}: pool '{pool.name}': {text}"])
+        raise _refused(pool, f"no commit is known of seedvr2 {pool.engine_version}; engine_version can be {known}")
     return (
         f"git init --quiet {PROGRAM_FOLDER}",
         f"git -C {PROGRAM_FOLDER} fetch --quiet --depth 1 {SEEDVR2} {commit}",
         f"git -C {PROGRAM_FOLDER} checkout --quiet {commit}",
     )
+
+
+def _refused(pool: PoolSpec, text: str) -> FileProblem:
+    return FileProblem([f"{pool.place}: pool '{pool.name}': {text}"])

@@ -61,7 +61,7 @@ def _instantid(given: argparse.Namespace) -> Service:
 
 def _restore(given: argparse.Namespace) -> Service:
     weights = restore.WEIGHTS[given.quantization]
-    restore.fetch_weights(given.program_weights, weights)
+    restore.fetch_weights(given.weights, given.program_weights, weights)
     folder = Path(tempfile.gettempdir())
     restorer = restore.Restorer(given.program, given.program_weights, weights, folder, given.job_s)
     width, _, height = given.size.partition("x")

@@ -28,7 +28,6 @@ FRAMES_AT_MOST: Final = 2000
 PIXELS_AT_MOST: Final = 500_000_000
 """Of all frames as they come: the program holds them in memory at 12 bytes a pixel, and a container has 32 GiB."""
 
-WEIGHTS_REPO: Final = "numz/SeedVR2_comfyUI"
 WEIGHTS: Final[Mapping[str, str]] = {
     "fp16": "seedvr2_ema_3b_fp16.safetensors",
     "fp8": "seedvr2_ema_3b_fp8_e4m3fn.safetensors",
@@ -150,12 +149,12 @@ def probe_by_opencv(path: Path) -> Clip | None:
     return Clip(*found) if min(found) > 0 else None
 
 
-def fetch_weights(folder: Path, model: str) -> None:
-    """Into the Volume, before the first request instead of during it; what is there is left alone."""
+def fetch_weights(repo: str, folder: Path, model: str) -> None:
+    """From a repository into the Volume, before the first request instead of during it; what is there is left alone."""
     for file in (model, AUTOENCODER):
         if not (folder / file).is_file():
             hub: Any = importlib.import_module("huggingface_hub")
-            hub.hf_hub_download(WEIGHTS_REPO, file, local_dir=str(folder))
+            hub.hf_hub_download(repo, file, local_dir=str(folder))
 
 
 def _checked(clip: Clip | None, asked: Asked) -> int:

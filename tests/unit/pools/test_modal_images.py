@@ -25,6 +25,12 @@ def test_a_release_of_the_restoring_program_is_a_commit_that_is_known() -> None:
         image_recipe(replace(pool, engine_version="2.6"))
 
 
+def test_a_release_of_diffusers_that_the_worker_does_not_know_is_refused() -> None:
+    """With the row's place, before an image is built."""
+    with pytest.raises(FileProblem, match=r"pools\.yaml:\d+: .* needs diffusers 0\.42 or later, not 0\.35\.0"):
+        image_recipe(replace(POOLS["sdxl-lora-fp16-t4"], engine_version="0.35.0"))
+
+
 def test_the_worker_s_image_has_the_releases_that_were_tested() -> None:
     """diffusers, transformers and torch are those of the environment in which InstantID's parts are run."""
     root = ROOT / "requirements"
