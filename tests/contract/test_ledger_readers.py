@@ -40,7 +40,7 @@ async def small(tmp_path: Path, postgres_url: str) -> Ledgers:
 @pytest.mark.parametrize("since_us", [DAY_1, DAY_1 + 1, DAY_1 - HOUR // 2, DAY_2])
 @pytest.mark.parametrize("tenant", [None, "acme", "nobody"])
 async def test_reports_are_equal(small: Ledgers, since_us: int, tenant: str | None) -> None:
-    """Every grouping and every pair of groupings gives the same report, to the nano-dollar; every one, all its parts."""
+    """Every grouping and every pair of groupings gives the same report, to the nano-dollar; singly with all parts."""
     for by in [(), *combinations(DIMENSIONS, 1), *combinations(DIMENSIONS, 2)]:
         until_us = DAY_2 + 1
         parts = tuple(Part) if len(by) < 2 else ()
