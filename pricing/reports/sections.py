@@ -83,7 +83,7 @@ class Section:
         )
 
 
-def _without(shown: ColumnSet, why: str) -> Section:
+def _nothing(shown: ColumnSet, why: str) -> Section:
     return Section(TITLES[shown], 0, (), (), nothing=f"{why}.")
 
 
@@ -101,9 +101,9 @@ def sections(report: Report, sets: Sequence[ColumnSet]) -> Iterator[Section]:
     """What is asked for, in that order; container time that stands apart follows the money."""
     for shown in sets:
         if why := _nothing_of(report, shown):
-            yield _without(shown, why)
+            yield _nothing(shown, why)
         else:
-            yield _PARTS.get(shown, _figures)(report, shown)
+            yield _OWN.get(shown, _figures)(report, shown)
             if shown is ColumnSet.FAILURES and report.failures:
                 yield _failures(report, report.failures)
         if shown is ColumnSet.MONEY and report.separate:
@@ -275,7 +275,8 @@ def _books(report: Report, shown: ColumnSet) -> Section:
     return Section(TITLES[shown], 1 + len(report.by), (*report.by, "price books"), rows)
 
 
-_PARTS: Final[dict[ColumnSet, Callable[[Report, ColumnSet], Section]]] = {
+# The sets whose rows are not the lines of the report.
+_OWN: Final[dict[ColumnSet, Callable[[Report, ColumnSet], Section]]] = {
     ColumnSet.UTILISATION: _pools,
     ColumnSet.BOOKS: _books,
 }

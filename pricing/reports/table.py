@@ -91,14 +91,14 @@ def _table(section: Section, of: Callable[[Sequence[str]], int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     for index, column in enumerate(section.by_column()):
         if index < section.keys:
-            table.add_column(column[0], vertical="bottom", overflow="fold")
+            table.add_column(Text(column[0]), vertical="bottom", overflow="fold")
         else:
-            table.add_column(column[0], vertical="bottom", justify="right", width=of(column))
+            table.add_column(Text(column[0]), vertical="bottom", justify="right", width=of(column))
     for row in section.rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # whatever a name holds, it is text
     if section.total:
         table.add_section()
-        table.add_row(*section.total, style="bold")
+        table.add_row(*map(Text, section.total), style="bold")
     return table
 
 

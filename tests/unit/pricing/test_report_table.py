@@ -164,6 +164,17 @@ def test_one_tenants_report_says_why_it_has_no_pools(ledger: Path) -> None:
     assert "Pools: tenants share containers" in drawn(whole(ledger, tenant="shop"), 100, ColumnSet.UTILISATION)
 
 
+def test_names_are_text_and_the_only_thing_that_breaks(tmp_path: Path) -> None:
+    """Brackets are no markup; a name that is longer than the terminal goes on below, and no amount does."""
+    path = tmp_path / "ledger.sqlite"
+    fill_file(path, [row("a:1", 10**9, "[bold]" + "x" * 90, at_us=BEGIN), row("b:1", 10**9, "[red]b[/]", at_us=BEGIN)])
+    text = drawn(whole(path, "tenant"), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert re.search(r"\n\[red\]b\[/\] .* \$1\.0000\n", text)
+    assert "[bold]x" in text
+    assert text.count("x") >= 90
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     figures=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=9, unique_by=lambda each: each[0]),

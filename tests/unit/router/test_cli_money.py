@@ -105,6 +105,16 @@ def test_report_shows_what_is_asked_for(ledger: Path) -> None:
     assert "all on pool qwen3-4b-bf16-a10, which would have needed" in shown
 
 
+def test_report_is_as_wide_as_columns_says(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And has room for all of it where nobody says, as in a pipe."""
+    words = ["report", "--since", "2026-01-01", "--until", "2026-01-03", "--ledger", str(ledger)]
+    narrow = CliRunner().invoke(app, words, env={"COLUMNS": "70"}).output
+    assert max(map(len, narrow.splitlines())) <= 70
+    assert "Left out at this width: tokens in, " in narrow
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert "tokens in  tokens out  " in CliRunner().invoke(app, words).output
+
+
 def test_report_as_a_page(ledger: Path) -> None:
     """One document, to be sent to a file."""
     result = sluice("report", "--since", "2026-01-01", "--until", "2026-01-03", "--ledger", ledger, "--format", "html")
