@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.endpoint import Policy, Reply, before_simulated, events, one_pool
+from support.real_postgres import PostgresServer
+from support.real_redis import RedisServer
+from support.replicas import Replicas, policy, replicas
+from support.replicas import Reply as SharedReply
 
+Ask = Callable[[int, dict[str, Any]], Awaitable[Any]]
 MEAN_LOG, SPREAD_LOG = 4.0, 1.0  # of output tokens: a median of 55, a mean of 90, a tenth above 195
 
 
 def files(cap_usd: str = "unlimited") -> Policy:
     """One pool that takes two hundred at once, and the tenant's cap."""
-    found = one_pool()
+    return roomy(one_pool(), cap_usd)
+
+
+def shared_files(cap_usd: str) -> Policy:
+    """The same for replicas: a pool that is four times as fast, and holds that are looked at four times as often."""
+    found = roomy(policy(), cap_usd)
+    found["pools"]["small"] |= {"gpu": "H100", "boot_s": 3}
+    return found
+
+
+def roomy(found: Policy, cap_usd: str) -> Policy:
     found["pools"]["small"] |= {"max_concurrency": 256, "target_concurrency": 200, "max_containers": 2}
     found["tenants"]["acme"]["caps"] = [{"name": "day", "amount_usd": cap_usd, "window": "24h"}]
     return found
@@ -28,23 +44,37 @@ def lengths(count: int) -> list[int]:
     return [max(2, min(900, int(drawn.lognormvariate(MEAN_LOG, SPREAD_LOG)))) for _ in range(count)]
 
 
+async def replies_of(ask: Ask, tokens: Sequence[int], at_once: int) -> list[Any]:
+    """One request for each answer, so many at once, every second streamed."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(number: int, output: int) -> Any:
+        async with gate:
+            return await ask(number, {"max_tokens": 1_000, "sim_output_tokens": output, "stream": number % 2 == 1})
+
+    return await asyncio.gather(*(one(number, output) for number, output in enumerate(tokens)))
+
+
 async def traffic(
     folder: Path, cap: Policy, tokens: Sequence[int], at_once: int, speedup: float
 ) -> tuple[int, list[Reply]]:
-    """One request for each answer, so many at once, every second streamed: what its tenant spent, and the replies."""
+    """What its tenant spent, and the replies; pools and endpoint on one clock that is faster than life."""
     async with before_simulated(folder, cap, speedup=speedup, awake=("small",)) as endpoint:
-        gate = asyncio.Semaphore(at_once)
-
-        async def one(number: int, output: int) -> Reply:
-            async with gate:
-                return await endpoint.chat(max_tokens=1_000, sim_output_tokens=output, stream=number % 2 == 1)
-
-        replies = await asyncio.gather(*(one(number, output) for number, output in enumerate(tokens)))
+        replies = await replies_of(lambda _, body: endpoint.chat(**body), tokens, at_once)
         await endpoint.settled()
         return endpoint.charged_nusd(), replies
 
 
-def went_wrong(reply: Reply) -> bool:
+async def shared_traffic(shared: Replicas, tokens: Sequence[int], at_once: int) -> tuple[int, list[SharedReply]]:
+    """The same over two replicas, processes of their own, in real time."""
+    await asyncio.gather(*(shared.start(name) for name in "ab"))
+    assert (await shared.chat("a", "globex")).status == 200  # the pool is awake
+    replies = await replies_of(lambda number, body: shared.chat("ab"[number % 2], **body), tokens, at_once)
+    await shared.drained()
+    return sum(row.amount_nusd for row in shared.rows() if row.account == "acme"), replies
+
+
+def went_wrong(reply: Reply | SharedReply) -> bool:
     """Refused, cut, or otherwise not a whole answer."""
     streamed = reply.headers["content-type"].startswith("text/event-stream")
     return reply.status != 200 or (streamed and bool(events(reply.body)[-1] != "[DONE]"))
@@ -69,6 +99,26 @@ async def test_a_cap_of_twice_the_spend_refuses_nobody(
     assert not [reply for reply in free if went_wrong(reply)]
     twice = files(f"{2 * spent_nusd / 10**9:.9f}")
     _, capped = await traffic(folders[1], twice, tokens, at_once, speedup)
+    assert not [reply.body for reply in capped if went_wrong(reply)]
+
+
+@pytest.mark.parametrize(("at_once", "count"), [(1, 4), (20, 60), (200, 300)])
+async def test_over_two_replicas_it_refuses_nobody_either(
+    folders: tuple[Path, Path], redis_server: RedisServer, postgres_server: PostgresServer, at_once: int, count: int
+) -> None:
+    """Holds of both stand side by side under one cap in Redis; in real time."""
+    tokens = lengths(count)
+
+    async def spend(folder: Path, cap_usd: str = "unlimited") -> tuple[int, list[SharedReply]]:
+        database = postgres_server.new_database()
+        async with replicas(
+            folder, redis_server.url, database, shared_files(cap_usd), f"{folder.name}{at_once}"
+        ) as shared:
+            return await shared_traffic(shared, tokens, at_once)
+
+    spent_nusd, free = await spend(folders[0])
+    assert not [reply for reply in free if went_wrong(reply)]
+    _, capped = await spend(folders[1], f"{2 * spent_nusd / 10**9:.9f}")
     assert not [reply.body for reply in capped if went_wrong(reply)]
 
 

@@ -12,9 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pricing.ledger.place import PostgresUrl
-from pricing.ledger.read import recent_rows
-from pricing.ledger.rows import WITHOUT_STORE, LedgerRow
+from pricing.ledger.rows import WITHOUT_STORE
 from support.real_redis import RedisServer, running_redis
 from support.replicas import KEYS, Replicas, policy, replicas
 
@@ -38,11 +36,6 @@ async def shared(tmp_path: Path, redis: RedisServer, postgres_url: str) -> Async
         yield made
 
 
-def rows(shared: Replicas) -> list[LedgerRow]:
-    """Of requests; those of containers left out."""
-    return [row for row in recent_rows(PostgresUrl(shared.environ["SLUICE_LEDGER"]), 10_000) if row.request_id]
-
-
 async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
     """Requests over both until the cap is full: it holds over both, and everyone who is asked says the same."""
     await asyncio.gather(shared.start("a"), shared.start("b"))
@@ -57,11 +50,11 @@ async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
     await asyncio.gather(*map(client, range(6)))
     await shared.drained()
     answered: Counter[str] = Counter()
-    for row in rows(shared):
+    for row in shared.rows():
         if row.outcome == "answered":
             answered[str(row.request_id)] += row.amount_nusd
     assert answered == told
-    paid = sum(row.amount_nusd for row in rows(shared) if row.account == "acme")
+    paid = sum(row.amount_nusd for row in shared.rows() if row.account == "acme")
     assert 0.5 * CAP_NUSD < paid <= CAP_NUSD
     for name in ("a", "b"):
         [budget] = (await shared.ask(name, "/budgets")).json["data"]
@@ -93,10 +86,10 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     assert (await shared.chat("b")).status == 200
 
     async def ended() -> bool:
-        return sum(row.account == "globex" for row in await asyncio.to_thread(rows, shared)) == 3
+        return sum(row.account == "globex" for row in await asyncio.to_thread(shared.rows)) == 3
 
     await shared.until(ended)
-    lost_rows = [row for row in rows(shared) if row.account == "globex"]
+    lost_rows = [row for row in shared.rows() if row.account == "globex"]
     assert [(row.outcome, row.estimated) for row in lost_rows] == [("expired", True)] * 3
     found = await shared.verified()  # rows that the dead replica was about to write still wait, and count
     assert (found["problems"], found["open_holds"]) == ([], 0)
@@ -196,7 +189,7 @@ async def test_an_outage_that_is_allowed_is_bounded_marked_and_made_up_for(
         await shared.until(lambda: shared.is_up("b"))
         after = await shared.chat("b")
         await shared.drained()
-        found = rows(shared)
+        found = shared.rows()
         budgets = (await shared.ask("a", "/budgets")).json["data"]
         for child in shared.running.values():
             await child.stop()

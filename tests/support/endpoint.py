@@ -213,7 +213,7 @@ async def serving(
         server = Server(service, lambda url, _: listens.set_result(url))
         running = asyncio.create_task(server.serve())
         await listens
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             yield Endpoint(service, server, listens.result(), place, session)
         server.should_exit = True
         await running

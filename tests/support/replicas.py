@@ -15,6 +15,9 @@ from typing import Any
 import aiohttp
 from typer.testing import CliRunner, Result
 
+from pricing.ledger.place import PostgresUrl
+from pricing.ledger.read import recent_rows
+from pricing.ledger.rows import LedgerRow
 from router.cli.main import app
 from router.demo.processes import Child
 
@@ -121,6 +124,10 @@ class Replicas:
         """Whether a replica says that its budget store can be used."""
         return bool((await self.readiness(name))["store"] == "up")
 
+    def rows(self) -> list[LedgerRow]:
+        """Of requests, newest first; those of containers left out."""
+        return [row for row in recent_rows(PostgresUrl(self.environ["SLUICE_LEDGER"]), 10_000) if row.request_id]
+
     async def verified(self) -> Any:
         """What `sluice ledger verify` finds; nothing before the tables are made."""
         files = str(self.folder / "policy.yaml")
@@ -135,7 +142,8 @@ class Replicas:
             return bool(found) and not found["waiting"] and not found["open_holds"]
 
         await self.until(at_rest)
-        assert (await self.verified())["problems"] == []
+        found = await self.verified()
+        assert found["problems"] == [], found
 
     def sluice(self, *words: str) -> Result:
         """A verb, with the environment that the replicas have."""
@@ -166,7 +174,7 @@ async def replicas(
         "SLUICE_REDIS_NAMESPACE": namespace,
         "SLUICE_POLICY": str(path),
     }
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         made = Replicas(folder, environ, session)
         try:
             yield made
