@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -15,9 +17,12 @@ import msgspec
 from pricing.budgets.caps import Cap, CapTable, Scope, ScopeKind, parse_window
 from pricing.budgets.store import BudgetStore, OpenHold, Settlement
 from pricing.clock import Clock
-from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from processes import cpu_us
 from results import number
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from support.money import request as made_request  # those of the tests
+from support.money import row as made_row
 
 ROUNDS: Final = 5
 AT_ONCE: Final = (1, 32, 128)
@@ -29,52 +34,21 @@ SHARED_SCOPES: Final = (
     Scope(ScopeKind.POOL, "chat-l4"),
     Scope(ScopeKind.TAG, "batch"),
 )
-ROW: Final = LedgerRow(
-    row_id="",
-    at_us=0,
-    kind=RowKind.ATTEMPT,
-    account="acme",
-    amount_nusd=12_345,
-    metered_nusd=12_345,
-    pool="chat-l4",
-    gpu="L4",
-    model="qwen3-4b",
-    policy_version="0123456789ab",
-    price_books="modal-2026-10",
-    tenant="acme",
-    key_id="acme-1",
-    attempt=1,
-    request_class="chat",
-    tier="standard",
-    outcome="answered",
-    duration_us=1_000_000,
-    ttft_us=100_000,
-    prompt_tokens=700,
-    completion_tokens=200,
-    tags=("batch",),
-)
-REQUEST: Final = RequestRow(
-    request_id="",
-    at_us=0,
-    tenant="acme",
-    key_id="acme-1",
-    endpoint="/v1/chat/completions",
-    model_asked="chat",
-    request_class="chat",
-    tier_asked="standard",
-    tier_served="standard",
-    pool="chat-l4",
-    outcome="served",
-    status=200,
-    error_code=None,
-    attempts=1,
+_SAME: Final[dict[str, Any]] = {
+    "pool": "chat-l4",
+    "key_id": "acme-1",
+    "duration_us": 1_000_000,
+    "policy_version": "0123456789ab",
+}
+_TOKENS: Final[dict[str, Any]] = {"prompt_tokens": 700, "completion_tokens": 200}
+ROW: Final = made_row("request:1", 12_345, ttft_us=100_000, tags=("batch",), **_SAME, **_TOKENS)
+REQUEST: Final = made_request(
+    "request",
     stream=True,
-    duration_us=1_000_000,
-    prompt_tokens=700,
-    completion_tokens=200,
     baseline_nusd=30_000,
-    policy_version="0123456789ab",
     decisions_json=b'[{"chosen": {"pool": "chat-l4"}}]' * 20,
+    **_SAME,
+    **_TOKENS,
 )
 
 

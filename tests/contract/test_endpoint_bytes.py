@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.backends import streaming
 from support.endpoint import CHAT, COMPLETIONS, Endpoint, Reply, before_scripts, events, one_pool
 from support.scripted_server import DONE, ROLE, Exchange, Script, frame, text_frame
 
@@ -26,16 +27,6 @@ USAGE = frame(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 2})
 def answering(body: bytes) -> Script:
     async def script(exchange: Exchange) -> None:
         await exchange.answer("200 OK", body)
-
-    return script
-
-
-def streaming(*chunks: bytes) -> Script:
-    async def script(exchange: Exchange) -> None:
-        await exchange.start_stream()
-        for chunk in chunks:
-            await exchange.chunk(chunk)
-        await exchange.end_stream()
 
     return script
 

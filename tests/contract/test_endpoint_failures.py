@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from support.backends import streaming
 from support.endpoint import before_scripts, before_simulated, events
-from support.failing_pools import GOOD, error, good, listed, outcomes, stream_of
+from support.failing_pools import GOOD, error, good, listed, outcomes
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, text_frame
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -26,7 +27,7 @@ MOVES: Mapping[str, tuple[Script, str]] = {
     "bad gateway": (error("502 Bad Gateway", ""), "unavailable"),
     "wrong credentials": (error("401 Unauthorized", "Unauthorized"), "misconfigured"),
     "no such model": (error("404 Not Found", "The model does not exist."), "misconfigured"),
-    "not JSON": (stream_of(b"<html>"), "unavailable"),
+    "not JSON": (streaming(b"<html>"), "unavailable"),
     "invalid UTF-8": (
         lambda exchange: exchange.answer("200 OK", GOOD.replace(b"{\\", b"\xff{\\")),
         "unavailable",
@@ -48,15 +49,15 @@ async def test_the_next_pool_serves_and_the_house_pays_for_the_first(tmp_path: P
 
 
 IN_STREAM: Mapping[str, tuple[Script, str]] = {
-    "engine dead at once": (stream_of(ENGINE_DIED, DONE), "unavailable"),
-    "engine dead after the role": (stream_of(ROLE, ENGINE_DIED, DONE), "unavailable"),
-    "queue full inside a 200": (stream_of(frame(error={"message": "full", "type": "x", "code": 503})), "overloaded"),
+    "engine dead at once": (streaming(ENGINE_DIED, DONE), "unavailable"),
+    "engine dead after the role": (streaming(ROLE, ENGINE_DIED, DONE), "unavailable"),
+    "queue full inside a 200": (streaming(frame(error={"message": "full", "type": "x", "code": 503})), "overloaded"),
     "out of memory inside a 200": (
-        stream_of(ROLE, frame(error={"message": "CUDA out of memory", "type": "x", "code": 500})),
+        streaming(ROLE, frame(error={"message": "CUDA out of memory", "type": "x", "code": 500})),
         "out_of_memory",
     ),
-    "nothing but DONE": (stream_of(DONE), "unavailable"),
-    "cut after the role": (stream_of(ROLE), "unavailable"),
+    "nothing but DONE": (streaming(DONE), "unavailable"),
+    "cut after the role": (streaming(ROLE), "unavailable"),
     "not a stream": (lambda exchange: exchange.answer("200 OK", GOOD), "unavailable"),
 }
 
@@ -74,7 +75,7 @@ async def test_a_stream_that_fails_before_its_first_word_is_replaced(tmp_path: P
 
 async def test_an_empty_stream_is_no_answer(tmp_path: Path) -> None:
     """A stream that stops without a word is bad output: a higher tier is asked, and the tenant pays for both."""
-    empty = stream_of(ROLE, text_frame("", "stop"), DONE)
+    empty = streaming(ROLE, text_frame("", "stop"), DONE)
     async with before_scripts(tmp_path, {"mid": empty, "other": good, "big": good}, listed()) as endpoint:
         reply = await endpoint.chat(stream=True)
         assert b"hi" in reply.body
@@ -83,7 +84,7 @@ async def test_an_empty_stream_is_no_answer(tmp_path: Path) -> None:
 
 async def test_a_stream_that_breaks_and_cannot_go_on_ends_with_an_error(tmp_path: Path) -> None:
     """What was said stands; an error event says that it broke, no `[DONE]` follows, and it counts as broken."""
-    broken = stream_of(ROLE, text_frame("he"), ENGINE_DIED, DONE)
+    broken = streaming(ROLE, text_frame("he"), ENGINE_DIED, DONE)
     async with before_scripts(tmp_path, {"mid": broken, "other": good}, listed()) as endpoint:
         reply = await endpoint.chat(stream=True, echo=True)
         assert await outcomes(endpoint) == [("mid", "unavailable", "__failed__")]

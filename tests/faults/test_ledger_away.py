@@ -15,21 +15,12 @@ from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import recent_rows
 from pricing.redis.scripts import script
 from support.money import request
-from support.real_postgres import NO_PROGRAM, PostgresServer, find_postgres, running_postgres
+from support.real_postgres import PostgresServer
 from support.real_redis import RedisServer, running_redis
 from support.replicas import Replicas, Reply, policy, replicas
 
 MIB = 2**20
 ALLOWANCE_USD = 0.01
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[PostgresServer]:
-    """A server of these tests' own."""
-    if find_postgres() is None:
-        pytest.skip(NO_PROGRAM)
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import random
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
@@ -16,20 +16,11 @@ from pricing.ledger.place import PostgresUrl
 from pricing.ledger.upgrade import ensure_current
 from pricing.redis.drainer import Drainer
 from support.money import request, row
-from support.real_postgres import NO_PROGRAM, PostgresServer, find_postgres, running_postgres
+from support.real_postgres import PostgresServer
 from support.shared_ledger import SharedLedger, shared_ledger, sum_problems
 
 HOUR = 3_600_000_000
 SEED = 20261121
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[PostgresServer]:
-    """A server of these tests' own, which they kill. What it has committed it keeps."""
-    if find_postgres() is None:
-        pytest.skip(NO_PROGRAM)
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture

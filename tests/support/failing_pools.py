@@ -40,16 +40,6 @@ async def good(exchange: Exchange) -> None:
     await exchange.end_stream()
 
 
-def stream_of(*chunks: bytes) -> Script:
-    async def script(exchange: Exchange) -> None:
-        await exchange.start_stream()
-        for chunk in chunks:
-            await exchange.chunk(chunk)
-        await exchange.end_stream()
-
-    return script
-
-
 async def outcomes(endpoint: Endpoint) -> list[tuple[str, str, str]]:
     """(pool, outcome, who pays) of each attempt of the only request."""
     await endpoint.request()
