@@ -30,6 +30,9 @@ _COLUMNS: Final = (
     "prompt_tokens",
     "completion_tokens",
 )
+CLOSE: Final = 2
+"""Hours for each that holds some, up to which what lies in between is read too: each hour alone is read to its end."""
+_FOREVER: Final = 1 << 62
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -88,10 +91,11 @@ def recent(
     """
     with reading(place) as ledger:
         before_us = None if after is None else _instant_of(ledger, after, tenant)
-        since_us = _since_us(ledger, limit, tenant, before_us, moved=moved)
-        if since_us is None:
+        hours = _hours(ledger, limit, tenant, before_us, moved=moved)
+        if not hours:
             return []
-        conditions, values = ["at_us >= ?"], list[Any]([since_us])
+        source, within, values = _within(hours)
+        conditions = [within]
         if tenant is not None:
             conditions.append("tenant = ?")
             values.append(tenant)
@@ -101,40 +105,58 @@ def recent(
             conditions.append("(at_us, request_id) < (?, ?)")
             values += [before_us, after]
         query = (
-            f"SELECT {','.join(_COLUMNS)} FROM requests WHERE {' AND '.join(conditions)} "
+            f"SELECT {','.join(_COLUMNS)} FROM {source} WHERE {' AND '.join(conditions)} "
             "ORDER BY at_us DESC, request_id DESC LIMIT ?"
         )
         found = ledger.execute(query, [*values, limit]).fetchall()
         return _with_attempts(ledger, found)
 
 
-def _since_us(ledger: Reader, limit: int, tenant: str | None, before_us: int | None, *, moved: bool) -> int | None:
-    """An instant since which there are as many as are asked for, if there ever were; None: there are none at all.
+def _hours(
+    ledger: Reader, limit: int, tenant: str | None, before_us: int | None, *, moved: bool
+) -> list[tuple[int, int]]:
+    """The newest hours that hold as many requests as are asked for, if there ever were, as begin and end; none where
+    there are none.
 
-    Requests are indexed by time alone. Where few of them are meant, the sums by hour say how far to look back, so that
-    a page of a tenant that seldom asks does not read everybody else's month.
+    Requests are indexed by time alone: an index by tenant as well would cost every request some 12 µs of CPU, as
+    measured with 10,000 tenants. Where few requests are meant, the sums by hour say in which hours they are, so that a
+    page of a tenant that seldom asks does not read everybody else's month.
     """
     if tenant is None and not moved:
-        return 0
+        return [(0, _FOREVER)]
     begun_us = None if before_us is None else before_us // US_PER_HOUR * US_PER_HOUR
-    wanted, hours = "fell_back" if moved else "request_count", REQUESTS_BY_HOUR.table
+    wanted, hour = "fell_back" if moved else "request_count", f"at_us / {US_PER_HOUR} * {US_PER_HOUR}"
     conditions, values = [f"{wanted} > 0"], list[Any]()
     if tenant is not None:
         conditions.append("tenant = ?")
         values.append(tenant)
-    if before_us is not None:
-        conditions.append("at_us <= ?")
-        values.append(begun_us)
+    if begun_us is not None:
+        conditions.append("at_us < ?")
+        values.append(begun_us + US_PER_HOUR)
     query = (
-        f"SELECT at_us, sum({wanted}) FROM {hours} WHERE {' AND '.join(conditions)} GROUP BY at_us ORDER BY at_us DESC"
+        f"SELECT {hour}, sum({wanted}) FROM {REQUESTS_BY_HOUR.table} WHERE {' AND '.join(conditions)} "
+        "GROUP BY 1 ORDER BY 1 DESC"
     )
-    since_us, counted = None, 0
+    hours, counted = list[tuple[int, int]](), 0
     for since_us, count in ledger.execute(query, values):
+        hours.append((since_us, since_us + US_PER_HOUR))
         # Of the hour that a page begins in, nobody knows how many come after the page before.
         counted += 0 if since_us == begun_us else count
         if counted >= limit:
             break
-    return since_us
+    return hours
+
+
+def _within(hours: Sequence[tuple[int, int]]) -> tuple[str, str, list[Any]]:
+    """SQL: where to read requests, which of them, and its values. Hours that lie close together are read backwards as
+    one, until the page is full; of others, each by itself, what is in between is not read.
+    """
+    since_us, until_us = hours[-1][0], hours[0][1]
+    if len(hours) == 1 or until_us - since_us <= CLOSE * len(hours) * US_PER_HOUR:
+        return "requests", "at_us >= ? AND at_us < ?", [since_us, until_us]
+    each = ", ".join(["(?, ?)"] * len(hours))
+    values = [at_us for hour in hours for at_us in hour]
+    return f"(VALUES {each}) AS hours CROSS JOIN requests", "at_us >= column1 AND at_us < column2", values
 
 
 def _instant_of(ledger: Reader, request_id: str, tenant: str | None) -> int:
