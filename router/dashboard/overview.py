@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from pricing.clock import US_PER_S
@@ -100,7 +101,7 @@ def _arranged(key: Mapping[str, Any], now: datetime, answers: Mapping[str, Answe
     known = all(each.ok for each in reports)
     found = [each.json for each in reports] if known else []
     pools = answers["pools"].json["data"] if answers["pools"].ok else []
-    drawn = (("costs", spend_chart), ("usage", requests_chart))
+    drawn = (("costs", partial(spend_chart, everything=admin)), ("usage", requests_chart))
     return Overview(
         at=now.strftime("%Y-%m-%d %H:%M:%S"),
         month=_month(now),

@@ -170,6 +170,7 @@ class Chart:
         return {name: getattr(self, name) for name in shown}
 
 
+_CHARGED: Final = "gpu.busy"  # the line item that tenants pay
 _ITEMS: Final[Mapping[str, tuple[str, int]]] = {
     "gpu.busy": ("Answers", 1),
     "gpu.failed": ("Failed attempts", 2),
@@ -181,12 +182,13 @@ _ITEMS: Final[Mapping[str, tuple[str, int]]] = {
 _ANOTHER: Final = 6  # colour of an item that these are not
 
 
-def spend_chart(page: Mapping[str, Any]) -> Chart:
-    """`/v1/costs` by hour and line item."""
+def spend_chart(page: Mapping[str, Any], *, everything: bool) -> Chart:
+    """`/v1/costs` by hour and line item; `everything`: what the house carries too, as in the tables."""
     found: dict[str, dict[int, int]] = {}
     for bucket in page["data"]:
         for one in bucket["results"]:
-            found.setdefault(one["line_item"], {})[bucket["start_time"]] = nusd_of(one["amount"]["value"])
+            if everything or one["line_item"] == _CHARGED:
+                found.setdefault(one["line_item"], {})[bucket["start_time"]] = nusd_of(one["amount"]["value"])
     hours = tuple(bucket["start_time"] for bucket in page["data"])
     items = sorted(found, key=lambda item: (list(_ITEMS).index(item) if item in _ITEMS else len(_ITEMS), item))
     values = tuple(tuple(found[item].get(hour, 0) / 1e9 for hour in hours) for item in items)

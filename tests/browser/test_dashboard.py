@@ -118,6 +118,7 @@ async def test_a_tenant_sees_its_own_and_nothing_of_others(page: Page, tmp_path:
         said = await report(endpoint, "acme", (await days(page))[1])
         assert int(await value_of(page, "#spend-month")) == said["total"]["charged_nusd"] == endpoint.charged_nusd()
         [total] = await rows_of(page, "table[data-by=pool] tfoot tr")
+        assert await page.text("#chart-spend .sum") == dollars(endpoint.charged_nusd())
         source = await page.run("document.documentElement.outerHTML")
     assert int(total[3]["value"]) == said["total"]["charged_nusd"]
     assert not [word for word in ("globex", "ops-key", "policy.yaml", 'id="policy"', KEYS["acme"]) if word in source]

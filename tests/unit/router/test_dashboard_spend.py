@@ -93,16 +93,25 @@ def test_the_fullest_cap_comes_first_and_stands_at_its_tenant() -> None:
     assert by_tenant.rows[0].cap == caps[0]
 
 
+def bucket(start_s: int, **usd: float) -> dict[str, Any]:
+    """One hour of `/v1/costs`."""
+    results = [{"line_item": f"gpu.{item}", "amount": {"value": value}} for item, value in usd.items()]
+    return {"start_time": start_s, "results": results}
+
+
 def test_a_chart_has_a_value_for_every_hour_of_every_series() -> None:
     """Hours without an item are 0; series come in the order in which they are stacked."""
-
-    def bucket(start_s: int, **usd: float) -> dict[str, Any]:
-        results = [{"line_item": f"gpu.{item}", "amount": {"value": value}} for item, value in usd.items()]
-        return {"start_time": start_s, "results": results}
-
-    chart = spend_chart({"data": [bucket(0), bucket(3600, idle=0.5, busy=0.25), bucket(7200, busy=0.125)]})
+    page = {"data": [bucket(0), bucket(3600, idle=0.5, busy=0.25), bucket(7200, busy=0.125)]}
+    chart = spend_chart(page, everything=True)
     assert chart.hours == (0, 3600, 7200)
     assert chart.names == ("Answers", "Idle")
     assert chart.colours == (1, 4)
     assert chart.values == ((0.0, 0.25, 0.125), (0.0, 0.5, 0.0))
     assert chart.totals == (0.0, 0.75, 0.125)
+
+
+def test_a_tenant_s_chart_is_what_it_was_charged() -> None:
+    """As its tables are: what the house carries for its requests is not in it."""
+    page = {"data": [bucket(0, failed=0.5), bucket(3600, failed=0.25, busy=0.125)]}
+    chart = spend_chart(page, everything=False)
+    assert (chart.names, chart.values) == (("Answers",), ((0.0, 0.125),))
