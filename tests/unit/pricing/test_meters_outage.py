@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from pricing.billed import Billed
 from pricing.budgets.store import MeterEntry
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
@@ -49,6 +50,14 @@ async def test_each_attempt_is_asked_where_it_entered() -> None:
     readings = await both.read([("l4", "a:1"), ("l4", "b:1")])
     assert {name: reading.accrued_nusd for name, reading in readings.items()} == {"a:1": 2_000_000, "b:1": 2_000_000}
     assert [(await both.leave("l4", name)).nusd for name in ("a:1", "b:1", "b:1")] == [2_000_000] * 3
+
+
+async def test_both_go_by_what_is_billed() -> None:
+    """A book that bills idle time no more holds for attempts of either kind; what has no price here bills nothing."""
+    clock, both, there, here = meters(LocalMeters)
+    assert (there.bills_idle("l4"), here.bills_idle("l4"), here.bills_idle("unknown")) == (True, True, False)
+    both.set_rate("l4", clock.wall_us(), RATE, 1, Billed(idle=False))
+    assert (there.bills_idle("l4"), here.bills_idle("l4")) == (False, False)
 
 
 async def test_what_cannot_be_asked_is_left_out() -> None:
