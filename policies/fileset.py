@@ -19,7 +19,7 @@ from policies.predict.expect import OutputTokens
 from policies.schema import PolicyFile
 from pricing.book import is_book
 from pricing.errors import FileProblem
-from pricing.yamlfile import Document, read_yaml, validate
+from pricing.yamlfile import Document, is_folder, read_yaml, validate
 
 T = TypeVar("T")
 
@@ -111,8 +111,12 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     problems = []
     for path in paths:
-        if path.is_dir():
-            inside = [one for one in sorted(path.iterdir()) if _is_policy_file(one)]
+        if is_folder(path):
+            try:
+                inside = [one for one in sorted(path.iterdir()) if _is_policy_file(one)]
+            except OSError as error:
+                problems.append(f"{path}:1: cannot read this folder: {error.strerror}")
+                continue
             if not inside:
                 problems.append(f"{path}:1: no policy files here; put *.yaml files into this folder")
             found += inside
@@ -125,14 +129,14 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
 
 def _is_policy_file(path: Path) -> bool:
     """By name alone: a link that leads nowhere is a file that cannot be read, not a file that is not there."""
-    return path.suffix in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    return path.suffix in SUFFIXES and not path.name.startswith(".") and not is_folder(path)
 
 
 def read_set(paths: Sequence[Path]) -> FileSet:
     """Read and add up. Raises FileProblem with all that is wrong, but for `FileSet.mistakes`."""
     problems: list[str] = []
     mistakes: list[str] = []
-    named = {path for path in paths if not path.is_dir()}
+    named = {path for path in paths if not is_folder(path)}
     files: list[tuple[Document, PolicyFile]] = []
     for path in policy_files(paths):
         try:

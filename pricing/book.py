@@ -27,7 +27,7 @@ from pricing.errors import FileProblem, UnknownGpu, UnknownPrice
 from pricing.gpus import canonical_gpu
 from pricing.money import parse_usd
 from pricing.token_price import TokenPrice
-from pricing.yamlfile import Document, nearest, read_yaml, validate
+from pricing.yamlfile import Document, is_folder, nearest, read_yaml, validate
 
 SHIPPED_FOLDER = Path(__file__).parent / "books"
 VCPUS_PER_CORE = 2  # hyperthreads of one physical core
@@ -260,7 +260,7 @@ def _starts(book: PriceBook) -> date:
 def _files(sources: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
-        found = sorted(source.glob("*.yaml")) if source.is_dir() else [source]
+        found = sorted(source.glob("*.yaml")) if is_folder(source) else [source]
         if not found:
             raise FileProblem([f"{source}: no price books here; put *.yaml files into this folder"])
         files += found

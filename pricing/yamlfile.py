@@ -304,3 +304,11 @@ def _step_into(member: Any, step: str | int) -> Iterable[Any]:
     arguments = typing.get_args(member)
     if arguments:
         yield from _members(arguments[-1])
+
+
+def is_folder(path: Path) -> bool:
+    """False where a folder above it may not be entered: reading it as a file then says so."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

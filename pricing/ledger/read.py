@@ -86,7 +86,11 @@ def reading(place: LedgerPlace) -> Iterator[Reader]:
 @contextmanager
 def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a SQLite ledger inside one transaction. Raises StoreUnavailable as `reading` does."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise StoreUnavailable(f"ledger {path} cannot be read: {error.strerror}") from None
+    if not there:
         raise StoreUnavailable(f"no ledger at {path}; name one with --ledger or SLUICE_LEDGER, or start `sluice serve`")
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)

@@ -85,8 +85,10 @@ def check(
         return
     asked = [*policy_paths(paths)]
     for path in asked:
-        if not path.exists():
-            raise FileProblem([f"{path}:1: cannot read this file: No such file or directory"])
+        try:
+            path.stat()
+        except OSError as error:
+            raise FileProblem([f"{path}:1: cannot read this file: {error.strerror}"]) from None
     verdicts = _cases(case) if case else [_verdict(one, no_environment) for one in _sets(asked or [SHIPPED_FOLDER])]
     if as_json:
         typer.echo(json.dumps([verdict.as_json() for verdict in verdicts], indent=2))

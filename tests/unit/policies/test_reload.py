@@ -97,6 +97,25 @@ def test_a_bad_set_keeps_the_old_one_until_it_is_mended(folder: Path, heard: Hea
     assert policies.state().last_error == ()
 
 
+def test_a_folder_that_may_not_be_read_any_more_is_a_bad_set(
+    folder: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a crash nor an empty policy: the old one stays in force, until the folder may be read again."""
+    policies = reloader(folder, heard)
+    before = policies.policy.version
+
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "iterdir", denied)
+        assert policies.check_once() == "refused"
+    assert heard.refused == [[f"{folder}:1: cannot read this folder: Permission denied"]]
+    assert policies.policy.version == before
+    assert policies.check_once() == "unchanged"
+    assert policies.state().last_error == ()
+
+
 def test_going_back_to_the_old_content_clears_the_error(folder: Path, heard: Heard) -> None:
     """Undoing a bad edit leaves the policy in force and no error behind."""
     policies = reloader(folder, heard)

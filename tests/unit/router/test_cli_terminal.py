@@ -98,3 +98,18 @@ def test_verbs_read_the_policy_that_the_environment_names(verb: tuple[str, ...],
     ended = sluice(*verb, SLUICE_POLICY=nowhere, SLUICE_PORT="x")
     wanted = f"{nowhere}:1: cannot read this file: No such file or directory\n"
     assert (ended.returncode, ended.stderr) == (2, wanted)
+
+
+@pytest.mark.parametrize("words", [("check", "{}"), ("explain", "--class", "chat", "--policy", "{}")])
+def test_a_path_that_cannot_even_be_looked_at_is_a_file_that_cannot_be_read(words: tuple[str, ...]) -> None:
+    """As a name that is too long, or one below a folder that may not be entered."""
+    path = f"{'x' * 300}/policy.yaml"
+    ended = sluice(*(word.format(path) for word in words))
+    assert (ended.returncode, ended.stderr) == (2, f"{path}:1: cannot read this file: File name too long\n")
+
+
+def test_a_ledger_that_cannot_even_be_looked_at_is_said() -> None:
+    """No traceback, and no ledger that is missing."""
+    path = f"{'x' * 300}/ledger.sqlite"
+    ended = sluice("report", "--ledger", path)
+    assert (ended.returncode, ended.stderr) == (2, f"sluice: ledger {path} cannot be read: File name too long\n")
