@@ -58,7 +58,7 @@ def together(loads: Sequence[EngineLoad]) -> EngineLoad:
 
 
 def read_load(page: str) -> EngineLoad | None:
-    """What a container's page says; None where it says nothing of requests. Raises ValueError for one that cannot be read."""
+    """What a container's page says; None where that is nothing of requests. Raises ValueError for what is no page."""
     lines = [line for line in page.splitlines() if line.startswith(_NAMES)]
     values: dict[str, list[float]] = {}
     for family in text_string_to_metric_families("\n".join([*lines, ""])):

@@ -4,9 +4,9 @@ A pool that scales down by itself is asked only while requests of ours run in it
 which would wake it, or keep it alive for another window. Plain servers and Deployments, which nobody ends for being
 idle, are asked whenever they serve. Looks are far apart and short; a pool that does not answer is asked less often.
 
-Where several containers serve and each has an address of its own, all of them are asked there, and what they say is added
-up; else whoever answers at the pool's address speaks for itself alone. No key goes to a container's own address: engines
-need none for their metrics, and who has that address now is known from a list only.
+Where several containers serve and each has an address of its own, all of them are asked there, and what they say is
+added up; else whoever answers at the pool's address speaks for itself alone. No key goes to a container's own address:
+engines need none for their metrics, and who has that address now is known from a list only.
 """
 
 from __future__ import annotations
