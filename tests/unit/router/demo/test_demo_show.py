@@ -78,6 +78,7 @@ def test_it_fits_eighty_columns(policy: Policy) -> None:
     assert max(map(len, narrow.splitlines())) <= 80
     assert re.findall("Left out at this width: (.*)", narrow) == ["GPU. A wider terminal shows all."]
     assert "Left out" not in wide
+    assert narrow.endswith("It adds up: no request lost, no cap exceeded, ledger and bill 0.00% apart.\n")
     assert re.search(r"coder-30b-fp8-a100 +A100-80GB +economy +1 +1 +· +· +· +12\.8 s\n", wide)
 
 
