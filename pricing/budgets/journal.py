@@ -140,7 +140,7 @@ class Journal:
         """Whether that could be done; if not, the rows wait on, and readers see them all the same."""
         try:
             added = add_some(self._connection, SUMMED_AT_ONCE)
-        except sqlite3.Error:
+        except _UNWRITABLE:
             return False
         self._unsummed = self._unsummed - added if added else 0  # what was there already was no row
         return True
