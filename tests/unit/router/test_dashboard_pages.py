@@ -11,14 +11,22 @@ from router.dashboard.overview import Overview
 from router.dashboard.pages import render
 
 PANELS = ("health", "spend", "caps", "charts", "pools", "feed", "fallbacks", "policy")
-HEALTH = {"ready": True, "store": "up", "policy_problems": 0, "policy_version": "new", "price_book": "b"}
+HEALTH = {
+    "ready": True,
+    "simulated": False,
+    "store": "up",
+    "policy_problems": 0,
+    "policy_version": "new",
+    "price_book": "b",
+}
+SIMULATED = {**HEALTH, "simulated": True}
 POLICY = {"version": "new", "price_book": "b", "loaded_at": 1e9, "problems": [], "files": [], "changes": []}
 
 
-def source_of(**known: Any) -> str:
+def source_of(health: dict[str, Any] = HEALTH, **known: Any) -> str:
     """An admin's first page."""
     key = {"id": "k", "tenant": "ops", "rights": ["admin"]}
-    page = Overview("2026-11-21 10:00:00", "2026-11-01", key, HEALTH, True, troubles=dict.fromkeys(PANELS, ""), **known)
+    page = Overview("2026-11-21 10:00:00", "2026-11-01", key, health, True, troubles=dict.fromkeys(PANELS, ""), **known)
     return render("overview.html", overview=page, theme=None, signed_in=True)
 
 
@@ -67,3 +75,9 @@ def test_breakers_are_those_of_a_named_replica_where_there_are_several() -> None
     """A single process has no name that anybody needs."""
     assert "breakers of replica eu-1" in drawn(replica="eu-1")
     assert "of replica" not in drawn()
+
+
+def test_nobody_takes_a_trial_for_the_real_thing() -> None:
+    """Where pools are simulated, the head of the page says so."""
+    assert "Pools are simulated" in drawn(health=SIMULATED)
+    assert "simulated" not in drawn()
