@@ -223,7 +223,7 @@ class Attempts:
             pool=candidate.pool,
             rate=rate,
             request_class=needs.request_class,
-            tier=chain.decisions[-1].tier,
+            tier=needs.tier,
             spender=Spender(chain.caller.tenant, chain.caller.key_id, chain.caller.tags, scopes),
             limits=chain.limits,
             interrupts=chain.interrupts,
