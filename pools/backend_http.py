@@ -91,6 +91,7 @@ class HttpBackend:
         headers: tuple[tuple[str, str], ...] = (),
         believed_asleep: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.unreached: str | None = None
         self._root = url.rstrip("/").removesuffix("/v1")
         self._session = session
         self._clock = clock
@@ -185,13 +186,20 @@ class HttpBackend:
             return None
 
     async def knock(self, timeout_s: float) -> bool:
-        """Ask `/health`: True once a container answers. On a sleeping pool this starts a boot, and is meant to."""
+        """Ask `/health`: True once a container answers. On a sleeping pool this starts a boot, and is meant to.
+
+        `unreached` then says why nobody was there to be asked, as behind a wrong address; None where somebody was.
+        """
+        self.unreached = None
         try:
             async with self._clock.timeout(timeout_s):
                 response = await self._send(_small_request("/health", b"", timeout_s), method="GET")
                 response.close()
                 return response.status < 300
-        except (AttemptFailed, TimeoutError):
+        except AttemptFailed as failure:
+            self.unreached = failure.detail
+            return False
+        except TimeoutError:
             return False
 
     async def aclose(self) -> None:

@@ -244,7 +244,12 @@ class Service:
         return HttpBackend(address, self.session, self.clock)
 
     async def _knock(self, pool: str, timeout_s: float) -> bool:
-        return await self.backends[pool].knock(timeout_s)
+        """Who waits for a pool behind a wrong address waits long: the log says it, each reason once in a row."""
+        backend, before = self.backends[pool], self.backends[pool].unreached
+        answered = await backend.knock(timeout_s)
+        if backend.unreached not in (None, before):
+            LOGGER.warning("pool not reached", extra={"fields": {"pool": pool, "detail": backend.unreached}})
+        return answered
 
     def _believed_asleep(self, pool: str) -> bool:
         return self.live.state(pool).cold
