@@ -56,11 +56,14 @@ async def replies_of(ask: Ask, tokens: Sequence[int], at_once: int) -> list[Any]
 
 
 async def traffic(
-    folder: Path, cap: Policy, tokens: Sequence[int], at_once: int, speedup: float
+    folder: Path, cap: Policy, tokens: Sequence[int], at_once: int, speedup: float, few: int = 0
 ) -> tuple[int, list[Reply]]:
-    """What its tenant spent, and the replies; pools and endpoint on one clock that is faster than life."""
+    """What its tenant spent, and the replies; pools and endpoint on one clock that is faster than life. The first `few`
+    requests come ten at a time.
+    """
     async with before_simulated(folder, cap, speedup=speedup, awake=("small",)) as endpoint:
-        replies = await replies_of(lambda _, body: endpoint.chat(**body), tokens, at_once)
+        replies = await replies_of(lambda _, body: endpoint.chat(**body), tokens[:few], 10)
+        replies += await replies_of(lambda _, body: endpoint.chat(**body), tokens[few:], at_once)
         await endpoint.settled()
         return endpoint.charged_nusd(), replies
 
@@ -99,6 +102,15 @@ async def test_a_cap_of_twice_the_spend_refuses_nobody(
     assert not [reply for reply in free if went_wrong(reply)]
     twice = files(f"{2 * spent_nusd / 10**9:.9f}")
     _, capped = await traffic(folders[1], twice, tokens, at_once, speedup)
+    assert not [reply.body for reply in capped if went_wrong(reply)]
+
+
+async def test_short_answers_of_a_known_tenant_are_refused_no_more_than_long_ones(folders: tuple[Path, Path]) -> None:
+    """They are a quarter of what is expected of a tenant that nobody knows; after sixty of them that is known."""
+    tokens = [min(50, each) for each in lengths(300)]
+    spent_nusd, _ = await traffic(folders[0], files(), tokens, 200, 10, few=60)
+    twice = files(f"{2 * spent_nusd / 10**9:.9f}")
+    _, capped = await traffic(folders[1], twice, tokens, 200, 10, few=60)
     assert not [reply.body for reply in capped if went_wrong(reply)]
 
 
