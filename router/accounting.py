@@ -159,7 +159,7 @@ class Accounting:
             amount_nusd=amount,
             lease_s=attempt.limits.hold_lease_s,
             anchor_us=attempt.anchor_us or None,
-            on_expiry=self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, "expired", estimated=True),
+            on_expiry=self._row(attempt, attempt.spender.tenant, amount, "expired", estimated=True),
             tokens=attempt.tokens,
             without_store=attempt.limits.on_store_down is OnStoreDown.ALLOW,
             meter=self._charging(attempt).entry(attempt),
@@ -197,14 +197,14 @@ class Accounting:
         """Turn a finished attempt into the settlement of its hold; whoever ends the request settles it."""
         if payer is Payer.HOUSE:
             charge = await self.leave_meter(attempt)
-            row = self._row(attempt, RowKind.ATTEMPT, House.FAILED, charge, outcome)
+            row = self._row(attempt, House.FAILED, charge, outcome)
             return Settlement(attempt.hold_id, 0, (row,))
         amount = await self.fix_payment(attempt)
         charge = attempt.charge_nusd
         finish = attempt.limits.on_exhausted is OnExhausted.FINISH
-        rows = [self._row(attempt, RowKind.ATTEMPT, attempt.spender.tenant, amount, outcome, metered=charge)]
+        rows = [self._row(attempt, attempt.spender.tenant, amount, outcome, metered=charge)]
         if charge > amount:
-            rows.append(self._row(attempt, RowKind.OVERRUN, House.OVERRUN, charge - amount, outcome, metered=0))
+            rows.append(_overrun(rows[0], attempt.hold_id, charge - amount))
         return Settlement(attempt.hold_id, amount, tuple(rows), may_exceed_hold=finish)
 
     async def fix_payment(self, attempt: Attempt) -> int:
@@ -239,7 +239,6 @@ class Accounting:
     def _row(
         self,
         attempt: Attempt,
-        kind: RowKind,
         account: str,
         amount_nusd: int,
         outcome: str,
@@ -249,9 +248,9 @@ class Accounting:
     ) -> LedgerRow:
         running_us = self._clock.mono_us() - attempt.dispatched_us if attempt.dispatched_us else 0
         return LedgerRow(
-            row_id=f"{attempt.hold_id}:{kind}",
+            row_id=f"{attempt.hold_id}:{RowKind.ATTEMPT}",
             at_us=self._clock.wall_us(),
-            kind=kind,
+            kind=RowKind.ATTEMPT,
             account=account,
             amount_nusd=amount_nusd,
             metered_nusd=amount_nusd if metered is None else metered,
@@ -267,14 +266,14 @@ class Accounting:
             request_class=attempt.request_class,
             tier=attempt.tier,
             outcome=outcome,
-            duration_us=running_us if kind is RowKind.ATTEMPT else 0,
+            duration_us=running_us,
             ttft_us=attempt.ttft_us,
             prompt_tokens=attempt.prompt_tokens,
             completion_tokens=attempt.completion_tokens,
             cached_prompt_tokens=min(attempt.cached_tokens, attempt.prompt_tokens or 0),
             estimated=estimated or attempt.estimated,
             tags=attempt.spender.tags,
-            schema_result=attempt.schema_result if kind is RowKind.ATTEMPT else None,
+            schema_result=attempt.schema_result,
             evidence=attempt.evidence,
         )
 
@@ -336,6 +335,13 @@ def _at_most(attempt: Attempt, wish_nusd: int) -> int:
     """No more than the attempt can come to, as long as it keeps to its bound."""
     most = attempt.most_nusd
     return wish_nusd if most is None or attempt.accrued_nusd > most else min(wish_nusd, most)
+
+
+def _overrun(row: LedgerRow, hold_id: str, amount_nusd: int) -> LedgerRow:
+    """What an attempt's row leaves to the house: money alone, since time, tokens and schema are the attempt's."""
+    money = {"kind": RowKind.OVERRUN, "account": House.OVERRUN, "amount_nusd": amount_nusd, "metered_nusd": 0}
+    none = {"duration_us": 0, "ttft_us": None, "prompt_tokens": None, "completion_tokens": None, "schema_result": None}
+    return replace(row, row_id=f"{hold_id}:{RowKind.OVERRUN}", cached_prompt_tokens=0, **money, **none)
 
 
 def with_request(settlement: Settlement, request: RequestRow) -> Settlement:

@@ -111,6 +111,7 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
     paid, overrun = settlement.rows
     assert held <= settlement.amount_nusd == paid.amount_nusd <= round(6 * PER_S)
     assert (paid.account, overrun.kind, overrun.account) == ("acme", RowKind.OVERRUN, "__overrun__")
+    assert (paid.prompt_tokens, overrun.prompt_tokens, overrun.duration_us) == (paid.prompt_tokens, None, 0)
     assert paid.metered_nusd == paid.amount_nusd + overrun.amount_nusd == begun.charge_nusd
     assert 0 < overrun.amount_nusd <= PER_S * (begun.limits.hold_tick_s + 5)
     await kept.accounting.end(request("req_1"), settlement)
