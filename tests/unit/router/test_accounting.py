@@ -104,6 +104,7 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
             break
     assert begun.interrupts.cause is Cause.CUT
     kept.clock.advance(5)  # what the pool takes to end it
+    begun.prompt_tokens = 700
     told_nusd = await kept.accounting.fix_payment(begun)
     kept.accounting.replace_caps(caps(cap(10**9)))  # room that comes later does not change what was told
     settlement = await kept.accounting.close(begun, "cut", Payer.TENANT)
@@ -111,7 +112,7 @@ async def test_without_room_the_hold_is_spent_and_then_the_attempt_is_cut(tmp_pa
     paid, overrun = settlement.rows
     assert held <= settlement.amount_nusd == paid.amount_nusd <= round(6 * PER_S)
     assert (paid.account, overrun.kind, overrun.account) == ("acme", RowKind.OVERRUN, "__overrun__")
-    assert (paid.prompt_tokens, overrun.prompt_tokens, overrun.duration_us) == (paid.prompt_tokens, None, 0)
+    assert (paid.prompt_tokens, overrun.prompt_tokens, overrun.duration_us) == (700, None, 0)
     assert paid.metered_nusd == paid.amount_nusd + overrun.amount_nusd == begun.charge_nusd
     assert 0 < overrun.amount_nusd <= PER_S * (begun.limits.hold_tick_s + 5)
     await kept.accounting.end(request("req_1"), settlement)
