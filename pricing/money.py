@@ -6,6 +6,7 @@ microseconds (`_us`). Every rounding is named by its function; a bare `round()` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 NUSD_PER_USD = 1_000_000_000
@@ -68,6 +69,23 @@ def cost_nusd(rate_nusd_per_h: int, duration_us: int) -> int:
 def to_usd(nusd: int) -> Decimal:
     """Nano-dollars as exact dollars."""
     return Decimal(nusd) / NUSD_PER_USD
+
+
+def apportion(amount: int, weights: Sequence[int]) -> list[int]:
+    """Whole parts of an amount of either sign, in proportion to weights of 0 or more, that add up to it.
+
+    By largest remainder (Hamilton's method): each part is its quota rounded down, and what is left goes, one each, to
+    the largest remainders, the first of equal ones. Raises ValueError where all weights are 0.
+    """
+    whole = sum(weights)
+    if whole <= 0:
+        raise ValueError("nothing to apportion by: all weights are 0")
+    parts = [amount * weight // whole for weight in weights]
+    left = amount - sum(parts)
+    largest = sorted(range(len(weights)), key=lambda index: (-(amount * weights[index] % whole), index))
+    for index in largest[:left]:
+        parts[index] += 1
+    return parts
 
 
 def usd_number(nusd: int) -> float:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from pricing.money import apportion
 from pricing.rates import ContainerRate
-from pricing.reports.share import apportion
 
 
 class Resource(StrEnum):
@@ -61,7 +61,7 @@ Pricing = Callable[[str, str], PricedPool | None]
 def in_parts(amount_nusd: int, priced: PricedPool | None) -> dict[Resource, int]:
     """An amount by resource; the parts add up to it. What costs nothing in this book has no part.
 
-    By largest remainder, see `pricing.reports.share.apportion`.
+    By largest remainder, see `pricing.money.apportion`.
     """
     if priced is None:
         return {Resource.CONTAINER: amount_nusd}

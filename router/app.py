@@ -13,6 +13,7 @@ import uvicorn
 from pricing.clock import US_PER_S, Clock
 from pricing.ledger.place import PostgresUrl
 from router.considerate import considerate
+from router.dashboard.routes import add_dashboard_routes
 from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
 from router.http.rest import build_rest
@@ -46,6 +47,8 @@ def build_app(service: Service) -> Dispatcher:
     )
     rest = build_rest(service)
     add_video_routes(rest, service, videos)
+    shared = service.parts.shared
+    add_dashboard_routes(rest, service.clock, None if shared is None else shared.sign_ins)
     return Dispatcher(inference, rest, videos)
 
 

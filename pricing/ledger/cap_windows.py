@@ -18,7 +18,7 @@ from pricing.budgets.windows import BUCKET_US, Span
 from pricing.clock import US_PER_S
 from pricing.ledger.checks import HOUSE, usd
 from pricing.ledger.codec import tags_from
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rows import WITHOUT_STORE, RowKind
 from pricing.reports.spans import instant_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import ROLLUPS
 from pricing.ledger.rows import House
 from pricing.money import format_usd

@@ -16,8 +16,8 @@ from pricing.ledger.checks import sums_match_rows
 from pricing.ledger.insert import Delivered, as_json, columns_of, from_json
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.postgres import connect, in_our_words, is_of_one_row, reason, version_in
-from pricing.ledger.read import check_version
 from pricing.ledger.read_database import DatabaseReader
+from pricing.ledger.reader import check_version
 from pricing.ledger.rows import LedgerRow, RequestRow
 
 _STRUCTS: Final = ((LedgerRow, "ledger_rows", "row_id"), (RequestRow, "requests", "request_id"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.postgres import connect, in_our_words, version_in
-from pricing.ledger.read import check_version
+from pricing.ledger.reader import check_version
 
 
 def known_id(url: PostgresUrl, namespace: str) -> str | None:

@@ -19,7 +19,8 @@ import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl
-from pricing.ledger.read import Found, Values, check_version, reading
+from pricing.ledger.read import reading
+from pricing.ledger.reader import Found, Values, check_version
 from pricing.ledger.upgrade import version_of
 
 KEPT_VERSIONS: Final = 1_000

@@ -1,17 +1,16 @@
 """Reading a ledger, also while others write it: every reader sees one consistent moment.
 
-A `Reader` takes the same SQL whether the ledger is a SQLite file or a PostgreSQL database: parameters are written `?`
-or `:name`, and what the two say differently has a method. SQLite's path imports nothing of PostgreSQL.
+SQLite's path imports nothing of PostgreSQL.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -19,33 +18,14 @@ import msgspec
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
 from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.reader import Reader, Span, check_version
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.sums_file import show_all, teach
-from pricing.ledger.upgrade import HEAD, version_of
+from pricing.ledger.upgrade import version_of
 
 _ROWS: Final = f"SELECT {','.join(ROW_COLUMNS)} FROM ledger_rows"
 _REQUESTS: Final = f"SELECT {','.join(REQUEST_COLUMNS)} FROM requests"
 _STRFTIME: Final = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
-Values = Sequence[Any] | Mapping[str, Any]
-Span = Literal["hour", "day", "month"]
-
-
-class Found(Protocol):
-    """What a statement found."""
-
-    def fetchone(self) -> Any: ...
-    def fetchall(self) -> list[Any]: ...
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Reader(Protocol):
-    """A ledger at one moment, with the sums by hour of `pricing.ledger.rollups`."""
-
-    def execute(self, statement: str, values: Values = ()) -> Found: ...
-
-    def utc_text(self, column: str, span: Span) -> str:
-        """SQL: a column of microseconds as `2026-01-31T23:00Z`, `2026-01-31` or `2026-01`."""
-        ...
 
 
 class FileReader:
@@ -104,20 +84,6 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
     except sqlite3.Error as error:
         raise StoreUnavailable(f"ledger {path} cannot be read: {error}") from error
-
-
-def check_version(place: LedgerPlace, version: str | None) -> None:
-    """Raises StoreUnavailable for tables of another version than this program reads."""
-    if version is None:
-        raise StoreUnavailable(
-            f"{place} is no ledger: it has none of its tables; name another one, or create them with "
-            "`sluice ledger upgrade`"
-        )
-    if version != HEAD:
-        raise StoreUnavailable(
-            f"ledger {place} has tables of version {version}, this program reads version {HEAD}; "
-            "`sluice serve` and `sluice ledger upgrade` upgrade an older one"
-        )
 
 
 def find_request(place: LedgerPlace, request_id: str, tenant: str | None = None) -> StoredRequest | None:

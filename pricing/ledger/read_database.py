@@ -12,7 +12,7 @@ import psycopg
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.postgres import connect, in_our_words, version_in
-from pricing.ledger.read import Found, Span, Values, check_version
+from pricing.ledger.reader import Found, Span, Values, check_version
 
 _PARAMETER: Final = re.compile(r"%|\?|:([a-z]\w*)")
 _TO_CHAR: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "month": "YYYY-MM"}

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from pricing.ledger.place import LedgerPlace
-from pricing.ledger.read import Reader, reading
+from pricing.ledger.read import reading
+from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import REQUESTS_BY_HOUR
 from pricing.ledger.rows import House, RowKind
 from pricing.money import US_PER_HOUR

@@ -17,7 +17,8 @@ from pricing.budgets.caps import Cap, CapTable
 from pricing.budgets.windows import span_at
 from pricing.ledger.cap_windows import WindowSeen, windows_match_rows
 from pricing.ledger.checks import CHECKS, HOUSE, NAMED_AT_MOST, named, sums_match_rows, usd
-from pricing.ledger.read import Reader, reading
+from pricing.ledger.read import reading
+from pricing.ledger.reader import Reader
 
 __all__ = ["NAMED_AT_MOST", "NO_CAPS", "Verification", "verify"]
 

@@ -23,7 +23,7 @@ from pricing.ledger.checks import HOUSE
 from pricing.ledger.gather import Gathered, gathering
 from pricing.ledger.installation import known_id, newest_id, remember_id
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rows import RowKind
 from pricing.redis.changes import Change
 from pricing.redis.client import RedisClient

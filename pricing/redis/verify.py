@@ -22,7 +22,7 @@ from pricing.ledger.gather import Gathered, gathering
 from pricing.ledger.insert import Delivered
 from pricing.ledger.installation import known_id, newest_id
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, RowKind
 from pricing.ledger.verify import NO_CAPS, Verification
 from pricing.redis.cap_windows import WindowsSeen, windows_seen

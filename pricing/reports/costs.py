@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from pricing.clock import US_PER_S
 from pricing.ledger.place import LedgerPlace
-from pricing.ledger.read import Reader, reading
+from pricing.ledger.read import reading
+from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import REQUESTS_BY_HOUR, ROWS_BY_HOUR, US_PER_DAY, Rollup
 from pricing.ledger.rows import House, RowKind
 from pricing.money import US_PER_HOUR, usd_number

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pricing.ledger.codec import tags_from
-from pricing.ledger.read import Span
+from pricing.ledger.reader import Span
 from pricing.ledger.rows import WITHOUT_STORE
 from pricing.yamlfile import nearest
 

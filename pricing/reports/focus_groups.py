@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import ROWS_BY_HOUR
 from pricing.ledger.rows import RECONCILED, House, RowKind
 from pricing.resources import Resource

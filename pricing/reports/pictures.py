@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from pricing.ledger.read import Span
+from pricing.ledger.reader import Span
 from pricing.ledger.rows import House
 from pricing.reports.columns import share_text, usd_text
 from pricing.reports.dimensions import DIMENSIONS

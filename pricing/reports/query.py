@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from pricing.ledger.read import Reader
+from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import LATENCIES, LATENCIES_OF_ALL, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, between
 from pricing.ledger.rows import Evidence, House, RowKind, SchemaResult
 from pricing.reports.dimensions import DIMENSIONS, NONE, Dimension

@@ -11,10 +11,11 @@ pool on Monday. Where nobody did, it stands apart. Shares are whole nano-dollars
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pricing.money import apportion
 from pricing.reports.lines import HouseLine
 
 
@@ -54,23 +55,6 @@ class Containers:
 
     line: HouseLine
     place: tuple[str, ...]
-
-
-def apportion(amount: int, weights: Sequence[int]) -> list[int]:
-    """Whole parts of an amount of either sign, in proportion to weights of 0 or more, that add up to it.
-
-    By largest remainder (Hamilton's method): each part is its quota rounded down, and what is left goes, one each, to
-    the largest remainders, the first of equal ones. Raises ValueError where all weights are 0.
-    """
-    whole = sum(weights)
-    if whole <= 0:
-        raise ValueError("nothing to apportion by: all weights are 0")
-    parts = [amount * weight // whole for weight in weights]
-    left = amount - sum(parts)
-    largest = sorted(range(len(weights)), key=lambda index: (-(amount * weights[index] % whole), index))
-    for index in largest[:left]:
-        parts[index] += 1
-    return parts
 
 
 def share(

@@ -12,7 +12,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pricing.clock import US_PER_S
-from pricing.ledger.read import Reader, Span
+from pricing.ledger.reader import Reader, Span
 from pricing.money import S_PER_HOUR, US_PER_HOUR
 
 UTC_ZONE: Final = ZoneInfo("UTC")

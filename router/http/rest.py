@@ -19,7 +19,6 @@ from router.bodies import WarmupBody, route_request
 from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
 from router.http.budgets import add_budget_routes
-from router.http.dashboard import add_dashboard_routes
 from router.http.decisions import add_decision_routes
 from router.http.focus import add_focus_routes
 from router.http.money import add_money_routes
@@ -47,8 +46,6 @@ def build_rest(service: Service) -> FastAPI:
     add_focus_routes(app, service)
     add_pool_routes(app, service)
     add_policy_routes(app, service)
-    shared = service.parts.shared
-    add_dashboard_routes(app, service.clock, None if shared is None else shared.sign_ins)
     return app
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router.dashboard.patience import PENDING
-from router.http.dashboard import COOKIE
+from router.dashboard.routes import COOKIE
 from support.endpoint import KEYS, Endpoint, Reply, before_simulated, policy
 
 PAGES = ("/", "/dashboard/login", "/dashboard/decisions/req_1", "/dashboard/feed")

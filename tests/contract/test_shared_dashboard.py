@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from router.http.dashboard import COOKIE
+from router.dashboard.routes import COOKIE
 from support.real_redis import RedisServer
 from support.replicas import KEYS, Replicas, policy, replicas
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.money import apportion
 from pricing.reports.lines import HouseLine
-from pricing.reports.share import Containers, HouseView, Use, apportion, share
+from pricing.reports.share import Containers, HouseView, Use, share
 
 AMOUNTS = st.integers(-(10**15), 10**15)
 WEIGHTS = st.lists(st.integers(0, 10**15), min_size=1, max_size=9).filter(any)

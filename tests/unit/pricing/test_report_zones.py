@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pricing.ledger.read import Span, reading
+from pricing.ledger.read import reading
+from pricing.ledger.reader import Span
 from pricing.reports.zones import LocalTime, parse_zone
 from support.ledgers import write_small_ledger
 
