@@ -4,7 +4,7 @@ tried on one machine: nothing is sent to its pools, its platform or the receiver
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from policies.policy import Policy, PoolEndpoint
@@ -43,6 +43,13 @@ class Simulated:
                 yield f"platform {key}"
         if policy.webhooks:
             yield _number(len(policy.webhooks), "webhook")
+
+
+def policy_part(base_url: str, pools: Iterable[str]) -> str:
+    """A policy file that points a router at simulated pools; it goes beside the files that hold the classes."""
+    lines = ["version: 1", "platform:", f"  url: {base_url}", "endpoints:"]
+    lines += [f"  {name}:\n    url: {base_url}/pools/{name}" for name in pools]
+    return "\n".join(lines)
 
 
 def _number(count: int, what: str) -> str:

@@ -24,6 +24,7 @@ from pricing.money import format_usd
 from pricing.yamlfile import nearest
 from router.cli.options import WHOSE_FILES, policy_paths
 from router.listening import cannot_listen
+from router.simulated import policy_part
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -82,13 +83,6 @@ def chosen_pools(policy: Policy, names: Iterable[str]) -> list[PoolSpec]:
 def free_phases(policy: Policy, spec: PoolSpec) -> frozenset[Phase]:
     """What the pool's price book does not bill."""
     return frozenset(map(Phase, policy.rates[spec.name].billed.free))
-
-
-def policy_part(base_url: str, pools: Iterable[str]) -> str:
-    """A policy file that points a router at simulated pools; it goes beside the files that hold the classes."""
-    lines = ["version: 1", "platform:", f"  url: {base_url}", "endpoints:"]
-    lines += [f"  {name}:\n    url: {base_url}/pools/{name}" for name in pools]
-    return "\n".join(lines)
 
 
 async def _run(simulated: SimulatedPools, host: str, port: int, clock: str) -> None:

@@ -14,12 +14,12 @@ import aiohttp
 from policies.load import load_policy
 from policies.policy import Policy
 from pricing.clock import ScaledClock
-from router.cli.simulate import policy_part
 from router.demo.control import Control
 from router.demo.load import Target
 from router.demo.plan import PlannedRequest
 from router.demo.processes import Child
 from router.demo.tenants import new_keys, trial_budget_nusd, write_policy
+from router.simulated import policy_part
 
 ENDPOINTS: Final = "endpoints.yaml"
 LEDGER: Final = "ledger.sqlite"

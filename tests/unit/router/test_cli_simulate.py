@@ -12,7 +12,8 @@ import pytest
 from policies.load import load_policy
 from policies.policy import Policy
 from pools.simulator import speaks_chat
-from router.cli.simulate import NothingToSimulate, chosen_pools, policy_part, simulated_pools
+from router.cli.simulate import NothingToSimulate, chosen_pools, simulated_pools
+from router.simulated import policy_part
 
 NOW_US = 1_795_000_000_000_000
 
