@@ -19,7 +19,7 @@ from policies.facts import Facts
 from policies.load import load_policy
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements, Tier
-from pools.state import PoolState
+from pools.live.state import PoolState
 from pricing.budgets.store import Room
 from results import Result, Target
 

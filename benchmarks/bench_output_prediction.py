@@ -19,12 +19,12 @@ from policies.predict.model import compile_model
 from policies.predict.model_file import ModelFile
 from policies.predict.question import QUANTILES
 from results import Result, Target
-from router.expectation import OutputExpectation
 from router.learning.examples import Sample, replayed
 from router.learning.fit import fit_forest, table_of
 from router.learning.judge import MAX_TOKENS, MODEL, RUNNING, Service
 from router.learning.trace import ONE_CLASS, read_trace
 from router.learning.train import train
+from router.serving.expectation import OutputExpectation
 
 DATA: Final = Path(__file__).resolve().parent / "data" / "output_lengths"
 TRACES: Final = ("azure_conversation", "mooncake_synthetic", "llm_pilot", "servegen_resampled")

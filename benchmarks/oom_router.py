@@ -17,30 +17,30 @@ from batch_engine import BatchEngine, EngineGone, OutOfMemory
 from llm_pilot import Pool
 from policies.load import load_policy
 from policies.policy import Policy
-from pools.backend import Answer, Backend, FrameStream, UpstreamRequest
-from pools.failures import AttemptFailed, FailureClass
-from pools.live import LivePools, LiveSettings
-from pools.warmup import WarmUps
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.live.pools import LivePools, LiveSettings
+from pools.live.warmup import WarmUps
+from pools.wire.backend import Answer, Backend, FrameStream, UpstreamRequest
 from pricing.budgets.caps import CapTable, Scope
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import LedgerRow, RequestRow
-from pricing.meters_local import LocalMeters
-from router.accounting import Accounting
-from router.attempts import Attempts
-from router.callers import Caller
-from router.continuing import Continuing
-from router.controller import Controller
 from router.errors import ApiError
-from router.events import Fanout
-from router.expectation import OutputExpectation
-from router.gather import Gatherer
-from router.inbound import COMPLETIONS_PATH, parse
+from router.inbound.callers import Caller
+from router.inbound.prompt_size import PromptSizes
+from router.inbound.request import COMPLETIONS_PATH, parse
+from router.inbound.sessions import Sessions
 from router.interrupts import Interrupts, Ongoing
-from router.meters import MeteredPools
-from router.prompt_size import PromptSizes
-from router.retry_budget import RetryBudget
-from router.sessions import Sessions
+from router.money.accounting import Accounting
+from router.money.meters import MeteredPools
+from router.serving.attempts import Attempts
+from router.serving.continuing import Continuing
+from router.serving.controller import Controller
+from router.serving.expectation import OutputExpectation
+from router.serving.gather import Gatherer
+from router.serving.retry_budget import RetryBudget
+from router.telemetry.events import Fanout
 from virtual_time import VirtualClock
 
 CALLER: Final = Caller("pilot", "pilot-key", frozenset(), None, ())
@@ -115,7 +115,7 @@ def _row(pool: Pool) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class EngineBackend:
-    """`pools.backend.Backend` over an engine; `sizes` has the true tokens of each request by its id."""
+    """`pools.wire.backend.Backend` over an engine; `sizes` has the true tokens of each request by its id."""
 
     engine: BatchEngine
     sizes: Mapping[str, tuple[int, int]]

@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pools.catalog_load import load_catalog
-from pools.memory import fit
+from pools.catalog.load import load_catalog
+from pools.fit.memory import fit
+from pools.fit.timing import ServiceTime, timing_model
 from pools.spec import ModelKind, ModelSpec, PoolSpec
-from pools.timing import ServiceTime, timing_model
 
 DATA: Final = Path(__file__).resolve().parents[1] / "tests" / "data" / "timing_measured"
 

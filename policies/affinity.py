@@ -19,7 +19,7 @@ from typing import Final
 from policies.ask import Ask, kv_tokens_free, kv_tokens_held
 from policies.facts import CachedPrefix
 from policies.policy import Rung
-from pools.state import PoolState
+from pools.live.state import PoolState
 from pricing.clock import US_PER_S
 
 KEPT_S: Final = 300.0

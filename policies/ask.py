@@ -9,9 +9,9 @@ import msgspec
 from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Rung
 from policies.requirements import Requirements, Tier
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
+from pools.live.state import PoolState, shape_bucket
 from pools.spec import KvCache
-from pools.state import PoolState, shape_bucket
 from pricing.budgets.store import Room
 
 

@@ -18,7 +18,7 @@ from policies.objectives import score_of
 from policies.policy import Rung
 from policies.preference import Preference, preference_of
 from policies.price import price
-from pools.state import COLD_AND_HEALTHY, PoolState
+from pools.live.state import COLD_AND_HEALTHY, PoolState
 
 _BY_SCORE: Final = attrgetter("score")
 _BY_PREFERENCE: Final = attrgetter("preference", "score")

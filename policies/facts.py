@@ -10,8 +10,8 @@ import msgspec
 
 from policies.policy import RequestClass
 from policies.requirements import Requirements
-from pools.failures import FailureClass
-from pools.state import PoolState
+from pools.failures.classes import FailureClass
+from pools.live.state import PoolState
 from pricing.budgets.store import Room
 
 NOBODY: Final[Mapping[str, int]] = MappingProxyType({})  # nobody waits for any pool

@@ -9,7 +9,7 @@ from policies.decision import Numbers, Reason
 from policies.facts import PastAttempt
 from policies.fallback import FALLBACK, MOST_TRIES_ON_ONE_POOL, Next
 from policies.policy import Rung
-from pools.state import PoolState
+from pools.live.state import PoolState
 
 
 class FailedBefore:

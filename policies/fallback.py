@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policies.policy import Payer
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 
 
 class Next(StrEnum):

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from policies.predict.expect import OutputTokens
 from policies.schema import PolicyFile
-from pricing.book import is_book
 from pricing.errors import FileProblem
+from pricing.prices.book import is_book
 from pricing.yamlfile import Document, is_folder, read_yaml, validate
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from policies.decision import Candidate, Numbers, Reason
 from policies.failed_before import FailedBefore
 from policies.policy import Rung
 from policies.requirements import shares_tokens
+from pools.live.state import OVERLOADED, BreakerState, PoolState
 from pools.media import activation_gib
 from pools.spec import KvCache
-from pools.state import OVERLOADED, BreakerState, PoolState
 from pricing.budgets.store import Room
 
 _PAGED: Final = KvCache.PAGED

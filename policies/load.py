@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from policies.compile_access import compile_caps, compile_tenants, known_tags
-from policies.compile_classes import compile_aliases, compile_classes, contradictions, defaults_of, listed_pools
-from policies.compile_endpoints import (
+from policies.compile.access import compile_caps, compile_tenants, known_tags
+from policies.compile.classes import compile_aliases, compile_classes, contradictions, defaults_of, listed_pools
+from policies.compile.endpoints import (
     Environment,
     compile_drained,
     compile_endpoints,
@@ -21,15 +21,15 @@ from policies.compile_endpoints import (
     compile_platform,
     compile_webhooks,
 )
-from policies.compile_kubernetes import compile_kubernetes
-from policies.compile_pools import Books, choose_books, compile_pools, own_books, rate_changes
-from policies.compile_predict import compile_prediction
-from policies.compile_store import compile_store
+from policies.compile.kubernetes import compile_kubernetes
+from policies.compile.pools import Books, choose_books, compile_pools, own_books, rate_changes
+from policies.compile.predict import compile_prediction
+from policies.compile.store import compile_store
 from policies.fallback import default_payers
 from policies.fileset import SHIPPED_DEFAULT, FileSet, model_path, read_set
 from policies.policy import ApiKey, Payer, Policy, Tenant
-from pools.catalog_load import SHIPPED as CATALOGUE_FILES
-from pools.catalog_load import load_catalog
+from pools.catalog.load import SHIPPED as CATALOGUE_FILES
+from pools.catalog.load import load_catalog
 from pools.spec import Catalog, PoolSpec
 from pricing.budgets.caps import CapTable, ScopeKind
 from pricing.errors import FileProblem

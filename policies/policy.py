@@ -12,14 +12,14 @@ from enum import StrEnum
 
 from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
+from pools.fit.memory import MemoryFit
+from pools.fit.timing import Timing
 from pools.kubernetes.settings import KubernetesSettings
-from pools.memory import MemoryFit
 from pools.modal.settings import ModalSettings
 from pools.spec import ModelSpec, PoolSpec
-from pools.timing import Timing
 from pricing.budgets.caps import CapTable
 from pricing.clock import US_PER_S
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
 
 
 class Objective(StrEnum):

@@ -13,7 +13,7 @@ from policies.fallback import FALLBACK, Next
 from policies.policy import Rung
 from policies.price import ANY_SCORE, price
 from policies.requirements import shares_tokens
-from pools.state import COLD_AND_HEALTHY, PoolState
+from pools.live.state import COLD_AND_HEALTHY, PoolState
 
 Preference = Callable[[Rung, float], int]
 """(rung, seconds until its answer would be complete) -> 0 first, more later."""

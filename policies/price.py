@@ -11,8 +11,8 @@ from policies.decision import Candidate
 from policies.objectives import Score, listed
 from policies.policy import Rung
 from policies.price_tokens import price_by_tokens
-from pools.state import PoolState
-from pricing import quote
+from pools.live.state import PoolState
+from pricing.prices import quote
 
 ANY_SCORE: Final[Score] = listed  # for callers that only want times
 

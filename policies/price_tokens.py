@@ -15,7 +15,7 @@ from policies.decision import Candidate
 from policies.objectives import Score
 from policies.policy import Rung
 from pricing.money import S_PER_HOUR, ceil_nusd
-from pricing.token_price import TOKENS_PER_PRICE, TokenPrice
+from pricing.prices.token_price import TOKENS_PER_PRICE, TokenPrice
 
 _MILLI: Final = 1000  # tokens a second are counted to the thousandth
 

@@ -31,7 +31,7 @@ from policies.schema_values import (
     VariableName,
     WindowText,
 )
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 
 HOW_TO_HASH: Final = 'write its SHA-256 as `sha256:`, from: printf %s "$KEY" | sha256sum'
 HOW_TO_MAKE: Final = f"make a key with: KEY=$(openssl rand -hex 24); then {HOW_TO_HASH}"

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from policies.policy import Policy
 from policies.schema import Shape
+from pools.live.state import BreakerState, PoolState
 from pools.spec import Feature
-from pools.state import BreakerState, PoolState
 from pricing.errors import FileProblem
 from pricing.yamlfile import nearest, read_yaml, validate
 
@@ -26,7 +26,10 @@ Wait = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class StateShape(Shape):
-    """What may be said of a pool; what is left out is as for a pool asleep and healthy. See `pools.state.PoolState`."""
+    """What may be said of a pool; what is left out is as for a pool asleep and healthy.
+
+    See `pools.live.state.PoolState`.
+    """
 
     ready: Count = 0
     booting: Count = 0

@@ -1,7 +1,7 @@
 """What a pool is: the catalogue's rows as frozen values, in one unit each.
 
 Memory is GiB (2**30 bytes), bandwidth GB/s (1e9), compute TFLOP/s dense, durations seconds, context tokens.
-Rows are read from `pools/catalog/*.yaml` by `pools.catalog_load`; sources and dates stand beside each row there.
+Rows are read from `pools/catalog/*.yaml` by `pools.catalog.load`; sources and dates stand beside each row there.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class PoolSpec:
     min_containers: int
     max_containers: int
     scaledown_window_s: float
-    boot_s: float | None  # measured boot; None: `pools.timing.boot_seconds` models it
+    boot_s: float | None  # measured boot; None: `pools.fit.timing.boot_seconds` models it
     cpu_cores: float
     memory_gib: float
     region: str | None  # None: no region pin, multiplier 1
@@ -187,7 +187,7 @@ class CaseSpec:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Every row by name. `pools.catalog_load.load_catalog` reads it; it never changes afterwards."""
+    """Every row by name. `pools.catalog.load.load_catalog` reads it; it never changes afterwards."""
 
     gpus: Mapping[str, GpuSpec]
     models: Mapping[str, ModelSpec]

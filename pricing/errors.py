@@ -9,7 +9,7 @@
     │   ├── RateLimited             a rate limit has no room; carries which, and when to come back
     │   ├── StoreUnavailable        the budget store cannot be reached
     │   └── HoldEnded               a hold was extended or settled after it had ended
-    ├── pools.failures.AttemptFailed
+    ├── pools.failures.classes.AttemptFailed
     └── policies.errors.PolicyError
 
 Messages say what to do next. They never hold prompt text, keys or secrets.

@@ -12,19 +12,19 @@ import uvicorn
 
 from pricing.clock import US_PER_S, Clock
 from pricing.ledger.place import PostgresUrl
-from router.considerate import considerate
 from router.dashboard.routes import add_dashboard_routes
 from router.http.dispatch import Dispatcher
 from router.http.inference import Inference
 from router.http.rest import build_rest
 from router.http.videos import add_video_routes
-from router.listening import cannot_listen
-from router.service import Service
-from router.settings import Settings
-from router.video_database import PostgresVideos
-from router.video_files import FileVideos
-from router.video_store import VideoStore
-from router.videos import VideoJobs
+from router.service.considerate import considerate
+from router.service.listening import cannot_listen
+from router.service.service import Service
+from router.service.settings import Settings
+from router.videos.database import PostgresVideos
+from router.videos.files import FileVideos
+from router.videos.jobs import VideoJobs
+from router.videos.store import VideoStore
 
 
 def build_app(service: Service) -> Dispatcher:

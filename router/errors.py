@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pools.engine_error import parse_error
+from pools.failures.engine_error import parse_error
 from pricing.errors import SluiceError
 
 _FIELD: Final = re.compile(r"[a-z][a-z_]{0,40}")

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 
-from pools.classify import retry_after_s
+from pools.failures.classify import retry_after_s
 from pools.kubernetes.settings import DeploymentRef, KubernetesSettings
 from pools.platform import PlatformUnavailable
 from pricing.clock import US_PER_S, Clock

@@ -18,8 +18,8 @@ from modal.exception import AuthError, Error, PermissionDeniedError, ResourceExh
 from pools.modal.errors import ModalTrouble
 from pricing.clock import US_PER_S
 from pricing.money import US_PER_HOUR
+from pricing.prices.resources import Resource
 from pricing.reconcile.bill import Bill, BillBuilder, PoolOf, resource_of
-from pricing.resources import Resource
 
 SETTLED_AFTER_US: Final = 2 * US_PER_HOUR
 """Hours that ended later than this before now are left for the next time: the report may still grow."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from pools.memory import fit
+from pools.fit.memory import fit
 from pools.modal.declare import Declaration
 from pools.modal.settings import ModalSettings
 from pools.spec import GpuSpec, PoolSpec

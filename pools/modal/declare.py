@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from pools.engine_args import DRAIN_S, engine_command
-from pools.memory import GIB
+from pools.catalog.engine_args import DRAIN_S, engine_command
+from pools.fit.memory import GIB
+from pools.fit.timing import boot_seconds
 from pools.modal.image import COMPILED, WEIGHTS, ImageRecipe, image_recipe
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
-from pools.timing import boot_seconds
 
 PORT: Final = 8000
 SERVER: Final = "pool"

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from pools.compatibility import version
+from pools.catalog.worker_args import PROGRAM_FOLDER, VOLUME
+from pools.fit.compatibility import version
 from pools.spec import PoolSpec
-from pools.worker_args import PROGRAM_FOLDER, VOLUME
 from pricing.errors import FileProblem
 
 BASE: Final = "nvidia/cuda:12.9.0-devel-ubuntu22.04"
@@ -68,7 +68,7 @@ class ImageRecipe:
 
 
 def image_recipe(pool: PoolSpec) -> ImageRecipe:
-    """The image of an engine that `pools.engine_args` has a command for: vllm, vllm-omni, diffusers or seedvr2.
+    """The image of an engine that `pools.catalog.engine_args` has a command for: vllm, vllm-omni, diffusers or seedvr2.
 
     Raises FileProblem for a diffusers that is older than the worker, and a seedvr2 whose commit nobody knows.
     """

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pools.modal.declare import Declaration
-from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd
+from pricing.prices.billed import ALL_BILLED, Billed
 
 _PLAN_TAG: Final = "plan"
 

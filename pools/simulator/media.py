@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pools.multipart import BadForm, boundary_of, parts_of
 from pools.simulator import errors
 from pools.simulator.engine import EngineSettings, Sequence
 from pools.simulator.errors import EngineError
@@ -26,6 +25,7 @@ from pools.simulator.faults import Fault, FaultKind
 from pools.simulator.request import read_body
 from pools.simulator.roofline import CannotSimulate, Deviation, EngineProfile, boot_of
 from pools.spec import MediaSize, ModelKind, PoolSpec
+from pools.wire.multipart import BadForm, boundary_of, parts_of
 
 MEDIA: Final = frozenset({ModelKind.IMAGE, ModelKind.VIDEO})
 PATHS: Final = {

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from pricing.budgets.book import BudgetBook
 from pricing.budgets.caps import CapTable, Scope
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.settlement import expiry_row
 from pricing.budgets.store import BudgetStore, Extended, Hold, OpenHold, Room, Settlement, Standing
 from pricing.clock import Clock
 from pricing.errors import BudgetExceeded, StoreUnavailable
-from pricing.meters_local import LocalMeters
 from pricing.money import format_usd
 
 

@@ -14,10 +14,10 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from pricing.budgets.allowance import Allowance, Tracked
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import BudgetStore, Settlement
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow, RowKind
-from pricing.meters_local import LocalMeters
 
 
 class Kept:

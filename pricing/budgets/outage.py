@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from pricing.budgets.allowance import Allowance, Tracked
 from pricing.budgets.caps import CapTable, Scope
 from pricing.budgets.kept import Kept
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.settlement import check_settlement
 from pricing.budgets.store import (
     BudgetStore,
@@ -39,7 +40,6 @@ from pricing.budgets.times import StepTimes
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow
-from pricing.meters_local import LocalMeters
 
 FIRST_PAUSE_S: Final = 0.1  # between two questions to a store that is down; doubled each time ...
 LONGEST_PAUSE_S: Final = 2.0  # ... up to this, which is what refused clients are told to wait

@@ -26,6 +26,7 @@ from pricing.budgets.book import RELEASED, SETTLED, BudgetBook, Held
 from pricing.budgets.caps import CapTable, Scope, ScopeKind
 from pricing.budgets.journal import Change
 from pricing.budgets.lockfile import FileLock
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.recovery import house_rows_posted, recover
 from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, expiry_row, late_row
 from pricing.budgets.steps import StepLog, Undo
@@ -45,7 +46,6 @@ from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from pricing.ledger.upgrade import ensure_current
-from pricing.meters_local import LocalMeters
 
 _PRUNE_EVERY_US: Final = 3_600 * US_PER_S
 _POSTED_REMEMBERED: Final = 16_384

@@ -21,10 +21,10 @@ from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.rows import RECONCILED, Evidence, House, LedgerRow, RowKind
 from pricing.ledger.sums_file import teach
+from pricing.prices.resources import Resource
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.compare import Comparison
 from pricing.reports.focus_groups import Group
-from pricing.resources import Resource
 
 
 def adjustments(comparison: Comparison, booked: Booked) -> list[LedgerRow]:

@@ -9,9 +9,9 @@ from fractions import Fraction
 from typing import Final
 
 from pricing.errors import SluiceError, UnknownGpu
-from pricing.gpus import canonical_gpu
 from pricing.money import NUSD_PER_USD, US_PER_HOUR, half_even_nusd
-from pricing.resources import Resource
+from pricing.prices.gpus import canonical_gpu
+from pricing.prices.resources import Resource
 
 PoolHour = tuple[str, int]
 """A pool, and the first instant of an hour in microseconds."""

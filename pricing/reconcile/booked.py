@@ -10,9 +10,9 @@ from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import reading
 from pricing.ledger.rollups import REQUESTS_BY_HOUR
 from pricing.ledger.rows import House
+from pricing.prices.resources import PricedPool, Pricing, Resource, in_parts
 from pricing.reconcile.bill import PoolHour
 from pricing.reports.focus_groups import Group, read_groups
-from pricing.resources import PricedPool, Pricing, Resource, in_parts
 
 
 @dataclass(slots=True)

@@ -15,9 +15,9 @@ from fractions import Fraction
 from typing import Final
 
 from pricing.money import half_even_nusd
+from pricing.prices.resources import PricedPool, Resource, in_parts
 from pricing.reconcile.booked import BookedHour
 from pricing.reconcile.factors import Factors, metered_like
-from pricing.resources import PricedPool, Resource, in_parts
 
 _NOISE: Final = 1000  # a residual below this part of what is expected is no cause
 

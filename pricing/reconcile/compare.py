@@ -15,11 +15,11 @@ from typing import Final
 
 from pricing.clock import US_PER_S
 from pricing.money import US_PER_HOUR
+from pricing.prices.resources import Pricing, Resource
 from pricing.reconcile.bill import Bill, PoolHour
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.causes import Around, Cause, explain
 from pricing.reconcile.factors import Factors, find_factors
-from pricing.resources import Pricing, Resource
 
 ALL_POOLS: Final = ""
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Final
 
+from pricing.prices.resources import PricedPool, Resource
 from pricing.reconcile.compare import Comparison
 from pricing.reconcile.factors import ONE, Factors
-from pricing.resources import PricedPool, Resource
 
 NOTHING: Final = "# no factor that most hours share\n"
 _KEYS: Final = ((Resource.CPU, "cpu_cores"), (Resource.MEMORY, "memory_gib"))

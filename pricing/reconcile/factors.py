@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+from pricing.prices.resources import Resource
 from pricing.reconcile.bill import Bill
 from pricing.reconcile.booked import Booked, BookedHour
-from pricing.resources import Resource
 
 ONE: Final = Fraction(1)
 TOLERANCE: Final = Fraction(1, 500)  # how far apart ratios are that count as one

@@ -8,13 +8,13 @@ from typing import Final
 
 from pricing.budgets.caps import Cap, CapTable
 from pricing.budgets.windows import Span, bucket_of, month_around, span_at
-from pricing.ledger.cap_windows import WindowSeen
 from pricing.ledger.checks import usd
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
 from pricing.redis.keys import prefix_of
 from pricing.redis.packing import key_part
 from pricing.redis.scripts import script
+from pricing.verify.cap_windows import WindowSeen
 
 BATCH: Final = 20  # caps a script, each of which may have to sum a month; replicas serve meanwhile
 _REPLIED: Final = 3  # words a cap

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.entries import value_json
 from pricing.ledger.rows import Evidence, LedgerRow
-from pricing.meters import NO_LOAD, Charge, Phase, PoolLoad, Reading
+from pricing.meter.meters import NO_LOAD, Charge, Phase, PoolLoad, Reading
+from pricing.prices.billed import ALL_BILLED, Billed
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word
 from pricing.redis.outbox import Outbox

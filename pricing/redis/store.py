@@ -29,7 +29,7 @@ from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.entries import rows_json, value_json
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
-from pricing.meters import PoolLoad
+from pricing.meter.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word, bulk

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Final
 
 from pricing.budgets.caps import CapTable
-from pricing.ledger.cap_windows import windows_match_rows
 from pricing.ledger.checks import CHECKS, HOUSE, named, usd
 from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.gather import Gathered, gathering
@@ -24,12 +23,13 @@ from pricing.ledger.installation import known_id, newest_id
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.reader import Reader
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, RowKind
-from pricing.ledger.verify import NO_CAPS, Verification
 from pricing.redis.cap_windows import WindowsSeen, windows_seen
 from pricing.redis.client import RedisClient
 from pricing.redis.installation import ANOTHERS, LOST
 from pricing.redis.snapshot import Snapshot, take_snapshot, waiting
 from pricing.redis.stream import LedgerStream, StreamEntry
+from pricing.verify.cap_windows import windows_match_rows
+from pricing.verify.file import NO_CAPS, Verification
 
 LATE_S: Final = 10  # replicas end holds every second; one that is this late is ended by nobody
 _HOUSE_KINDS: Final = (RowKind.BOOT, RowKind.IDLE, RowKind.ADJUSTMENT)

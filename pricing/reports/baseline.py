@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pricing.money import US_PER_HOUR, half_even_nusd
+from pricing.prices.token_price import TokenPrice
 from pricing.reports.lines import Line
 from pricing.reports.query import Asked, Key
-from pricing.token_price import TokenPrice
 
 
 @dataclass(frozen=True, slots=True)

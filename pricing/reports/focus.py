@@ -1,7 +1,7 @@
 """The ledger as a FOCUS dataset: a row per pool, hour, resource, phase and account.
 
 Rows are finer where policy version, price book, evidence or tags differ, so that each row has one of them. Amounts are
-the ledger's, divided into resources (`pricing.resources`); `x_PredictedCost` over all rows is the ledger to the
+the ledger's, divided into resources (`pricing.prices.resources`); `x_PredictedCost` over all rows is the ledger to the
 nano-dollar. A pool's hour that was reconciled (`pricing.reconcile`), and has not changed since, carries BilledCost: the
 bill, of which its rows are then parts. All others are estimates: `x_Estimated` is true and BilledCost null, because
 nobody has billed it yet. FOCUS lets BilledCost never be null; a dataset of `billed_only` rows is exact in that too.
@@ -20,10 +20,10 @@ from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import reading
 from pricing.ledger.rows import WITHOUT_STORE
 from pricing.money import US_PER_HOUR
+from pricing.prices.resources import PricedPool, Pricing, Resource, in_parts
 from pricing.reports.focus_columns import COLUMNS, instant, json_text, month_of, usd_text
 from pricing.reports.focus_groups import Group, is_billed, read_groups
 from pricing.reports.focus_price import priced_columns
-from pricing.resources import PricedPool, Pricing, Resource, in_parts
 
 CURRENCY: Final = "USD"
 """Of every amount of the ledger; price books in another currency are refused when they are read."""

@@ -9,7 +9,7 @@ from typing import Final
 from pricing.ledger.reader import Reader
 from pricing.ledger.rollups import ROWS_BY_HOUR
 from pricing.ledger.rows import RECONCILED, House, RowKind
-from pricing.resources import Resource
+from pricing.prices.resources import Resource
 
 _GROUPS: Final = (
     "at_us",

@@ -12,9 +12,9 @@ from fractions import Fraction
 from typing import Final, Protocol
 
 from pricing.money import NUSD_PER_USD, S_PER_HOUR, US_PER_HOUR
+from pricing.prices.resources import PricedPool, Resource
+from pricing.prices.token_price import TOKENS_PER_PRICE
 from pricing.reports.focus_columns import json_text, number_text, rounded, usd_text
-from pricing.resources import PricedPool, Resource
-from pricing.token_price import TOKENS_PER_PRICE
 
 _UNITS: Final = {Resource.GPU: "GPU", Resource.CPU: "Core", Resource.MEMORY: "GiB"}
 _METERS: Final = {

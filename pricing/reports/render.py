@@ -16,7 +16,7 @@ from pricing.reports.lines import HouseLine, Line
 from pricing.reports.report import Report
 from pricing.reports.spans import instant_text
 
-CURRENCY: Final = "USD"  # of every price book that loads (`pricing.book_schema`), so that amounts can be summed
+CURRENCY: Final = "USD"  # of every price book that loads (`pricing.prices.schema`), so that amounts can be summed
 _PHASE: Final = {House.BOOT: "boot", House.IDLE: "idle", House.ADJUSTMENT: "adjustment"}
 
 

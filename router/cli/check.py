@@ -20,12 +20,12 @@ from policies.fileset import SHIPPED_FOLDER, policy_files, set_files
 from policies.load import load_policy
 from policies.policy import Policy
 from policies.schema import PolicyFile
-from pools.catalog_load import load_catalog
-from pools.memory import fit
+from pools.catalog.load import load_catalog
+from pools.fit.memory import fit
 from pools.spec import CaseSpec
-from pricing.book import is_book, load_books
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
+from pricing.prices.book import is_book, load_books
 from pricing.yamlfile import read_yaml
 from router.cli.options import policy_paths
 

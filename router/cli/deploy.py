@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from policies.deployment import modal_settings
-from policies.deployment_router import WantedRouter, wanted_router
+from policies.deploy.pools import modal_settings
+from policies.deploy.router import WantedRouter, wanted_router
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, tag_changes
 from pricing.clock import SystemClock

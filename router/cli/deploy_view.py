@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer
 
-from policies.deployment_router import WantedRouter
+from policies.deploy.router import WantedRouter
 from pools.modal.plan import Action
 from pricing.money import format_usd
 from router.cli.pools_view import ACTIONS

@@ -27,12 +27,12 @@ from policies.states_file import cold_and_healthy, read_states
 from pools.spec import Feature
 from pricing.budgets.store import Room
 from pricing.clock import SystemClock
-from router.bodies import RouteBody
 from router.cli.options import DEFAULT_LEDGER, WHOSE_FILES, LedgerOption, policy_paths
 from router.cli.past import past_from_ledger, past_from_url, render_past
 from router.cli.prices_view import console
 from router.cli.remote import post_json
-from router.media import media_requirements, medium_of
+from router.inbound.bodies import RouteBody
+from router.serving.media import media_requirements, medium_of
 
 UNLIMITED = Room(left_nusd=None, cap=None, lower_tier=False)
 DEFAULT_PROMPT_TOKENS = 500

@@ -10,11 +10,11 @@ import typer
 
 from policies.load import load_policy
 from pricing.clock import SystemClock
+from pricing.prices.resources import Pricing
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.spans import FORMS, parse_window
-from pricing.resources import Pricing
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, policy_paths
-from router.priced import known_books, pricing_of
+from router.views.priced import known_books, pricing_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 PolicyOption = Annotated[

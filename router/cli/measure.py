@@ -15,12 +15,12 @@ import typer
 import uvloop
 from rich.console import Console
 
-from policies.compile_endpoints import is_http_url
+from policies.compile.endpoints import is_http_url
 from policies.load import load_policy
 from policies.policy import Policy, PoolEndpoint
-from pools.backend_http import HttpBackend, make_session
 from pools.media import MediaAsked
 from pools.spec import PoolSpec
+from pools.wire.http import HttpBackend, make_session
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
@@ -34,7 +34,7 @@ from router.measure.result import Measurement
 from router.measure.run import Measuring
 from router.measure.subject import PATIENCE_S, CannotMeasure, Shape, Stopped, Subject, check_shape
 from router.measure.table import render
-from router.platforms import platform_of, poll_every_s
+from router.service.platforms import platform_of, poll_every_s
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended, as shells have it
 

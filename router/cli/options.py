@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from pricing.ledger.place import LedgerPlace, parse_ledger
-from router.settings import policy_paths_of
+from router.service.settings import policy_paths_of
 
 WIDTH: Final = 160  # columns, where a terminal has fewer or there is none
 WHOSE_FILES: Final = "Policy file or folder; else SLUICE_POLICY, else the shipped one."

@@ -15,7 +15,7 @@ from pricing.errors import SluiceError
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import find_request
 from router.cli.remote import get_json
-from router.past import past_json
+from router.views.past import past_json
 
 Json = Mapping[str, Any]
 

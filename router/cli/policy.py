@@ -21,7 +21,7 @@ from pricing.ledger.policy_history import (
 )
 from pricing.reports.spans import instant_text
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
-from router.policy_view import changes_json, file_json
+from router.views.policy_view import changes_json, file_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.deployment import Wanted, modal_settings, wanted_pools
+from policies.deploy.pools import Wanted, modal_settings, wanted_pools
 from pools.modal.check import secret_problems
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, Plan, make_plan

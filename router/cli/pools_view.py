@@ -9,7 +9,7 @@ from typing import Any, Final
 import typer
 from rich.table import Table
 
-from policies.deployment import Wanted
+from policies.deploy.pools import Wanted
 from pools.modal.plan import Action, Deployed, Plan, Step
 from pools.modal.settings import LastHour
 from pools.platform import ContainerInfo

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pricing.book import SHIPPED_FOLDER, PriceBook, ResourcePrice, find_book, load_books, shipped_books
-from pricing.compare import Disagreement, Pair, disagreements, side_by_side
 from pricing.money import usd_number
-from pricing.rates import not_applied, not_billed
-from pricing.scenarios import Figure, Finding, Scenario, document_files, load_scenario
+from pricing.prices.book import SHIPPED_FOLDER, PriceBook, ResourcePrice, find_book, load_books, shipped_books
+from pricing.prices.compare import Disagreement, Pair, disagreements, side_by_side
+from pricing.prices.rates import not_applied, not_billed
+from pricing.prices.scenarios import Figure, Finding, Scenario, document_files, load_scenario
 from router.cli import prices_view as view
 
 LIST_BOOK = "modal-2026-10"

@@ -10,12 +10,12 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pricing.book import GpuPrice, PriceBook, ResourcePrice
-from pricing.book_schema import ResourceBilling
-from pricing.compare import Disagreement, Pair
 from pricing.money import format_usd
-from pricing.rates import not_applied, not_billed
-from pricing.scenarios import Figure, Finding, Scenario, Unit
+from pricing.prices.book import GpuPrice, PriceBook, ResourcePrice
+from pricing.prices.compare import Disagreement, Pair
+from pricing.prices.rates import not_applied, not_billed
+from pricing.prices.scenarios import Figure, Finding, Scenario, Unit
+from pricing.prices.schema import ResourceBilling
 
 WIDTH = 100
 

@@ -20,6 +20,7 @@ from pools.modal.settings import ModalSettings
 from pricing.clock import SystemClock
 from pricing.ledger.place import LedgerPlace
 from pricing.money import US_PER_HOUR
+from pricing.prices.resources import Pricing
 from pricing.reconcile.adjust import adjustments, alone, write_rows
 from pricing.reconcile.bill import Bill, PoolOf
 from pricing.reconcile.booked import Booked, read_booked
@@ -29,9 +30,8 @@ from pricing.reconcile.edits import edits
 from pricing.reconcile.render import as_csv, as_json
 from pricing.reconcile.table import as_table
 from pricing.reports.spans import FORMS, parse_window
-from pricing.resources import Pricing
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, policy_paths, wide_console
-from router.priced import known_books, pricing_of
+from router.views.priced import known_books, pricing_of
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -11,7 +11,7 @@ import typer
 
 from policies.load import load_policy
 from policies.policy import Policy
-from pools.timing import timing_model
+from pools.fit.timing import timing_model
 from pricing.clock import US_PER_S, SystemClock
 from pricing.money import cost_nusd
 from pricing.reports.columns import ColumnSet
@@ -21,9 +21,9 @@ from pricing.reports.share import HouseView
 from pricing.reports.spans import FORMS, parse_window
 from pricing.reports.table import as_table
 from pricing.reports.zones import parse_zone
-from router.baselines import PREMIUM
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, fitting_console, policy_paths, wide_console
-from router.reporting import Form, ReportAsked, make_report, sets_for, written
+from router.views.baselines import PREMIUM
+from router.views.reporting import Form, ReportAsked, make_report, sets_for, written
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

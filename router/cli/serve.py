@@ -18,10 +18,10 @@ from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError
 from router.app import serve as serve_endpoint
 from router.cli.simulate import free_phases, simulated_pools
-from router.log import LOGGER, configure
-from router.service import Service
-from router.settings import Settings
-from router.simulated import Simulated
+from router.service.service import Service
+from router.service.settings import Settings
+from router.service.simulated import Simulated
+from router.telemetry.log import LOGGER, configure
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -23,8 +23,8 @@ from pricing.errors import SluiceError
 from pricing.money import format_usd
 from pricing.yamlfile import nearest
 from router.cli.options import WHOSE_FILES, policy_paths
-from router.listening import cannot_listen
-from router.simulated import policy_part
+from router.service.listening import cannot_listen
+from router.service.simulated import policy_part
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -14,13 +14,13 @@ from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
 from pricing.ledger.entries import BadEntry, decode
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.verify import Verification
 from pricing.redis.address import RedisAddress
 from pricing.redis.changes import Change
 from pricing.redis.client import RedisClient
 from pricing.redis.store import RedisStore
 from pricing.redis.stream import Backlog, LedgerStream, StreamEntry
 from pricing.redis.views import CapSeen
+from pricing.verify.file import Verification
 
 TIMEOUT_S: Final = 30.0  # a verb may ask for more at once than a request does
 PAGE: Final = 500

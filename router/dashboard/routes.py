@@ -22,13 +22,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from pricing.clock import Clock
 from pricing.errors import StoreUnavailable
-from router.callers import hash_of
 from router.dashboard.inside import Answer, PublicApi, Visitor
 from router.dashboard.overview import overview
 from router.dashboard.pages import STATIC, assets, feed_row, prepare, render
 from router.dashboard.patience import Patience
 from router.dashboard.sessions import LASTS_S, Sessions, SharedSessions
 from router.http.exchange import read_body
+from router.inbound.callers import hash_of
 
 COOKIE: Final = "sluice_session"
 THEME: Final = "sluice_theme"

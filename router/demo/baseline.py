@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from policies.policy import Policy
-from pools.alone import Arrival, serve_alone
+from pools.fit.alone import Arrival, serve_alone
 from pricing.clock import US_PER_S
 from router.demo.load import Outcome
 from router.demo.verdict import Verdict

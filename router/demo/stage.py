@@ -19,7 +19,7 @@ from router.demo.load import Target
 from router.demo.plan import PlannedRequest
 from router.demo.processes import Child
 from router.demo.tenants import new_keys, trial_budget_nusd, write_policy
-from router.simulated import policy_part
+from router.service.simulated import policy_part
 
 ENDPOINTS: Final = "endpoints.yaml"
 LEDGER: Final = "ledger.sqlite"

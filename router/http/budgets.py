@@ -17,11 +17,11 @@ from pricing.budgets.caps import Cap, CapTable, Scope, ScopeKind, parse_scope
 from pricing.budgets.store import BudgetStore, CapStatus, RateStatus
 from pricing.clock import US_PER_S
 from pricing.money import usd_number
-from router.callers import Caller
 from router.errors import ApiError
 from router.http.parameters import check_parameters
 from router.http.replies import reply, viewer_of
-from router.service import Service
+from router.inbound.callers import Caller
+from router.service.service import Service
 
 DEFAULT_LIMIT: Final = 100
 LARGEST_LIMIT: Final = 1_000

@@ -18,8 +18,8 @@ from pricing.ledger.recent import Recent, recent
 from router.errors import ApiError
 from router.http.parameters import check_parameters
 from router.http.replies import reply, viewer_of
-from router.recent import recent_json
-from router.service import Service
+from router.service.service import Service
+from router.views.recent import recent_json
 
 PAGE: Final = 20
 PAGE_AT_MOST: Final = 100

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from router.errors import ApiError
 from router.http.exchange import Receive, Scope, Send, send_error
 from router.http.inference import PATHS, Inference
-from router.log import LOGGER
-from router.videos import VideoJobs
+from router.telemetry.log import LOGGER
+from router.videos.jobs import VideoJobs
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -10,7 +10,7 @@ import msgspec
 
 from router.errors import ApiError
 from router.interrupts import Cause, Interrupts
-from router.refusals import stop_error
+from router.serving.refusals import stop_error
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -13,12 +13,12 @@ from starlette.responses import StreamingResponse
 from pricing.errors import FileProblem
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.spans import parse_window
-from router.callers import ADMIN
 from router.errors import ApiError
 from router.http.parameters import check_parameters
 from router.http.replies import viewer_of
-from router.priced import known_books, pricing_of
-from router.service import Service
+from router.inbound.callers import ADMIN
+from router.service.service import Service
+from router.views.priced import known_books, pricing_of
 
 _PARAMETERS: Final = ("since", "until", "account", "billed_only")
 _IN_MEMORY_BYTES: Final = 2**20  # more of an export goes through a temporary file

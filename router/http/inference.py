@@ -1,6 +1,6 @@
 """The routes that run a model, on raw ASGI: `/v1/chat/completions`, `/v1/completions`, `/v1/images/…`, `/generate`.
 
-Thin: who asks, what they sent, run it, write the bytes. What happens in between is `router/controller.py`.
+Thin: who asks, what they sent, run it, write the bytes. What happens in between is `router/serving/controller.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 
 from policies.policy import Policy
 from pricing.clock import Clock
-from router.callers import identify
-from router.chain import Chain
-from router.controller import Controller
 from router.errors import ApiError
 from router.http.exchange import (
     HeaderList,
@@ -30,12 +27,15 @@ from router.http.exchange import (
 )
 from router.http.limit_headers import limit_headers, usd_bytes
 from router.http.simple import generate_answer, generate_body
-from router.inbound import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse
-from router.inbound_media import IMAGE_PATHS, parse_images
+from router.inbound.callers import identify
+from router.inbound.media import IMAGE_PATHS, parse_images
+from router.inbound.request import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse
+from router.inbound.sessions import session_asked
+from router.inbound.tracing import trace_parent
 from router.interrupts import Cause, Interrupted, Interrupts, Ongoing
-from router.refusals import stop_error
-from router.sessions import session_asked
-from router.tracing import trace_parent
+from router.serving.chain import Chain
+from router.serving.controller import Controller
+from router.serving.refusals import stop_error
 
 # Ids must be unique, not secret: whose request an id is, is checked by key. They begin with the microsecond, so that a
 # ledger's indexes grow at their end: ids in no order cost its writer twice the time (a page of each index for every

@@ -13,11 +13,11 @@ from pydantic_core import PydanticCustomError
 
 from pricing.ledger.place import LedgerPlace
 from pricing.reports.costs import PageQuery, costs, usage
-from router.callers import Caller
 from router.errors import ApiError
 from router.http.parameters import check_parameters, several, several_schema
 from router.http.replies import reply, viewer_of
-from router.service import Service
+from router.inbound.callers import Caller
+from router.service.service import Service
 
 
 def _seconds(value: str) -> int:

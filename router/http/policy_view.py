@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from router.callers import ADMIN
 from router.http.replies import reply, viewer_of
-from router.policy_view import policy_json
-from router.service import Service
+from router.inbound.callers import ADMIN
+from router.service.service import Service
+from router.views.policy_view import policy_json
 
 
 def add_policy_routes(app: FastAPI, service: Service) -> None:

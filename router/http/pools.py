@@ -9,8 +9,8 @@ from fastapi import FastAPI, Request, Response
 from pricing.clock import US_PER_S
 from pricing.ledger.recent import pools_lately
 from router.http.replies import reply, viewer_of
-from router.pool_list import WINDOW_S, ladders_of, pool_json
-from router.service import Service
+from router.service.service import Service
+from router.views.pool_list import WINDOW_S, ladders_of, pool_json
 
 
 def add_pool_routes(app: FastAPI, service: Service) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 from fastapi import Request, Response
 
-from router.callers import Caller, holder_of, identify, identify_viewer
 from router.http.exchange import read_body
-from router.service import Service
+from router.inbound.callers import Caller, holder_of, identify, identify_viewer
+from router.service.service import Service
 
 SIGNED_IN: Final = "sluice.signed_in"
 """In the scope of what the dashboard asks for its viewer: the hash of the key that they signed in with. No client can

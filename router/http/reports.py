@@ -9,13 +9,13 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Query, Request, Response
 
 from pricing.reports.share import HouseView
-from router.baselines import PREMIUM
-from router.callers import Caller
 from router.errors import ApiError
 from router.http.parameters import check_parameters, several, several_schema
 from router.http.replies import viewer_of
-from router.reporting import Form, ReportAsked, make_report, sets_for, written
-from router.service import Service
+from router.inbound.callers import Caller
+from router.service.service import Service
+from router.views.baselines import PREMIUM
+from router.views.reporting import Form, ReportAsked, make_report, sets_for, written
 
 _TYPES: Final = {
     Form.JSON: "application/json",

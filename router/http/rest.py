@@ -14,9 +14,6 @@ from starlette.exceptions import HTTPException
 from policies.explain import as_json
 from policies.names import names
 from pricing.errors import StoreUnavailable
-from router import health
-from router.bodies import WarmupBody, route_request
-from router.callers import ADMIN, WARMUP, Caller
 from router.errors import ApiError
 from router.http.budgets import add_budget_routes
 from router.http.decisions import add_decision_routes
@@ -26,9 +23,12 @@ from router.http.policy_view import add_policy_routes
 from router.http.pools import add_pool_routes
 from router.http.replies import body_of, caller_of, reply, viewer_of
 from router.http.reports import add_report_routes
-from router.past import past_json
-from router.service import Service
-from router.sessions import session_asked
+from router.inbound.bodies import WarmupBody, route_request
+from router.inbound.callers import ADMIN, WARMUP, Caller
+from router.inbound.sessions import session_asked
+from router.service import health
+from router.service.service import Service
+from router.views.past import past_json
 
 
 def build_rest(service: Service) -> FastAPI:

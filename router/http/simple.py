@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from router.answers import texts_of, usage_of
-from router.chain import Chain
 from router.errors import ApiError
+from router.output.answers import texts_of, usage_of
+from router.serving.chain import Chain
 
 DEFAULT_MODEL = "chat"
 

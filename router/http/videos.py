@@ -10,10 +10,10 @@ from pricing.clock import US_PER_S
 from pricing.money import usd_number
 from router.errors import ApiError
 from router.http.replies import body_of, caller_of, reply, viewer_of
-from router.inbound_media import VIDEOS_PATH, parse_video
-from router.service import Service
-from router.video_store import Job, JobStatus
-from router.videos import PAGE, PAGE_AT_MOST, VideoJobs
+from router.inbound.media import VIDEOS_PATH, parse_video
+from router.service.service import Service
+from router.videos.jobs import PAGE, PAGE_AT_MOST, VideoJobs
+from router.videos.store import Job, JobStatus
 
 _PROGRESS = {JobStatus.QUEUED: 0, JobStatus.IN_PROGRESS: 0, JobStatus.COMPLETED: 100, JobStatus.FAILED: 0}
 

@@ -11,8 +11,8 @@ from policies.predict.model_file import Held, Judged
 from policies.predict.prior import prior_logs
 from policies.predict.question import QUANTILES
 from pricing.clock import US_PER_S
-from router.accounting import SHARE_MARGIN, TICKS_AHEAD
 from router.learning.examples import Example
+from router.money.accounting import SHARE_MARGIN, TICKS_AHEAD
 
 Predictor = Callable[[Example], tuple[float, float]]
 """An example, whose answer it must not look at, to tokens at `QUANTILES`."""
@@ -117,8 +117,8 @@ def held(
 def hold_of(expected_s: float, served_s: float, tick_s: float) -> tuple[float, int]:
     """A hold's life in units of the share's rate: its amount × seconds, and how often it grew.
 
-    As `router.accounting` does it: at first what is expected and at least two ticks, then at each tick what accrued
-    and two ticks at twice the share, where that is more.
+    As `router.money.accounting` does it: at first what is expected and at least two ticks, then at each tick what
+    accrued and two ticks at twice the share, where that is more.
     """
     first = max(expected_s, TICKS_AHEAD * tick_s)
     ahead_s = SHARE_MARGIN * TICKS_AHEAD * tick_s

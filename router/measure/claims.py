@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pools.fit.timing import REQUEST_OVERHEAD_S, ServiceTime, timing_model
 from pools.media import MediaAsked
 from pools.spec import PoolSpec
-from pools.timing import REQUEST_OVERHEAD_S, ServiceTime, timing_model
 from pricing.clock import US_PER_S
 from router.measure.media import MADE, modelled_s, seconds_per_item
 from router.measure.result import Measurement

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 from pools.platform import ContainerInfo, PoolPlatform
 from pricing.clock import US_PER_S, Clock
 from router.measure.load import Asks, Sample, finished, seconds

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from pools.backend import FrameKind, FrameStream, UpstreamRequest
-from pools.backend_http import HttpBackend
-from pools.failures import AttemptFailed, FailureClass
-from pools.sse import peek
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.wire.backend import FrameKind, FrameStream, UpstreamRequest
+from pools.wire.http import HttpBackend
+from pools.wire.sse import peek
 from pricing.clock import US_PER_S, Clock
-from router.inbound import CHAT_PATH
+from router.inbound.request import CHAT_PATH
 from router.measure.prompts import chat_body, prompt
 from router.measure.subject import STALL_S, Shape, Subject
 

@@ -13,20 +13,20 @@ from typing import Final
 
 import msgspec
 
-from pools.backend import UpstreamRequest
-from pools.backend_http import HttpBackend
-from pools.failures import AttemptFailed
+from pools.failures.classes import AttemptFailed
+from pools.fit.timing import timing_model
 from pools.media import MediaAsked, work
-from pools.multipart import form_of
 from pools.spec import ModelKind, PoolSpec
-from pools.timing import timing_model
+from pools.wire.backend import UpstreamRequest
+from pools.wire.http import HttpBackend
+from pools.wire.multipart import form_of
 from pricing.clock import Clock
 from router.errors import ApiError
-from router.inbound_media import IMAGES_PATH, SYNC_PATH, media_of
+from router.inbound.media import IMAGES_PATH, SYNC_PATH, media_of
 from router.measure.load import CONNECT_S, Sample
 from router.measure.prompts import prompt
 from router.measure.subject import CannotMeasure, Shape, Subject
-from router.media import check_media
+from router.serving.media import check_media
 
 MADE: Final = {ModelKind.IMAGE: "picture", ModelKind.VIDEO: "clip"}
 REQUESTS: Final = {ModelKind.IMAGE: 50, ModelKind.VIDEO: 5}  # a clip takes minutes

@@ -9,9 +9,9 @@ from functools import cached_property
 
 from pools.media import clip_us
 from pools.platform import ContainerInfo
-from pricing.billed import ALL_BILLED, Billed
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd, half_even_nusd
+from pricing.prices.billed import ALL_BILLED, Billed
 from router.measure.cold import ColdStart
 from router.measure.load import Load, Sample
 from router.measure.subject import Shape, Subject

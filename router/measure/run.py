@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pools.backend_http import HttpBackend
 from pools.platform import ContainerInfo, PlatformUnavailable, PoolPlatform
+from pools.wire.http import HttpBackend
 from pricing.clock import Clock
 from router.measure.cold import LOOK_S, ColdStart, FirstAnswer, cold_start, containers_of, first_answer, until_asleep
 from router.measure.load import Asker, Sample, finished, play

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pools.media import MediaAsked
 from pools.spec import PoolSpec
 from pricing.errors import SluiceError
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
 
 PATIENCE_S: Final = 600.0
 """Of one request, whole; as long as the policies' `max_total_s`."""

@@ -12,8 +12,8 @@ from grpclib import Status
 from typer.testing import CliRunner, Result
 
 from policies.load import load_policy
-from pricing.book import SHIPPED_FOLDER as BOOKS
 from pricing.errors import FileProblem, SluiceError
+from pricing.prices.book import SHIPPED_FOLDER as BOOKS
 from router.cli.pools import app
 from support.modal_control_plane import FakeModal, control_plane
 

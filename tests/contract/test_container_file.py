@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from router.settings import Settings
+from router.service.settings import Settings
 from support.repository import ROOT, product_modules, shown
 
 FILE = ROOT / "router" / "deploy" / "Containerfile"

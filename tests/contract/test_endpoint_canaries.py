@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from router.log import JsonLines
+from router.telemetry.log import JsonLines
 from support.canaries import Canaries
 from support.endpoint import CHAT, Endpoint, Policy, before_scripts, policy
 from support.scripted_server import DONE, ROLE, Exchange, frame, text_frame

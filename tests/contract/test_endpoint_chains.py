@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pools.state import BreakerState
+from pools.live.state import BreakerState
 from pricing.clock import ScaledClock
 from support.endpoint import ASK, CHAT, KEYS, before_scripts, before_simulated, events, one_pool
 from support.failing_pools import ALL, error, good, listed, outcomes

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pools.images import size_of
 from pools.simulator.media import png
+from pools.wire.images import size_of
 from support.endpoint import ASK, Endpoint, Policy, before_simulated, policy
 
 IMAGES, EDITS = "/v1/images/generations", "/v1/images/edits"

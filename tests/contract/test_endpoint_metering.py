@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pricing.book import SHIPPED_FOLDER as BOOKS
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import Evidence, LedgerRow, RowKind
+from pricing.prices.book import SHIPPED_FOLDER as BOOKS
 from support.endpoint import before_scripts, before_simulated, one_pool
 from support.scripted_server import Exchange
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.log import LOGGER
+from router.telemetry.log import LOGGER
 from support.endpoint import before_scripts, one_pool
 from support.scripted_server import Exchange
 

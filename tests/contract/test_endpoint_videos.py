@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from pricing.money import cost_nusd
-from router.video_files import FileVideos
-from router.video_store import JobStatus
+from router.videos.files import FileVideos
+from router.videos.store import JobStatus
 from support.endpoint import Endpoint, Policy, Reply, before_simulated, policy
 from support.values import replace
 

@@ -17,14 +17,14 @@ from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, LedgerRow, RowKind
 from pricing.ledger.upgrade import ensure_current
 from pricing.money import NUSD_PER_USD, parse_usd
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
+from pricing.prices.resources import PricedPool, Pricing
+from pricing.prices.token_price import TokenPrice
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.focus_columns import COLUMNS, MANDATORY
 from pricing.reports.spans import instant_text
-from pricing.resources import PricedPool, Pricing
-from pricing.token_price import TokenPrice
 from router.cli.main import app
-from router.priced import known_books, pricing_of
+from router.views.priced import known_books, pricing_of
 from support.endpoint import before_simulated, one_pool
 from support.example_ledger import A10, BEGIN, HOUR, L4, T4, write_example_ledger
 from support.focus_rules import TABLE, Row, broken_rules, read_export

@@ -15,7 +15,7 @@ from pools.kubernetes.api import QUIET_S, TOKEN_KEPT_S
 from pools.kubernetes.live import KubernetesPlatform
 from pools.kubernetes.settings import DeploymentRef, KubernetesSettings
 from pools.platform import ContainerInfo, PlatformUnavailable
-from pools.platform_several import SeveralPlatforms
+from pools.platforms.several import SeveralPlatforms
 from pricing.clock import ManualClock
 from support.kubernetes_api import NAMESPACE, TOKEN, FakeDeployment, FakeKubernetes, FakePod, kubernetes_api, status
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pools.catalog_load import load_catalog
-from pools.failures import FailureClass
-from pools.multipart import boundary_of, parts_of
+from pools.catalog.load import load_catalog
+from pools.failures.classes import FailureClass
 from pools.spec import ModelKind, PoolSpec
+from pools.wire.multipart import boundary_of, parts_of
 from pricing.money import cost_nusd
 from router.measure.claims import calibration, claims
 from router.measure.media import asked_of

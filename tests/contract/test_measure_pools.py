@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 from pricing.money import cost_nusd
 from router.measure.load import Sample
 from router.measure.record import document

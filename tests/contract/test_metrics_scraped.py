@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.log import LOGGER
+from router.telemetry.log import LOGGER
 from support.endpoint import before_simulated, one_pool
 from support.metrics_page import METRICS, OF_REPLICAS, OF_TENANTS
 from support.promtool import promtool

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pools.modal.billing import SETTLED_AFTER_US, modal_bill
 from pools.modal.errors import ModalTrouble
 from pricing.ledger.rows import RowKind
-from pricing.resources import Resource
+from pricing.prices.resources import Resource
 from router.cli.main import app
 from support.example_ledger import L4 as POOL
 from support.modal_control_plane import FakeModal, control_plane

@@ -9,7 +9,7 @@ import modal
 import pytest
 from grpclib import Status
 
-from pools.catalog_load import load_catalog
+from pools.catalog.load import load_catalog
 from pools.modal.declare import declare
 from pools.modal.deploy import delete_volumes, deploy, deployed, existing_secrets, stop
 from pools.modal.errors import ModalTrouble

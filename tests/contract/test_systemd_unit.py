@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.settings import Settings
+from router.service.settings import Settings
 from support.unit_file import UNIT, Unit
 
 EXPOSURE_AT_MOST = 15  # tenths, of a hundred: what is left is the network, which is its purpose

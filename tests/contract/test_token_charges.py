@@ -12,15 +12,15 @@ import pytest
 from policies.policy import Payer
 from policies.requirements import Tier
 from pools.spec import TokenTerms
+from pricing.budgets.meters_local import LocalMeters
 from pricing.clock import Clock
 from pricing.errors import BudgetExceeded
 from pricing.ledger.rows import House, RowKind
-from pricing.meters_local import LocalMeters
-from pricing.rates import ContainerRate
-from pricing.token_price import TokenPrice
-from router.accounting import Accounting, Attempt
+from pricing.prices.rates import ContainerRate
+from pricing.prices.token_price import TokenPrice
 from router.interrupts import Cause
-from router.meters import MeteredPools
+from router.money.accounting import Accounting, Attempt
+from router.money.meters import MeteredPools
 from support.chains import attempt, candidate, chain
 from support.choosing import ladder, needs, rung, shipped
 from support.money import cap, caps

@@ -9,9 +9,9 @@ import pytest
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import PostgresUrl
-from router.video_database import PostgresVideos
-from router.video_files import FileVideos
-from router.video_store import Job, JobStatus, VideoStore
+from router.videos.database import PostgresVideos
+from router.videos.files import FileVideos
+from router.videos.store import Job, JobStatus, VideoStore
 from support.values import replace
 
 KEEP_US = 1_000

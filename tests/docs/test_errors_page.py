@@ -8,7 +8,7 @@ from enum import StrEnum
 import pytest
 
 from policies.decision import Reason
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 from router.errors import ERRORS, ErrorEntry
 from support.repository import ROOT
 

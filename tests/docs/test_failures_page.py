@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 from router.errors import ERRORS
 from support.fault_matrix import ENDINGS, MATRIX, NEVER
 from support.repository import ROOT

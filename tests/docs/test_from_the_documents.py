@@ -14,12 +14,12 @@ import pytest
 
 from policies.load import load_policy
 from policies.policy import Policy
+from pools.fit.timing import EAGER, boot_seconds
 from pools.modal.settings import RouterSettings
-from pools.timing import EAGER, boot_seconds
-from pricing.book import shipped_books
 from pricing.clock import US_PER_S
 from pricing.money import cost_nusd, format_usd
-from pricing.rates import plain_container_rate
+from pricing.prices.book import shipped_books
+from pricing.prices.rates import plain_container_rate
 from support.docs import blocks
 from support.endpoint import KEYS, Endpoint, before_simulated
 from support.endpoint import policy as small_policy

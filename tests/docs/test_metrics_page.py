@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from router.alerts import RULES
-from router.events import Event
+from router.telemetry.events import Event
 from support.metrics_page import METRICS, PAGE
 from support.promtool import rules
 from support.repository import product_modules, tree

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from policies.schema import DeploymentShape, KubernetesShape
-from pools.catalog_schema import TokenPoolRow
+from pools.catalog.schema import TokenPoolRow
 from support.choosing import load, write_policy
 from support.docs import blocks
 from support.repository import ROOT

@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pools.backend import Answer, UpstreamRequest
-from router.health import readiness
+from pools.wire.backend import Answer, UpstreamRequest
+from router.service.health import readiness
 from support.endpoint import KEYS, before_scripts, before_simulated, events, one_pool
 from support.scripted_server import DONE, ROLE, Exchange, text_frame
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from pools.failures import AttemptFailed
-from pools.failures import FailureClass as F
-from pools.state import BreakerState
+from pools.failures.classes import AttemptFailed
+from pools.failures.classes import FailureClass as F
+from pools.live.state import BreakerState
 from pricing.clock import ScaledClock
 from support.choosing import needs
 from support.endpoint import ASK, CHAT, KEYS, Endpoint, Policy, Reply, before_scripts, events, policy

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.outage import OutageStore
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
-from pricing.meters_local import LocalMeters
 from pricing.redis.store import BACKLOG_BYTES, RedisStore
 from support.money import ACME, cap, caps, paid, request, wish
 from support.real_redis import RedisServer

@@ -11,11 +11,11 @@ import pytest
 
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.read import recent_rows
-from router.callers import identify
-from router.inbound_media import VIDEOS_PATH, parse_video
-from router.video_database import PostgresVideos
-from router.video_store import JobStatus
-from router.videos import VideoJobs
+from router.inbound.callers import identify
+from router.inbound.media import VIDEOS_PATH, parse_video
+from router.videos.database import PostgresVideos
+from router.videos.jobs import VideoJobs
+from router.videos.store import JobStatus
 from support.endpoint import KEYS, Endpoint, before_simulated
 from support.endpoint import policy as endpoint_policy
 from support.replicas import Replicas, policy, replicas

@@ -16,7 +16,7 @@ import aiohttp
 from policies.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import SystemClock
-from pricing.ledger.verify import verify
+from pricing.verify.file import verify
 from support.endpoint import ASK, CHAT, KEYS, events, one_pool
 from support.real_redis import free_port
 from support.unit_file import Unit

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from policies.policy import Webhook, WebhookEvent
-from pools.backend_http import make_session
+from pools.wire.http import make_session
 from pricing.clock import ScaledClock
-from router.events import CapExhausted, CapWarned, Event, PolicyReloaded, StoreTrouble
-from router.webhook import QUEUED, TRIES, WebhookSink
+from router.telemetry.events import CapExhausted, CapWarned, Event, PolicyReloaded, StoreTrouble
+from router.telemetry.webhook import QUEUED, TRIES, WebhookSink
 from support.endpoint import before_simulated, one_pool
 from support.scripted_server import Exchange, Received, Script, ScriptedServer, scripted
 

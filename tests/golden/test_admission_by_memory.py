@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import router.attempts
+import router.serving.attempts
 from policies.decide import decide
 from policies.decision import Decision
 from policies.facts import Facts

@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from pricing.book import PriceBook, find_book, shipped_books
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
 from pricing.ledger.insert_file import insert_ledger
 from pricing.ledger.rows import House, LedgerRow, RowKind
 from pricing.ledger.sums_file import teach
 from pricing.ledger.upgrade import ensure_current
-from pricing.meters_local import LocalMeters
-from pricing.rates import container_rate
+from pricing.prices.book import PriceBook, find_book, shipped_books
+from pricing.prices.rates import container_rate
+from pricing.prices.scenario_schema import CostShape, LoadShape, ScenarioShape
+from pricing.prices.scenarios import cost_range_nusd, document_files
 from pricing.reports.report import report
-from pricing.scenario_schema import CostShape, LoadShape, ScenarioShape
-from pricing.scenarios import cost_range_nusd, document_files
 from pricing.yamlfile import read_yaml, validate
 
 BOOKS = shipped_books()

@@ -8,8 +8,8 @@ from policies.decide import decide
 from policies.facts import PastAttempt
 from policies.policy import Objective, Policy
 from policies.requirements import Requirements, Tier
-from pools.failures import FailureClass
-from pools.state import BreakerState, PoolState, shape_bucket
+from pools.failures.classes import FailureClass
+from pools.live.state import BreakerState, PoolState, shape_bucket
 from support.choosing import facts, shipped
 from support.values import replace
 

@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pools.images import size_of
 from pools.simulator.media import png
+from pools.wire.images import size_of
 from pricing.money import cost_nusd
 from support.endpoint import Endpoint, Policy, Reply, before_simulated, policy
 

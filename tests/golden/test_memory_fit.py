@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pools.catalog_load import load_catalog
-from pools.memory import MemoryFit, fit, kv_bytes_per_token
+from pools.catalog.load import load_catalog
+from pools.fit.memory import MemoryFit, fit, kv_bytes_per_token
 from pools.spec import PoolSpec
 from support.values import replace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import modal
 import pytest
 
-from pools.catalog_load import load_catalog
+from pools.catalog.load import load_catalog
 from support.modal_control_plane import FakeModal, control_plane
 from support.modal_pages import page_text
 from support.modal_plans import FOLDER, SETTINGS, sent, sent_plan

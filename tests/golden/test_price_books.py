@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from pricing.book import ResourcePrice, load_books, shipped_books
-from pricing.book_schema import ResourceBilling
+from pricing.prices.book import ResourcePrice, load_books, shipped_books
+from pricing.prices.schema import ResourceBilling
 
 BOOKS = shipped_books()
 

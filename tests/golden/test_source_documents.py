@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from pools.catalog_load import load_catalog
-from pools.memory import fit
-from pricing.book import shipped_books
-from pricing.scenario_schema import ClaimShape
-from pricing.scenarios import Finding, Scenario, Verdict, document_files, load_scenario
+from pools.catalog.load import load_catalog
+from pools.fit.memory import fit
+from pricing.prices.book import shipped_books
+from pricing.prices.scenario_schema import ClaimShape
+from pricing.prices.scenarios import Finding, Scenario, Verdict, document_files, load_scenario
 from router.cli.prices_view import figure, shown_decimals
 from support.repository import ROOT
 

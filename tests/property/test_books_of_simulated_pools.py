@@ -2,7 +2,7 @@
 
 A simulated pool bills its containers by its own clock and events. The router's side sees what it would see of a real
 one: its own requests, and the platform's list when it polls. What is not in a list is when a container ended: it is
-dated by a rule (`pools.containers`), and the difference to the true end is the only one there may be.
+dated by a rule (`pools.live.containers`), and the difference to the true end is the only one there may be.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pools.containers import Containers
+from pools.live.containers import Containers
 from pools.platform import ContainerInfo
 from pools.simulator.bill import Phase
 from pools.simulator.engine import EngineSettings
 from pools.simulator.engine import Sequence as Answer
 from pools.simulator.pool import Container, Job, Refusal, SimulatedPool
-from pricing.billed import ALL_BILLED, Billed
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
 from pricing.ledger.rows import House, LedgerRow, RowKind
-from pricing.meters_local import LocalMeters
 from pricing.money import US_PER_HOUR
-from pricing.rates import ContainerRate
+from pricing.prices.billed import ALL_BILLED, Billed
+from pricing.prices.rates import ContainerRate
 from support.simulated import SPEC
 from support.values import replace
 
@@ -87,7 +87,7 @@ class World:
         self.look()
 
     def round_up(self, pool: str, boot_us: int, ready_us: int) -> None:
-        """As `router.meters.MeteredPools.ended` does."""
+        """As `router.money.meters.MeteredPools.ended` does."""
         rate = ContainerRate(self.rate, self.rate, 0, 0, "book", billed=self.billed, increment_us=self.step_us)
         self.meters.missed(pool, "ready", rate.rounding_us(boot_us, ready_us))
 

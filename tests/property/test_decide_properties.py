@@ -11,9 +11,9 @@ from policies.explain import as_json, sentence
 from policies.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Objective, Rung
 from policies.requirements import Requirements, Tier
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
+from pools.live.state import BreakerState, PoolState, shape_bucket
 from pools.spec import Feature
-from pools.state import BreakerState, PoolState, shape_bucket
 from pricing.budgets.store import Room
 from support.choosing import NOW_US, facts, shipped
 from support.values import replace

@@ -19,12 +19,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from pools.backend import Answer, Frame
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
+from pools.wire.backend import Answer, Frame
 from pricing.ledger.read import recent_requests, recent_rows
 from pricing.ledger.rows import LedgerRow, RowKind
-from pricing.ledger.verify import verify
 from pricing.money import US_PER_HOUR
+from pricing.verify.file import verify
 from router.interrupts import Cause
 from support.endpoint import ASK, policy
 from support.manual_endpoint import Asked, Call, ManualEndpoint, data_frame, failed

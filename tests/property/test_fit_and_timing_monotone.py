@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.catalog_load import load_catalog
-from pools.memory import fit
+from pools.catalog.load import load_catalog
+from pools.fit.memory import fit
+from pools.fit.timing import timing_model
 from pools.spec import CaseSpec, GpuSpec, PoolSpec
-from pools.timing import timing_model
 from support.values import replace
 
 CATALOG = load_catalog()

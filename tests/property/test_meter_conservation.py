@@ -6,9 +6,9 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricing.billed import ALL_BILLED, Billed
-from pricing.meter import PoolMeter
+from pricing.meter.pool import PoolMeter
 from pricing.money import US_PER_HOUR
+from pricing.prices.billed import ALL_BILLED, Billed
 
 billings = st.builds(Billed, st.booleans(), st.booleans())
 weights = st.one_of(st.just(1), st.integers(1, 200_000))

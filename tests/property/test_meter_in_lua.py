@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pricing.billed import ALL_BILLED, Billed
-from pricing.meter import PoolMeter
+from pricing.meter.pool import PoolMeter
+from pricing.prices.billed import ALL_BILLED, Billed
 from pricing.redis.scripts import script
 from support.real_redis import RedisServer
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.ledger.rows import RECONCILED, LedgerRow
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
+from pricing.prices.resources import PricedPool, Resource, in_parts
 from pricing.reconcile.adjust import adjustments
 from pricing.reconcile.bill import Bill, PoolHour
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.compare import Comparison, compare
 from pricing.reports.focus_groups import Group, is_billed
-from pricing.resources import PricedPool, Resource, in_parts
 
 HOUR = 3_600 * 10**6
 HOURS = 5

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pytest
+
 from support.repository import PACKAGES, product_modules, shown, tree
 
 # Library -> the path prefixes of the only modules that may import it, at whatever depth.
@@ -70,6 +72,38 @@ def test_an_import_in_the_wrong_direction_is_named_with_its_line() -> None:
     assert wrong_direction("pools/late.py", module) == [
         "pools/late.py:3: pools imports policies.decide; it may only import what comes before it"
     ]
+
+
+def folders(package: str) -> dict[str, set[str]]:
+    """Which folders and files at the top of a package import which others of it."""
+    found: dict[str, set[str]] = {}
+    for path in product_modules():
+        top, *parts = shown(path).removesuffix(".py").split("/")
+        if top != package:
+            continue
+        names = (name.split(".") for _, name in imports(tree(path)))
+        found.setdefault(parts[0], set()).update(name[1] for name in names if name[0] == package and len(name) > 1)
+    return {name: others - {name} for name, others in found.items()}
+
+
+def in_circles(importing: dict[str, set[str]]) -> set[str]:
+    """Those that import each other, directly or through others."""
+    left = dict(importing)
+    while free := [name for name, others in left.items() if not others & left.keys()]:
+        for name in free:
+            del left[name]
+    return set(left)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_folders_of_a_package_import_each_other_one_way(package: str) -> None:
+    """So that each can be read without those that use it."""
+    assert in_circles(folders(package)) == set()
+
+
+def test_a_circle_of_folders_is_seen() -> None:
+    """Through a third one, too, together with who uses it."""
+    assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set(), "e": {"d", "a"}, "f": {"d"}}) == set("abce")
 
 
 def test_heavy_libraries_are_imported_only_by_the_modules_that_use_them() -> None:

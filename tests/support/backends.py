@@ -7,10 +7,10 @@ import json
 import aiohttp
 import pytest
 
-from pools.backend import UpstreamRequest
-from pools.backend_http import HttpBackend
-from pools.failures import AttemptFailed
-from pools.frames_http import HttpFrames
+from pools.failures.classes import AttemptFailed
+from pools.wire.backend import UpstreamRequest
+from pools.wire.frames import HttpFrames
+from pools.wire.http import HttpBackend
 from pricing.clock import ScaledClock
 from support.scripted_server import Exchange, Script, scripted
 

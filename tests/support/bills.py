@@ -18,9 +18,9 @@ from typing import Final
 from policies.load import load_policy
 from pricing.ledger.rows import LedgerRow, RowKind
 from pricing.money import cost_nusd
+from pricing.prices.resources import Pricing, Resource
 from pricing.reconcile.causes import Cause
-from pricing.resources import Pricing, Resource
-from router.priced import known_books, pricing_of
+from router.views.priced import known_books, pricing_of
 from support.example_ledger import A10, L4
 from support.money import house_row, row
 from support.values import replace

@@ -11,11 +11,11 @@ from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements, Tier
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.clock import US_PER_S, ManualClock
-from router.accounting import Attempt, Spender
-from router.callers import Caller
-from router.chain import AttemptReport, Chain
-from router.inbound import CHAT_PATH, parse
+from router.inbound.callers import Caller
+from router.inbound.request import CHAT_PATH, parse
 from router.interrupts import Interrupts
+from router.money.accounting import Attempt, Spender
+from router.serving.chain import AttemptReport, Chain
 from support.choosing import facts, needs, shipped
 
 ACME = Caller("acme", "acme-key", frozenset(), None, ("team",))

@@ -11,7 +11,7 @@ from policies.fileset import SHIPPED_FOLDER
 from policies.load import load_policy
 from policies.policy import Limits, Objective, Policy, RequestClass, Rung
 from policies.requirements import Requirements, Tier
-from pools.state import PoolState
+from pools.live.state import PoolState
 from pricing.budgets.store import Room
 from support.values import replace
 

@@ -24,11 +24,11 @@ from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock
 from pricing.ledger.read import reading, recent_requests, recent_rows
 from pricing.ledger.rows import LedgerRow, RequestRow
-from pricing.ledger.verify import verify
+from pricing.verify.file import verify
 from router.app import Server
 from router.cli.simulate import free_phases
-from router.service import Service
-from router.settings import Settings
+from router.service.service import Service
+from router.service.settings import Settings
 from support.scripted_server import Script, ScriptedServer, scripted
 
 Policy = dict[str, Any]

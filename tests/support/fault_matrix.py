@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from pools.failures import FailureClass as F
+from pools.failures.classes import FailureClass as F
 
 
 class Answer(StrEnum):

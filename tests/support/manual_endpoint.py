@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pools.backend import Answer, Frame, FrameKind, UpstreamRequest
-from pools.failures import AttemptFailed
+from pools.failures.classes import AttemptFailed
+from pools.wire.backend import Answer, Frame, FrameKind, UpstreamRequest
 from pricing.clock import ManualClock
 from pricing.ledger.upgrade import ensure_current
 from router.app import build_app
-from router.service import Service
-from router.settings import Settings
+from router.service.service import Service
+from router.service.settings import Settings
 from support.endpoint import CHAT, KEYS, Policy
 
 Play = Frame | Answer | BaseException | None  # None ends a stream

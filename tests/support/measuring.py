@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from pools.backend_http import HttpBackend, make_session
-from pools.platform_http import HttpPlatform
+from pools.platforms.http import HttpPlatform
 from pools.simulator import SimulatedPools
 from pools.simulator.faults import parse_fault
 from pools.spec import PoolSpec
+from pools.wire.http import HttpBackend, make_session
 from pricing.clock import Clock, ScaledClock
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
 from router.measure.run import Measuring, Watch
 from router.measure.subject import Shape, Subject
 from support.scripted_server import Script, ScriptedServer, scripted

@@ -11,7 +11,7 @@ from typing import Any
 
 import modal
 
-from pools.catalog_load import load_catalog
+from pools.catalog.load import load_catalog
 from pools.modal.declare import declare
 from pools.modal.deploy import deploy
 from pools.modal.settings import ModalSettings

@@ -12,7 +12,7 @@ from typing import Any
 
 import modal
 
-from policies.deployment_router import WantedRouter, wanted_router
+from policies.deploy.router import WantedRouter, wanted_router
 from pools.modal.deploy_router import deploy_router
 from pools.modal.router import PACKAGES
 from router.deploy.release import this_release

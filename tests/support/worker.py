@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pools.catalog_load import load_catalog
-from pools.engine_args import engine_command
+from pools.catalog.engine_args import engine_command
+from pools.catalog.load import load_catalog
 from pools.modal.container import wait_until_healthy
 from pools.spec import ArgValue, PoolSpec
 from support.repository import ROOT

@@ -19,8 +19,8 @@ from typing import Any
 import openai
 import pytest
 
-from pools.images import size_of
 from pools.simulator.media import png
+from pools.wire.images import size_of
 from support.endpoint import policy, serving
 from support.repository import ROOT
 from support.worker import Worker, row, worker_of

@@ -1,4 +1,4 @@
-"""`python -m pools.modal.worker MODEL …`, as `pools.engine_args` writes it into a deployment."""
+"""`python -m pools.modal.worker MODEL …`, as `pools.catalog.engine_args` writes it into a deployment."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pools.multipart import BadForm, boundary_of, parts_of
+from pools.wire.multipart import BadForm, boundary_of, parts_of
 
 SIDE_AT_MOST: Final = 2048
 SEED_AT_MOST: Final = 2**32 - 1

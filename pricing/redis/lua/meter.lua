@@ -1,5 +1,5 @@
 -- uses: clock
--- The fair-share clock of a pool: pricing/meter.py to the nano-dollar, for any order of steps.
+-- The fair-share clock of a pool: pricing/meter/pool.py to the nano-dollar, for any order of steps.
 --
 -- That counts in integers of any size, this in doubles, which are exact up to 2^53. So a cost is a pair: whole
 -- nano-dollars, and a rest that is counted in 1/HOUR of one (nano-dollars per hour × microseconds: container time) or in

@@ -1,4 +1,4 @@
--- Which shapes of a pool ran out of memory, as all replicas saw it: the rules of pools/breaker.py, whose test runs both.
+-- Which shapes of a pool ran out of memory, as all replicas saw it: the rules of pools/live/breaker.py, whose test runs both.
 --
 -- shapes:<pool>   hash: died (the last engine's death), struck:<shape> (since when), out:<shape> (until when)
 

@@ -16,7 +16,7 @@ from policies.explain_table import render
 from policies.facts import CachedPrefix
 from policies.policy import Objective, RequestClass
 from policies.requirements import Tier
-from pools.state import PoolState
+from pools.live.state import PoolState
 from support.choosing import NOW_US, facts, ladder, needs, rung
 from support.values import replace
 

@@ -8,7 +8,7 @@ from policies.explain import sentence
 from policies.facts import PastAttempt
 from policies.policy import Objective
 from policies.requirements import Continues, Tier, shares_tokens
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
 from support.choosing import WARM, facts, ladder, needs, rung
 from support.values import replace
 

@@ -8,7 +8,7 @@ from policies.decide import decide
 from policies.decision import Decision, Reason
 from policies.policy import Limits, Objective
 from policies.requirements import Tier
-from pools.state import BreakerState, PoolState, shape_bucket
+from pools.live.state import BreakerState, PoolState, shape_bucket
 from pricing.budgets.store import Room
 from support.choosing import NO_LIMIT, USD, WARM, facts, ladder, needs, rung, shipped
 from support.values import replace

@@ -14,8 +14,8 @@ from policies.explain import as_json, as_record, sentence
 from policies.explain_table import render
 from policies.facts import PastAttempt
 from policies.requirements import Tier
-from pools.failures import FailureClass
-from pools.state import BreakerState, PoolState
+from pools.failures.classes import FailureClass
+from pools.live.state import BreakerState, PoolState
 from support.choosing import NO_LIMIT, WARM, facts, needs
 from support.values import replace
 

@@ -11,8 +11,8 @@ from policies.facts import PastAttempt
 from policies.fallback import FALLBACK, BreakerEffect, default_payers
 from policies.policy import Objective, Payer
 from policies.requirements import Tier
-from pools.failures import FailureClass
-from pools.state import PoolState
+from pools.failures.classes import FailureClass
+from pools.live.state import PoolState
 from support.choosing import WARM, facts, ladder, needs, rung
 from support.values import replace
 

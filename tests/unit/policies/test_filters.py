@@ -15,8 +15,8 @@ from policies.filters import POOL_FILTERS, PRICED_FILTERS
 from policies.policy import Objective
 from policies.requirements import Tier
 from policies.schema import ClassShape, PolicyFile
-from pools.catalog_schema import PoolRow
-from router.bodies import RouteBody
+from pools.catalog.schema import PoolRow
+from router.inbound.bodies import RouteBody
 from support.choosing import shipped
 
 FILTERS = (*POOL_FILTERS, *PRICED_FILTERS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from policies.decide import decide
 from policies.decision import Candidate
 from policies.policy import Rung
-from pools.state import PoolState
-from pricing.billed import Billed
-from pricing.quote import cost_up_nusd
+from pools.live.state import PoolState
+from pricing.prices.billed import Billed
+from pricing.prices.quote import cost_up_nusd
 from support.choosing import facts, ladder, needs, rung
 from support.values import replace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.compile_endpoints import is_http_url
+from policies.compile.endpoints import is_http_url
 
 
 @pytest.mark.parametrize(

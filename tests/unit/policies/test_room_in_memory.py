@@ -9,9 +9,9 @@ from policies.decision import Decision, Numbers, Reason
 from policies.facts import Facts, PastAttempt
 from policies.policy import Rung
 from policies.requirements import Requirements
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
+from pools.live.state import PoolState
 from pools.spec import KvCache
-from pools.state import PoolState
 from support.choosing import facts, ladder, needs, rung
 from support.values import replace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policies.states_file import StateShape, cold_and_healthy, read_states
-from pools.state import BreakerState, PoolState
+from pools.live.state import BreakerState, PoolState
 from pricing.errors import FileProblem
 from support.choosing import shipped, write_policy
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from pools.backend_http import make_session
+from pools.wire.http import make_session
 from support.live_world import World
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from pools.failures import AttemptFailed, FailureClass
+from pools.failures.classes import AttemptFailed, FailureClass
 from support.backends import GOOD, REQUEST, backend, drain, fails, streaming
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, frame, scripted, text_frame
 from support.values import replace

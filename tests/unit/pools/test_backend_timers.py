@@ -7,9 +7,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from pools.backend_http import HttpBackend
-from pools.failures import AttemptFailed, FailureClass
-from pools.frames_http import SILENT_FRAMES_AT_MOST
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.wire.frames import SILENT_FRAMES_AT_MOST
+from pools.wire.http import HttpBackend
 from pricing.clock import ScaledClock
 from support.backends import REQUEST, backend, drain, fails, streaming
 from support.scripted_server import DONE, ROLE, Exchange, Script, frame, scripted, text_frame
@@ -117,7 +117,7 @@ async def test_a_complete_answer_is_not_waited_for(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last finish reason a server that hangs is left within moments, and the answer is good."""
-    monkeypatch.setattr("pools.frames_http.LAST_WORDS_S", 0.05)
+    monkeypatch.setattr("pools.wire.frames.LAST_WORDS_S", 0.05)
     left = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:

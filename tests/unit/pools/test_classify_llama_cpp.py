@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pools.classify import from_error_frame, from_response
-from pools.failures import FailureClass
+from pools.failures.classes import FailureClass
+from pools.failures.classify import from_error_frame, from_response
 from pools.spec import Feature
 
 CASES: list[tuple[int, dict[str, Any], FailureClass]] = [

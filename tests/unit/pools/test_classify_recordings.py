@@ -7,9 +7,9 @@ from typing import Literal
 
 import pytest
 
-from pools.backend import FrameKind, UpstreamRequest
-from pools.backend_http import HttpBackend, make_session
-from pools.failures import AttemptFailed, FailureClass
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.wire.backend import FrameKind, UpstreamRequest
+from pools.wire.http import HttpBackend, make_session
 from pricing.clock import ScaledClock
 from support.scripted_server import Exchange, scripted
 from support.values import replace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pools.breaker import MISCONFIGURED_PROBE_S
-from pools.failures import AttemptFailed, FailureClass
-from pools.state import BreakerState, shape_bucket
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.live.breaker import MISCONFIGURED_PROBE_S
+from pools.live.state import BreakerState, shape_bucket
 from support.live_world import LIMITS, NEEDS, SETTINGS, Needs, World
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pools.media import MediaAsked, activation_gib, clip_us, patches, work
-from pools.multipart import BadForm, boundary_of, parts_of, with_fields
 from pools.spec import MediaSize, ModelKind
+from pools.wire.multipart import BadForm, boundary_of, parts_of, with_fields
 from support.choosing import shipped
 
 CLIP = MediaSize(832, 480, 50, 81, 16)

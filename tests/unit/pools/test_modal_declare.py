@@ -7,15 +7,15 @@ import math
 
 import pytest
 
-from pools.catalog_load import load_catalog
-from pools.memory import GIB
+from pools.catalog.load import load_catalog
+from pools.fit.memory import GIB
+from pools.fit.timing import boot_seconds
 from pools.modal.check import GPUS, name_problems, pool_problems, secret_problems, settings_problems
 from pools.modal.declare import DOWNLOAD_GB_PER_S, START_TIMES, app_name, declare
 from pools.modal.plan import Action, Deployed, PoolCost, make_plan
 from pools.modal.settings import ModalSettings
 from pools.spec import PoolSpec
-from pools.timing import boot_seconds
-from pricing.billed import Billed
+from pricing.prices.billed import Billed
 from support.values import replace
 
 CATALOG = load_catalog()

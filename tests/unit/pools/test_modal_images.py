@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pools.catalog_load import load_catalog
+from pools.catalog.load import load_catalog
 from pools.modal.image import SEEDVR2_COMMITS, image_recipe
 from pricing.errors import FileProblem
 from support.repository import ROOT

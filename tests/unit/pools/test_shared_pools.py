@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pools.breaker import BreakerLimits, ShapeBreaker
-from pools.failures import AttemptFailed, FailureClass
-from pools.live import LivePools, LiveSettings
+from pools.failures.classes import AttemptFailed, FailureClass
+from pools.live.breaker import BreakerLimits, ShapeBreaker
+from pools.live.pools import LivePools, LiveSettings
+from pools.live.state import PoolState, shape_bucket
 from pools.spec import KvCache
-from pools.state import PoolState, shape_bucket
 from pricing.budgets.store import MeterEntry
 from pricing.clock import ManualClock
 from pricing.redis.address import RedisAddress

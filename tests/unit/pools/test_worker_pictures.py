@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from pools.catalog.worker_args import worker_serves
 from pools.modal.worker.__main__ import SERVED
 from pools.modal.worker.line import ClientLeft
 from pools.modal.worker.pictures import Picture, pictures_service
 from pools.modal.worker.server import WorkerServer
-from pools.multipart import form_of
-from pools.worker_args import worker_serves
+from pools.wire.multipart import form_of
 from support.repository import ROOT
 from support.values import replace
 from support.worker import POOLS, isolated

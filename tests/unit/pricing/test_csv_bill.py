@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pricing.errors import FileProblem
+from pricing.prices.resources import Resource
 from pricing.reconcile.bill import Bill, resource_of
 from pricing.reconcile.csv_bill import read_csv_bill
-from pricing.resources import Resource
 
 HOUR = 3_600 * 10**6
 BEGIN = 1_793_491_200 * 10**6  # 2026-11-01

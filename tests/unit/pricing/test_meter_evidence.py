@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import MeterEntry
 from pricing.clock import ManualClock
 from pricing.ledger.rows import Evidence, LedgerRow, RowKind
-from pricing.meter import LIST_GOOD_FOR_US, PoolMeter
-from pricing.meters_local import LocalMeters
+from pricing.meter.pool import LIST_GOOD_FOR_US, PoolMeter
 from support.money import house_row
 
 RATE = 3_600_000_000  # a million nano-dollars a second

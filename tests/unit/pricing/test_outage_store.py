@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.billed import Billed
+from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.outage import KEPT_AT_MOST, SPARED_S, OutageStore, StoreState
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import MeterEntry, OpenHold
@@ -18,8 +18,8 @@ from pricing.clock import ManualClock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import WITHOUT_STORE, House, LedgerRow
-from pricing.ledger.verify import verify
-from pricing.meters_local import LocalMeters
+from pricing.prices.billed import Billed
+from pricing.verify.file import verify
 from support.fragile_store import FragileStore
 from support.money import ACME, GLOBEX, cap, caps, paid, request, wish
 from support.values import replace

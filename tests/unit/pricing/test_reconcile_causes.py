@@ -8,7 +8,9 @@ from fractions import Fraction
 
 import pytest
 
-from pricing.rates import ContainerRate
+from pricing.prices.rates import ContainerRate
+from pricing.prices.resources import PricedPool, Resource
+from pricing.prices.token_price import TokenPrice
 from pricing.reconcile.bill import Bill, PoolHour
 from pricing.reconcile.booked import Booked, BookedHour
 from pricing.reconcile.causes import SAID, Around, Cause, explain
@@ -16,8 +18,6 @@ from pricing.reconcile.compare import compare
 from pricing.reconcile.edits import edits
 from pricing.reconcile.factors import Factors, find_factors
 from pricing.reports.focus_groups import Group
-from pricing.resources import PricedPool, Resource
-from pricing.token_price import TokenPrice
 
 RATE = ContainerRate(1_000, 700, 200, 100, "book")
 PRICED = PricedPool(RATE, "modal", "serverless", "L4", 1, 4.0, 32.0)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pricing.billed import ALL_BILLED, Billed
 from pricing.budgets.caps import CapTable
 from pricing.budgets.store import MeterEntry, Settlement
 from pricing.clock import ManualClock
 from pricing.errors import HoldEnded, StoreUnavailable
 from pricing.ledger.entries import decode
 from pricing.ledger.rows import House, LedgerRow, RowKind
-from pricing.meters import PoolLoad
+from pricing.meter.meters import PoolLoad
+from pricing.prices.billed import ALL_BILLED, Billed
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.meters import OBSERVER_LEASE_S, Heard, SharedMeters

@@ -9,11 +9,11 @@ import pytest
 
 from pricing.budgets.store import MeterEntry, Settlement
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, LedgerRow, RowKind
-from pricing.ledger.verify import Verification
 from pricing.reconcile.adjust import write_rows
 from pricing.redis.meters import SharedMeters
 from pricing.redis.store import RedisStore
 from pricing.redis.verify import verify_shared
+from pricing.verify.file import Verification
 from support.money import POOL, cap, caps, house_row, request, row, wish
 from support.shared_ledger import SharedLedger, shared_ledger
 from support.values import replace

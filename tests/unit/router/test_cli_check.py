@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from policies.fileset import SHIPPED_DEFAULT, SHIPPED_FOLDER
-from pools.catalog_load import load_catalog
-from pricing.book import SHIPPED_FOLDER as BOOKS
+from pools.catalog.load import load_catalog
 from pricing.errors import FileProblem
+from pricing.prices.book import SHIPPED_FOLDER as BOOKS
 from router.cli.check import app
 from support.choosing import write_policy
 from support.repository import ROOT

@@ -21,7 +21,7 @@ from router.cli.explain import Asked, app, requirements
 from router.cli.past import render_past
 from router.cli.prices_view import console
 from router.cli.remote import EndpointTrouble
-from router.past import past_json
+from router.views.past import past_json
 from support.choosing import facts, needs, shipped, write_policy
 from support.scripted_server import Exchange, scripted
 

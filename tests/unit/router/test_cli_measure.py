@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pools.catalog_load import load_catalog
+from pools.catalog.load import load_catalog
 from pools.simulator import SimulatedPools
 from pricing.clock import ScaledClock
 from pricing.errors import FileProblem

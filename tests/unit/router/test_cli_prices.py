@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pricing.book import shipped_books
 from pricing.errors import FileProblem, UnknownPrice
 from pricing.money import to_usd
-from pricing.rates import not_applied, not_billed
+from pricing.prices.book import shipped_books
+from pricing.prices.rates import not_applied, not_billed
 from router.cli.prices import app
 from router.cli.prices_view import WIDTH, hourly
 

@@ -13,7 +13,7 @@ from policies.load import load_policy
 from policies.policy import Policy
 from pools.simulator import speaks_chat
 from router.cli.simulate import NothingToSimulate, chosen_pools, simulated_pools
-from router.simulated import policy_part
+from router.service.simulated import policy_part
 
 NOW_US = 1_795_000_000_000_000
 

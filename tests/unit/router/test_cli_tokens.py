@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from policies.deployment import wanted_pools
+from policies.deploy.pools import wanted_pools
 from pricing.errors import FileProblem
 from router.cli.main import app
 from support.choosing import NOW_US, write_policy

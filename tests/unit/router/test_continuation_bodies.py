@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.requirements import Continues
-from pools.chunk import chunk_of
-from router.continuation import Asked, Broken, asked, by_text, by_tokens, needs_after, unsent_of, ways
-from router.inbound import CHAT_PATH, COMPLETIONS_PATH, parse
-from router.transcript import Transcript
+from pools.wire.chunk import chunk_of
+from router.inbound.request import CHAT_PATH, COMPLETIONS_PATH, parse
+from router.output.continuation import Asked, Broken, asked, by_text, by_tokens, needs_after, unsent_of, ways
+from router.output.transcript import Transcript
 from support.broken_streams import ANSWER, PROMPT_IDS, TEXT, frames
 from support.choosing import needs
 from support.simulated import SPEC

@@ -11,8 +11,8 @@ from pricing.errors import StoreUnavailable
 from pricing.redis.address import RedisAddress
 from pricing.redis.client import RedisClient
 from pricing.redis.sign_ins import SESSIONS_OF_A_KEY, SharedSignIns, SignedIn
-from router.callers import hash_of
 from router.dashboard.sessions import KEPT_AT_MOST, LASTS_S, Sessions
+from router.inbound.callers import hash_of
 from support.real_redis import RedisServer
 
 KEY = hash_of(b"sk-acme-0123456789")

@@ -16,8 +16,8 @@ from pricing.clock import ManualClock
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.policy_history import PolicyFile, find_versions, policy_versions
 from pricing.ledger.upgrade import ensure_current
-from router import policy_history
-from router.policy_history import WAITING_AT_MOST, PolicyHistory, as_version
+from router.views import policy_history
+from router.views.policy_history import WAITING_AT_MOST, PolicyHistory, as_version
 from support.endpoint import policy
 
 NOBODY = PostgresUrl("postgresql://sluice@127.0.0.1:1/ledger")

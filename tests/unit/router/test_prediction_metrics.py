@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from policies.predict.expect import Ground
 from policies.predict.model import compile_model
-from router.events import RequestEnded
-from router.metrics import MetricsSink
+from router.telemetry.events import RequestEnded
+from router.telemetry.metrics import MetricsSink
 from support.models import small_model
 from support.scrape import value
 

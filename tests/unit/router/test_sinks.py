@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pools.state import BreakerState, PoolState
+from pools.live.state import BreakerState, PoolState
 from pricing.ledger.rows import Evidence, SchemaResult
 from router.errors import ERRORS
-from router.events import (
+from router.telemetry.events import (
     AttemptEnded,
     CapExhausted,
     CapWarned,
@@ -27,8 +27,8 @@ from router.events import (
     StoreBack,
     StoreTrouble,
 )
-from router.log import LOGGER, JsonLines, LogSink
-from router.metrics import DURATION_S, FIRST_TOKEN_S, TOKENS, MetricsSink
+from router.telemetry.log import LOGGER, JsonLines, LogSink
+from router.telemetry.metrics import DURATION_S, FIRST_TOKEN_S, TOKENS, MetricsSink
 from support.values import replace
 
 ATTEMPT = AttemptEnded(

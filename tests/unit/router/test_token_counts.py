@@ -7,7 +7,7 @@ import pytest
 from pricing.budgets.store import RateStanding, Standing
 from pricing.clock import ManualClock
 from pricing.errors import RateLimited
-from router.rates import more_tokens, standing_of_refusal
+from router.serving.rates import more_tokens, standing_of_refusal
 from support.chains import chain
 
 

@@ -16,7 +16,7 @@ from support.simulated import GPU, MODEL, SPEC
 from support.values import replace
 
 EXACT = Deviation()
-ALLOWED = {"pools.multipart", "pools.simulator", "pools.spec", "pricing.clock", "pricing.errors"}
+ALLOWED = {"pools.wire.multipart", "pools.simulator", "pools.spec", "pricing.clock", "pricing.errors"}
 
 
 def test_nothing_is_shared_with_what_it_is_held_against() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from policies.load import load_policy
 from policies.policy import Policy
-from pools.timing import timing_model
+from pools.fit.timing import timing_model
 from pricing.money import cost_nusd
 from router.demo.baseline import baseline_nusd
 from router.demo.load import Outcome

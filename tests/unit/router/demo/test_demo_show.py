@@ -13,7 +13,7 @@ from policies.policy import Policy
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import CapStatus
 from pricing.ledger.rows import House
-from pricing.ledger.verify import Verification
+from pricing.verify.file import Verification
 from router.demo.books import LedgerSums
 from router.demo.control import PoolsBill
 from router.demo.load import Outcome

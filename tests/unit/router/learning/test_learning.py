@@ -13,11 +13,11 @@ from policies.predict.model_file import version_of
 from policies.predict.question import Question
 from pricing.clock import US_PER_S
 from pricing.errors import FileProblem
-from router.accounting import SHARE_MARGIN, TICKS_AHEAD
 from router.learning.examples import Sample, replayed
 from router.learning.judge import HISTORY, MAX_TOKENS, MODEL, PRIOR, RUNNING, Service, held, hold_of, pinball
 from router.learning.trace import read_trace
 from router.learning.train import NothingToLearn, TooFewAnswers, Trained, served_by, train
+from router.money.accounting import SHARE_MARGIN, TICKS_AHEAD
 from support.answers import BEGIN_US, changing, predictable, sample
 from support.values import replace
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.catalog_load import load_catalog
-from pools.failures import FailureClass
+from pools.catalog.load import load_catalog
+from pools.failures.classes import FailureClass
+from pools.fit.timing import timing_model
 from pools.platform import ContainerInfo
-from pools.timing import timing_model
-from pricing.billed import Billed
 from pricing.money import cost_nusd
+from pricing.prices.billed import Billed
 from router.measure.claims import calibration, claims
 from router.measure.cold import ColdStart
 from router.measure.load import Load, Sample

@@ -1,0 +1,1 @@
+"""What policy files say, checked and compiled part by part."""

@@ -1,0 +1,1 @@
+"""What a policy has deployed: pools, and the router itself."""

@@ -1,0 +1,1 @@
+"""What pools are: the catalogue's rows, read, checked and frozen."""

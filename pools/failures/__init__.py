@@ -1,0 +1,1 @@
+"""What can go wrong at a pool, and the one place that tells which it was."""

@@ -1,0 +1,1 @@
+"""The bytes between the router and an engine."""

@@ -1,0 +1,1 @@
+"""Whose the busy seconds of containers are."""

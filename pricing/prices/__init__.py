@@ -1,0 +1,1 @@
+"""What GPU time and tokens cost: price books, rates, and quotes made of them."""

@@ -1,0 +1,1 @@
+"""What came in: who asks, and for what, checked once."""

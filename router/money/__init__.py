@@ -1,0 +1,1 @@
+"""Whose money a running attempt spends, and the pools' meters."""

@@ -1,0 +1,1 @@
+"""A running endpoint put together: settings, what replicas share, and what runs beside the requests."""

@@ -1,0 +1,1 @@
+"""The way of a request: decide, hold, try, fall back, settle."""

@@ -1,0 +1,1 @@
+"""What happened, told to logs, metrics, webhooks and whoever watches."""

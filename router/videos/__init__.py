@@ -1,0 +1,1 @@
+"""Jobs for clips: their records, their bytes, and running them."""

@@ -1,0 +1,39 @@
+"""The baselines that a policy can state for a report: the premium pools of its classes, or one pool by name."""
+
+from __future__ import annotations
+
+from policies.policy import Policy
+from pools.fit.timing import timing_of
+from pricing.reports.baseline import AS_RECORDED, Baseline, BaselinePool
+from pricing.yamlfile import nearest
+
+PREMIUM = "premium"
+
+
+def stated_baseline(policy: Policy, name: str = PREMIUM, *, assumed: bool = False) -> Baseline:
+    """`premium`, or all requests on the pool of that name. `assumed`: nobody said that the policy is the ledger's.
+
+    Raises ValueError for one that cannot be a baseline.
+    """
+    if name == PREMIUM:
+        premium = {each.name: _pool(policy, each.premium_pool) for each in policy.classes.values()}
+        return Baseline(AS_RECORDED.title, premium=premium, only_policy=policy.version if assumed else None)
+    if name not in policy.pools:
+        raise ValueError(
+            f"no pool '{name}' to be the baseline{nearest(name, policy.pools)};"
+            f" name a pool of the policy, or '{PREMIUM}'"
+        )
+    if policy.pools[name].model.seconds_per_item is not None:
+        raise ValueError(f"pool '{name}' makes pictures or clips; a baseline needs one that writes text")
+    return Baseline(f"all on pool {name}", _pool(policy, name))
+
+
+def _pool(policy: Policy, name: str) -> BaselinePool:
+    spec = policy.pools[name]
+    model, target = timing_of(spec), spec.target_concurrency
+
+    def seconds(prompt_tokens: float, output_tokens: float) -> float:
+        return model.estimate(round(prompt_tokens), round(output_tokens), target - 1).total_s / target
+
+    rate = policy.rates[name]
+    return BaselinePool(name, spec.gpu.id, spec.gpu_count, rate.nusd_per_h, seconds, rate.tokens)
