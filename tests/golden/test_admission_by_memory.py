@@ -85,7 +85,7 @@ def test_waiting_costs_few_decisions(pilot: Any, monkeypatch: pytest.MonkeyPatch
         decisions += 1
         return decide(facts)
 
-    monkeypatch.setattr(router.attempts, "decide", counted)
+    monkeypatch.setattr(router.serving.attempts, "decide", counted)
     outcome = pilot.behind([pilot.Pool(*A10)], 300, SECONDS, 1)
     assert outcome.failed_share < 0.01
     waiting_s = sum(outcome.waits_s)
