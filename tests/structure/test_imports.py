@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from support.repository import PACKAGES, product_modules, shown, tree
+from support.repository import PACKAGES, ROOT, product_modules, shown, tree
 
 # Library -> the path prefixes of the only modules that may import it, at whatever depth.
 HEAVY = {
     "modal": ("pools/modal/",),
     "sklearn": ("router/learning/",),
     "alembic": ("pricing/ledger/",),
-    "redis": ("pricing/budgets/redis",),
+    "hiredis": ("pricing/redis/",),
+    "redis": (),
     "sqlalchemy": ("pricing/ledger/",),
     "psycopg": ("pricing/ledger/", "pricing/redis/drainer.py"),
     "numpy": ("router/learning/",),
@@ -29,7 +31,7 @@ NEVER_AT_START = (
     "alembic",
     "sqlalchemy",
     "psycopg",
-    "redis",
+    "hiredis",
     "fastapi",
     "uvicorn",
     "aiohttp",
@@ -104,6 +106,22 @@ def test_folders_of_a_package_import_each_other_one_way(package: str) -> None:
 def test_a_circle_of_folders_is_seen() -> None:
     """Through a third one, too, together with who uses it."""
     assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set(), "e": {"d", "a"}, "f": {"d"}}) == set("abce")
+
+
+def told(package: str) -> list[str]:
+    """The folders and files of a package in the order in which `docs/design.md` names them."""
+    table = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").split(f"**`{package}/`**")[1].split("\n**")[0]
+    cells = (line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    return [name.removesuffix(".py") for cell in cells for name in re.findall(r"`(\w+(?:/|\.py))`", cell)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_design_names_folders_in_the_order_of_their_imports(package: str) -> None:
+    """Every folder is there, and whatever is there imports only what is named before it."""
+    names = [name.rstrip("/") for name in told(package)]
+    of = folders(package)
+    assert [name for name in of if (ROOT / package / name).is_dir() and name not in names] == []
+    assert [(name, other) for name in names for other in of.get(name, ()) if other in names[names.index(name) :]] == []
 
 
 def test_heavy_libraries_are_imported_only_by_the_modules_that_use_them() -> None:
