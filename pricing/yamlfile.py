@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq, CommentedSet
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -199,13 +199,15 @@ class _Tagged(Exception):
 
 
 def _plain(node: Any, where: Path_, lines: dict[Path_, int]) -> Any:
-    if getattr(getattr(node, "tag", None), "value", None) is not None:
+    tagged = getattr(getattr(node, "tag", None), "value", None) is not None
+    if tagged or isinstance(node, CommentedOrderedMap | CommentedSet):  # !!omap, !!set
         raise _Tagged(where)
     if isinstance(node, CommentedMap):
         plain: dict[Any, Any] = {}
+        own = node.lc.data or ()
         for key, value in node.items():
             here = (*where, key)
-            lines[here] = node.lc.key(key)[0] + 1 if key in node.lc.data else lines[where]  # merged from elsewhere
+            lines[here] = node.lc.key(key)[0] + 1 if key in own else lines[where]  # merged from elsewhere
             plain[key] = _plain(value, here, lines)
         return plain
     if isinstance(node, CommentedSeq):

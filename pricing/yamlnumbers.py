@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.nodes import Node, ScalarNode
 
@@ -20,6 +21,12 @@ class _Constructor(RoundTripConstructor):
             return super().construct_non_recursive_object(node, tag)
         except (ValueError, KeyError):  # month 13, or what only a tag calls a number
             raise ConstructorError(None, None, "there is no such date, time or number", node.start_mark) from None
+
+    def flatten_mapping(self, node: Node) -> Any:
+        merged = super().flatten_mapping(node)
+        if not all(isinstance(table, CommentedMap) for table in merged):  # None: it is not complete yet, nor ever
+            raise ConstructorError(None, None, "`<<` can merge other tables only, not itself", node.start_mark)
+        return merged
 
     def construct_yaml_int(self, node: ScalarNode) -> Any:
         return _as_written(node.value, super().construct_yaml_int(node))

@@ -55,7 +55,10 @@ def test_what_is_another_number_than_it_says_stays_text(text: str, by_parts: boo
     assert read(text, by_parts=by_parts) == text
 
 
-@pytest.mark.parametrize("value", ["!name 5", "!!str 5", "!name {a: 1}", "!!python/object/apply:os.system [x]"])
+@pytest.mark.parametrize(
+    "value",
+    ["!name 5", "!!str 5", "!name {a: 1}", "!!python/object/apply:os.system [x]", "!!omap [a: 1]", "!!set {a}"],
+)
 def test_a_tag_is_refused_where_it_stands(value: str) -> None:
     """Whatever it may mean elsewhere."""
     with pytest.raises(FileProblem, match=r"^p\.yaml:3: a tag means nothing here"):
@@ -77,3 +80,18 @@ def test_what_is_merged_from_elsewhere_has_the_line_of_its_table() -> None:
     assert document.data["b"]["c"] == {"n": 3, "m": 2}
     assert document.place(("b", "c", "n")) == "p.yaml:5"
     assert document.place(("b", "c", "m")) == "p.yaml:3"
+
+
+@pytest.mark.parametrize("merged", ["*a", "[*a, {k: 1}]", "[{n: 1}, {m: 2}]"])
+def test_a_table_may_be_all_merged(merged: str) -> None:
+    """Without a key of its own, each of its keys has the table's line."""
+    document = parse_yaml(f"a: &a {{n: 1, m: 2}}\nb:\n  c: {{<<: {merged}}}\n", Path("p.yaml"))
+    assert document.data["b"]["c"] == {"n": 1, "m": 2} | ({"k": 1} if "k" in merged else {})
+    assert document.place(("b", "c", "m")) == "p.yaml:3"
+
+
+@pytest.mark.parametrize("value", ["&b {<<: *b}", "&b {d: 1, <<: [*a, *b]}", "&b {d: {<<: *b}}", "{<<: *s}"])
+def test_a_table_that_merges_itself_is_refused_where_it_stands(value: str) -> None:
+    """As is one that merges what is no table."""
+    with pytest.raises(FileProblem, match=r"^p\.yaml:3: not valid YAML: `<<` can merge other tables only, not itself"):
+        parse_yaml(f"a: &a {{n: 1}}\ns: &s !!set {{x}}\nb: {value}\n", Path("p.yaml"))
