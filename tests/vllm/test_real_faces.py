@@ -115,7 +115,8 @@ async def test_a_photo_without_a_face_is_the_clients_mistake(tmp_path: Path, wor
     """400, as for a file that is no photo and for a request without one; the pool goes on serving."""
     async with before(worker, tmp_path) as run:
         images = run.client().images
-        for given in (photo(0, 0, 0), ("a.png", b"no picture", "image/png"), ("a.png", png(8, 8)[:40], "image/png")):
+        bad = [b"no picture", png(8, 8)[:40], png(8, 640), b"GIF89a\x08\x00\x08\x00\x00\x00\x00;"]
+        for given in (photo(0, 0, 0), *(("a.png", each, "image/png") for each in bad)):
             with pytest.raises(openai.BadRequestError):
                 await images.edit(model="portraits", prompt="at the sea", image=given)
         with pytest.raises(openai.BadRequestError, match="starts from a picture"):

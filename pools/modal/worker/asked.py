@@ -12,6 +12,7 @@ from pools.wire.multipart import BadForm, boundary_of, parts_of
 
 SIDE_AT_MOST: Final = 2048
 SEED_AT_MOST: Final = 2**32 - 1
+DIGITS_AT_MOST: Final = 18  # of a number in a form: above any bound here, below what Python refuses to read
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[x×X*]\s*(\d{1,5})")
 
 
@@ -35,6 +36,8 @@ class Body:
         value = self.fields.get(name)
         if not isinstance(value, str) or not value:
             raise BadRequest(f"{name} must be text", name)
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise BadRequest(f"{name} has half of a character; send whole ones", name)
         return value
 
     def number(self, name: str, most: int, least: int = 1) -> int | None:
@@ -42,7 +45,7 @@ class Body:
         value = self.fields.get(name)
         if value is None or value == "":
             return None
-        if isinstance(value, str) and value.isdecimal():
+        if isinstance(value, str) and value.isdecimal() and len(value) <= DIGITS_AT_MOST:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise BadRequest(f"{name} is a whole number from {least} to {most}", name)
@@ -55,7 +58,7 @@ class Body:
             return None
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = 0.0
         if isinstance(value, bool) or not 0 < number < float("inf"):
             raise BadRequest(f"{name} is a number above 0", name)

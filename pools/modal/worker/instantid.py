@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import struct
 from typing import Any, Final
 
 from pools.modal.worker.asked import BadRequest, Body
@@ -34,6 +35,8 @@ ADAPTER_SCALE: Final = 0.8
 NET_SCALE: Final = 0.8
 PHOTO_BYTES: Final = 20 * 1024 * 1024  # as the router takes at most
 PHOTO_PIXELS: Final = 50_000_000
+PHOTO_RATIO: Final = 16  # of long side to short: the face finder scales photos, and fails where one side comes to none
+PHOTO_FORMATS: Final = ("JPEG", "PNG", "PPM", "WEBP")  # PIL reads dozens more, some by other programs
 
 
 class FaceTokens:
@@ -107,12 +110,14 @@ def opened(data: bytes) -> Any:
     image_module: Any = importlib.import_module("PIL.Image")
     operations: Any = importlib.import_module("PIL.ImageOps")
     try:
-        photo = image_module.open(io.BytesIO(data))
+        photo = image_module.open(io.BytesIO(data), formats=PHOTO_FORMATS)
         if photo.width * photo.height > PHOTO_PIXELS:
             raise BadRequest(f"the photo has more than {PHOTO_PIXELS:,} pixels; send a smaller one", "image")
+        if max(photo.size) > PHOTO_RATIO * min(photo.size):
+            raise BadRequest(f"the photo is more than {PHOTO_RATIO} times as long as wide; cut it", "image")
         return operations.exif_transpose(photo).convert("RGB")
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError):
-        raise BadRequest("the photo cannot be read; send a PNG or JPEG", "image") from None
+    except (OSError, SyntaxError, ValueError, struct.error, image_module.DecompressionBombError):
+        raise BadRequest("the photo cannot be read; send a PNG, JPEG or WebP", "image") from None
 
 
 def load_instantid(repo: str, base: str, device: str) -> InstantId:

@@ -127,7 +127,7 @@ def asked_of(body: Body, usual: Usual) -> Asked:
     frames = body.number("num_frames", FRAMES_AT_MOST)
     seconds = body.seconds("seconds")
     if frames is None and seconds is not None:
-        frames = max(1, round(seconds * (body.seconds("fps") or usual.fps)))
+        frames = max(1, round(min(seconds * (body.seconds("fps") or usual.fps), FRAMES_AT_MOST)))
     return Asked(
         clip=clip,
         suffix=_suffix(clip),
@@ -177,7 +177,7 @@ def _checked(clip: Clip | None, asked: Asked) -> int:
 
 def _suffix(clip: bytes) -> str:
     """By what the file begins with, since the program goes by names. Raises BadRequest."""
-    if clip[4:8] == b"ftyp":
+    if clip.startswith(b"\0\0") and clip[4:8] == b"ftyp":  # a box is no text, which a reader of playlists might take
         return ".mp4"
     if clip.startswith(b"\x1a\x45\xdf\xa3"):
         return ".mkv"

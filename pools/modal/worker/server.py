@@ -8,6 +8,7 @@ was made for it.
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ TEXT_BYTES: Final = 1_000_000
 READ_AT_MOST: Final = 256 * 1024 * 1024  # of a body that is refused: its sender hears why only once all of it is taken
 CHUNK: Final = 64 * 1024
 SILENT_AT_MOST_S: Final = 60  # a client that neither sends nor takes a byte
+_LENGTH: Final = re.compile(r"[0-9]{1,15}")
 
 
 class JobFailed(Exception):
@@ -63,6 +65,8 @@ def json_answer(document: Mapping[str, Any]) -> Answer:
 class WorkerServer(ThreadingHTTPServer):
     """Listens as soon as it is made; the caller runs and closes it. `here_at_most` requests may be here at once."""
 
+    request_queue_size = 128  # connections that the system keeps until they are taken
+
     def __init__(self, service: Service, port: int, here_at_most: int) -> None:
         self.service = service
         self.line = Line(here_at_most)
@@ -89,12 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(404, f"no {self.path} here")
 
     def do_POST(self) -> None:
-        length, service = self.headers.get("Content-Length", ""), self.server.service
-        if not (length.isascii() and length.isdigit()):
+        length, service = self.length(), self.server.service
+        if length is None:
             self.close_connection = True  # nobody knows where the next request would begin
             self.refuse(400, "say how long the body is: Content-Length", "body")
             return
-        self.unread = int(length)
+        self.unread = length
         if self.path in service.instead:
             self.refuse(400, service.instead[self.path], "image")
         elif self.path not in service.routes:
@@ -103,6 +107,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(413, f"the body has more than {service.body_at_most} bytes; send less", "body")
         else:
             self.asked(service.routes[self.path])
+
+    def length(self) -> int | None:
+        """Of the body; None where the request leaves it open, or says it in two ways (RFC 9112, 6.3)."""
+        said = self.headers.get_all("Content-Length", [])
+        if len(said) != 1 or "Transfer-Encoding" in self.headers or not _LENGTH.fullmatch(said[0]):
+            return None
+        return int(said[0])
 
     def asked(self, route: Callable[[Body], Job]) -> None:
         try:

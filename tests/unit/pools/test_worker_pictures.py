@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +118,7 @@ def test_what_a_request_leaves_out_is_the_models_own(url: str, pipeline: Pipelin
         (b"[]", "body"),
         (b"{}", "prompt"),
         (b'{"prompt": ""}', "prompt"),
+        (b'{"prompt": "\\ud800"}', "prompt"),
         (b'{"prompt": "x", "size": "4096x4096"}', "size"),
         (b'{"prompt": "x", "size": "1000x1000"}', "size"),
         (b'{"prompt": "x", "size": 1024}', "size"),
@@ -142,6 +145,27 @@ def test_a_broken_form_is_the_clients_mistake(url: str, content_type: str, body:
     status, answer = ask(url + GENERATIONS, body, content_type)
     assert (status, answer["error"]["param"]) == (400, "body")
     assert ask(f"{url}/health")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        [],
+        ["Content-Length: 1_0"],
+        ["Content-Length: " + "9" * 5000],
+        ["Content-Length: 2", "Content-Length: 9"],
+        ["Content-Length: 2", "Transfer-Encoding: chunked"],
+    ],
+    ids=["none", "no number", "too long a number", "two", "chunks"],
+)
+def test_where_a_body_ends_is_said_once(url: str, pipeline: Pipeline, heads: list[str]) -> None:
+    """Else what follows might be taken for a request: it is refused, and the connection closed."""
+    with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)) as connection:
+        connection.sendall("\r\n".join([f"POST {GENERATIONS} HTTP/1.1", "Host: x", *heads, "", ""]).encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Length" in answer.partition(b"\r\n\r\n")[2]
+    assert pipeline.calls == []
 
 
 def test_running_out_of_memory_is_told_in_torchs_words(url: str, pipeline: Pipeline) -> None:
