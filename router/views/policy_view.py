@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from policies.reload import Edition, ReloadState
@@ -52,6 +54,7 @@ def _previous(before: PolicyVersion) -> dict[str, Any]:
 
 def _changes(old: Sequence[PolicyFile], new: Sequence[PolicyFile]) -> Iterator[dict[str, Any]]:
     was, is_now = ({file.name: file for file in files} for files in (old, new))
+    was = _as_named_now(was, is_now)
     for name in dict.fromkeys((*was, *is_now)):
         if name not in is_now:
             yield _change(name, "removed", was[name].text, "")
@@ -59,6 +62,17 @@ def _changes(old: Sequence[PolicyFile], new: Sequence[PolicyFile]) -> Iterator[d
             yield _change(name, "added", "", is_now[name].text)
         elif was[name].sha256 != is_now[name].sha256:
             yield _change(name, "changed", was[name].text, is_now[name].text)
+
+
+def _as_named_now(was: Mapping[str, PolicyFile], is_now: Mapping[str, PolicyFile]) -> dict[str, PolicyFile]:
+    """The old files by the names that they have now: the same files may be mounted elsewhere, which is no change of a
+    policy. One that is gone and one that is new are the same where no other of either has that name in its folder.
+    """
+    gone = {name: PurePath(name).name for name in was if name not in is_now}
+    come = {name: PurePath(name).name for name in is_now if name not in was}
+    times_gone, times_come = Counter(gone.values()), Counter(come.values())
+    moved = {end: name for name, end in come.items() if times_gone[end] == times_come[end] == 1}
+    return {moved.get(gone.get(name, ""), name): file for name, file in was.items()}
 
 
 def _change(name: str, change: str, old: str | None, new: str | None) -> dict[str, Any]:
