@@ -29,8 +29,8 @@ from pricing.ledger.insert_file import chunks, insert_ledger, insert_values
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.sums_file import add_some, teach, waiting
 
-# A full disk and the like; a number beyond 64 bits; text or a value that cannot be encoded.
-_UNWRITABLE: Final = (sqlite3.Error, OverflowError, ValueError, TypeError)
+# A full disk and the like; no memory; a number beyond 64 bits; text or a value that cannot be encoded.
+_UNWRITABLE: Final = (sqlite3.Error, MemoryError, OverflowError, ValueError, TypeError)
 LARGEST_GROUP: Final = 512  # changes in one transaction
 QUIET_S: Final = 0.2  # without a change, and there is time for sums
 SUMMED_AT_ONCE: Final = 512  # rows, and summaries: some milliseconds
@@ -62,8 +62,17 @@ class Change:
     epoch: int = 0
 
 
+class JournalEnded(Exception):
+    """The thread has ended, and writes nothing any more: it was told to stop, or a fault of ours ended it."""
+
+    def __init__(self) -> None:
+        super().__init__("its thread has ended; the log says why, unless it was told to stop: start the program again")
+
+
 class Journal:
-    """Owns the connection for writing. `written` and `failed` are called in the thread."""
+    """Owns the connection for writing. `written` and `failed` are called in the thread; once that has ended, `failed`
+    by whoever hands something over, with JournalEnded: nobody waits for a thread that is no more.
+    """
 
     def __init__(
         self,
@@ -77,6 +86,7 @@ class Journal:
         self._failed = failed
         self._queue: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
         self._epoch = 0
+        self._ended = False
         self._unsummed = waiting(connection)
         self._thread = threading.Thread(target=self._run, name="sluice-ledger", daemon=True)
         self._thread.start()
@@ -84,6 +94,8 @@ class Journal:
     def put(self, change: Change) -> None:
         """Hand a change over; it never waits."""
         self._queue.put(change)
+        if self._ended:
+            self._failed(self._epoch, JournalEnded())
 
     def stop(self) -> None:
         """Write what was handed over, then end the thread. Waits; call it outside the event loop."""
@@ -91,6 +103,13 @@ class Journal:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:  # in this order: what is handed over meanwhile fails here or there
+            self._ended = True
+            self._failed(self._epoch, JournalEnded())
+
+    def _work(self) -> None:
         stopping = False
         while not stopping:
             group, stopping = self._gather()
@@ -158,7 +177,7 @@ def write(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
         if any(change.probe for change in changes):
             connection.execute("UPDATE alembic_version SET version_num = version_num")
         connection.execute("COMMIT")
-    except _UNWRITABLE:
+    except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pricing.budgets.journal import Change, Journal
+from pricing.budgets.journal import Change, Journal, JournalEnded
 from pricing.errors import StoreUnavailable
 
 Undo = Callable[[], None]
@@ -57,7 +57,8 @@ class StepLog:
         self._schedule(self._failed, epoch, error)
 
     def _schedule(self, function: Callable[..., None], *arguments: object) -> None:
-        assert self._loop is not None  # a change came from it
+        if self._loop is None:
+            return  # nothing was ever submitted
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
@@ -82,4 +83,7 @@ class StepLog:
                 step.done.exception()  # marks it as seen: a step that nobody awaits is not worth a warning
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(f"ledger {self._name} cannot be written: {error}; make room, nothing was changed")
+        if isinstance(error, JournalEnded):
+            return StoreUnavailable(f"ledger {self._name} is not written any more: {error}")
+        reason = str(error) or type(error).__name__  # no memory has no words
+        return StoreUnavailable(f"ledger {self._name} cannot be written: {reason}; make room, nothing was changed")

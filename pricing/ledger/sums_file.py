@@ -44,7 +44,7 @@ def add_some(connection: sqlite3.Connection, at_most: int) -> int:
                 connection.execute("UPDATE summed SET up_to = ? WHERE source = ?", [until, table])
                 added += until - up_to
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
