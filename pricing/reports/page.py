@@ -10,7 +10,7 @@ from typing import Final
 from pricing.reports.columns import ColumnSet, share_text, usd_text
 from pricing.reports.pictures import pictures
 from pricing.reports.report import Report
-from pricing.reports.sections import Section, closing_text, left_out_text, nothing_text, sections, window_text
+from pricing.reports.sections import Section, closing_text, left_out_nusd, nothing_text, sections, window_text
 
 _STYLE: Final = Path(__file__).with_name("page.css")
 
@@ -50,10 +50,19 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     if total.saving_share is not None:
         saved = "Saved" if total.saving_share >= 0 else "Lost"
         yield f"{saved} on busy time", share_text(abs(total.saving_share))
-        yield "In neither side of it", left_out_text(report)
+        yield _left_out(report)
     alive = sum(use.alive_nusd for use in report.pools or ())
     if alive > 0:
         yield "Busy of alive", share_text(sum(use.busy_nusd for use in report.pools or ()) / alive)
+
+
+def _left_out(report: Report) -> tuple[str, str]:
+    nusd = left_out_nusd(report)
+    return (
+        ("In neither side of it", "boot and idle")
+        if nusd is None
+        else ("Boot and idle, in neither", usd_text(report, nusd))
+    )
 
 
 def _tile(name: str, value: str) -> str:

@@ -154,7 +154,7 @@ def _of_one_book(report: Report) -> str:
 
 def closing_text(report: Report) -> tuple[str, ...]:
     """What everything comes to; what the saving is against, and what it leaves out; what that would have needed."""
-    sums = f"Ledger: {usd_text(report, report.ledger_nusd)}; {left_out_text(report)} {_VIEWS[report.house]}."
+    sums = f"Ledger: {usd_text(report, report.ledger_nusd)}; {_left_out_text(report)} {_VIEWS[report.house]}."
     against = f"Baseline: {report.baseline}{_needed_text(report)}."
     return sums, _saved_text(report), against
 
@@ -166,15 +166,18 @@ def _saved_text(report: Report) -> str:
     saved = "Saved" if total.saving_nusd >= 0 else "Lost"
     return (
         f"{saved} on busy time: {usd_text(report, abs(total.saving_nusd))}, {share_text(abs(total.saving_share))} of "
-        f"the baseline's {usd_text(report, total.baseline_nusd)}; {left_out_text(report)} are in neither side."
+        f"the baseline's {usd_text(report, total.baseline_nusd)}; {_left_out_text(report)} are in neither side."
     )
 
 
-def left_out_text(report: Report) -> str:
-    """Boot and idle, and what they cost where the report says so: one tenant's own does not."""
-    if report.tenant and report.house is HouseView.SEPARATE:
-        return "boot and idle"
-    return f"boot and idle ({usd_text(report, report.containers_nusd)})"
+def left_out_nusd(report: Report) -> int | None:
+    """What boot and idle cost, which no saving has in it; None where the report does not say: one tenant's own."""
+    return None if report.tenant and report.house is HouseView.SEPARATE else report.containers_nusd
+
+
+def _left_out_text(report: Report) -> str:
+    nusd = left_out_nusd(report)
+    return "boot and idle" if nusd is None else f"boot and idle ({usd_text(report, nusd)})"
 
 
 def _needed_text(report: Report) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -80,3 +81,23 @@ async def test_on_paper_no_table_is_cut(page: Page, pages: dict[str, str]) -> No
     assert await page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     wide = "Math.max(...[...document.querySelectorAll('table')].map((one) => one.getBoundingClientRect().right))"
     assert await page.run(wide) <= 1032
+
+
+async def test_on_paper_every_tile_holds_its_text(page: Page, tmp_path: Path) -> None:
+    """Amounts below a dollar have six decimals; what is in neither side of the saving is still within its frame."""
+    write_example_ledger(tmp_path / "ledger.sqlite")
+    found = report(tmp_path / "ledger.sqlite", ["tenant"], BEGIN, BEGIN + MONTH_US, parts=parts_of(every_set(())))
+    small = replace(
+        found,
+        separate=(replace(found.separate[0], amount_nusd=309_535_000),),
+        total=replace(found.total, charged_nusd=300_415_000),
+    )
+    (tmp_path / "page.html").write_text(as_html(small, every_set(())), encoding="utf-8")
+    await page.look(1032)
+    await page.call("Emulation.setEmulatedMedia", media="print")
+    await page.open((tmp_path / "page.html").as_uri())
+    tiles = "[...document.querySelectorAll('.tiles dd')]"
+    assert "Boot and idle, in neither $0.309535" in await page.text(".tiles")
+    assert (
+        await page.run(f"{tiles}.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.innerText)") == []
+    )

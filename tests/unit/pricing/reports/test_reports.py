@@ -177,7 +177,7 @@ def test_no_saving_is_shown_without_what_it_leaves_out(ledger: Path) -> None:
     assert found.containers_nusd == apart > 0
     left_out = f"boot and idle ({usd_text(found, apart)})"
     assert f"{left_out} are in neither side." in drawn(found)
-    assert f"<dt>In neither side of it</dt><dd>{left_out}</dd>" in as_html(found, [ColumnSet.MONEY])
+    assert f"<dt>Boot and idle, in neither</dt><dd>{usd_text(found, apart)}</dd>" in as_html(found, [ColumnSet.MONEY])
     assert "; boot and idle are in neither side." in drawn(whole(ledger, "tenant", tenant="globex"))
 
 
