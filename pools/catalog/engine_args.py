@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pools.catalog.worker_args import worker_arguments, worker_serves, worker_takes
+from pools.catalog.worker_args import worker_arguments, worker_serves, worker_takes, worker_wants
 from pools.fit.compatibility import version
 from pools.spec import ArgValue, Feature, PoolSpec
 from pricing.errors import FileProblem
@@ -127,8 +127,11 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
     known = known_arguments(pool.engine)
     if known is None:
         taken = worker_takes(pool)
-        for name in pool.engine_args.keys() - taken:
-            yield f"engine_args: {pool.engine} takes no --{name}{nearest(name, taken)}; take it out"
+        for name, value in pool.engine_args.items():
+            if name not in taken:
+                yield f"engine_args: {pool.engine} takes no --{name}{nearest(name, taken)}; take it out"
+            elif (wanted := worker_wants(name, value)) is not None:
+                yield f"engine_args: --{name} is {wanted}, not {json.dumps(value)}"
         return
     oldest = known.releases[0]
     if version(pool.engine_version) < version(oldest):

@@ -42,6 +42,15 @@ def worker_takes(pool: PoolSpec) -> frozenset[str]:
     return _TAKEN[pool.engine][pool.model.id] | _ALL_TAKE if worker_serves(pool) else frozenset()
 
 
+def worker_wants(name: str, value: ArgValue) -> str | None:
+    """What an argument of the worker's is, where the row says something else; None where it is that."""
+    if name in ("lora", "base"):
+        return None if isinstance(value, str) and value else "a repository"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return "a whole number above 0"
+    return None
+
+
 def worker_arguments(pool: PoolSpec) -> dict[str, ArgValue]:
     """What a model needs beside its repository and its format."""
     if pool.model.id == "instantid":

@@ -111,6 +111,25 @@ def test_engines_without_known_arguments_take_none() -> None:
     assert problem == "engine_args: seedvr2 takes no --lora; take it out"
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "says"),
+    [
+        ("sdxl-lora-fp16-t4", "lora", True, "a repository, not true"),
+        ("instantid-fp16-t4", "base", 5, "a repository, not 5"),
+        ("seedvr2-3b-fp8-a10", "job-s", "soon", 'a whole number above 0, not "soon"'),
+        ("seedvr2-3b-fp8-a10", "job-s", -5, "a whole number above 0, not -5"),
+        ("sdxl-lora-fp16-t4", "max-num-queued-reqs", 0, "a whole number above 0, not 0"),
+        ("sdxl-lora-fp16-t4", "max-num-queued-reqs", True, "a whole number above 0, not true"),
+    ],
+)
+def test_values_that_the_worker_would_not_start_with_are_refused(
+    name: str, argument: str, value: ArgValue, says: str
+) -> None:
+    """Before a container is billed that ends at its start, or takes nobody in."""
+    [problem] = argument_problems(replace(POOLS[name], engine_args={argument: value}))
+    assert problem == f"engine_args: --{argument} is {says}"
+
+
 @pytest.mark.parametrize("name", ["sdxl-lora-fp16-t4", "instantid-fp16-t4", "seedvr2-3b-fp8-a10"])
 def test_the_workers_queue_follows_from_its_row(name: str) -> None:
     """At most twice `max_concurrency`, as for vLLM; the row may say another number."""
