@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from pricing.budgets.caps import CapTable
+from pricing.budgets.lockfile import FileLock
 from pricing.clock import SystemClock
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.read import recent_rows
@@ -81,8 +83,14 @@ def show(
 
 @app.command("upgrade")
 def upgrade(ledger_place: LedgerOption = DEFAULT_LEDGER) -> None:
-    """Create the ledger's tables, or bring older ones up to date, as `sluice serve` does at its start."""
-    ensure_current(ledger_place)
+    """Create the ledger's tables, or bring older ones up to date, as `sluice serve` does at its start.
+
+    A file must not be served meanwhile: an older program would go on writing as if its tables were as before.
+    """
+    with ExitStack() as stack:
+        if isinstance(ledger_place, Path):
+            stack.callback(FileLock(ledger_place).release)
+        ensure_current(ledger_place)
     typer.echo(f"{ledger_place}: tables of version {HEAD}")
 
 

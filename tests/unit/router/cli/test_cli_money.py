@@ -4,17 +4,21 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
 from policies.fileset import SHIPPED_DEFAULT
+from pricing.budgets.lockfile import FileLock
 from pricing.errors import FileProblem, StoreUnavailable
+from pricing.ledger.upgrade import HEAD, version_of
 from router.cli.main import app
-from support.ledgers import LEDGER_NUSD, write_small_ledger
+from support.ledgers import LEDGER_NUSD, take_back, write_small_ledger
 from support.scripted_server import Exchange, scripted
 
 TENANTS = """\
@@ -147,6 +151,21 @@ def test_ledger_verify_agrees_or_exits_1(ledger: Path, tmp_path: Path) -> None:
     assert (result.exit_code, "tenant globex" in result.output) == (1, True)
     document = json.loads(sluice("ledger", "verify", "--ledger", bad, "--json").output)
     assert (document["agrees"], len(document["problems"])) == (False, 1)
+
+
+def test_ledger_upgrade_leaves_a_file_in_use_alone(tmp_path: Path) -> None:
+    """An older program that serves it would write as before into tables that are no longer so."""
+    path = tmp_path / "ledger.sqlite"
+    assert sluice("ledger", "upgrade", "--ledger", path).output == f"{path}: tables of version {HEAD}\n"
+    take_back(URL.create("sqlite", database=str(path)), "0008")
+    lock = FileLock(path)
+    result = sluice("ledger", "upgrade", "--ledger", path)
+    assert isinstance(result.exception, StoreUnavailable)
+    assert "is in use by process" in str(result.exception)
+    lock.release()
+    with closing(sqlite3.connect(path)) as connection:
+        assert version_of(connection) == "0008"
+    assert sluice("ledger", "upgrade", "--ledger", path).exit_code == 0
 
 
 def test_ledger_show_lists_the_newest_rows(ledger: Path) -> None:
