@@ -42,11 +42,6 @@ def rate_from_usd_per_s(value: str | int | float | Decimal) -> int:
     return parse_usd(per_hour)
 
 
-def floor_nusd(numerator: int, denominator: int) -> int:
-    """Round towards minus infinity."""
-    return numerator // denominator
-
-
 def ceil_nusd(numerator: int, denominator: int) -> int:
     """Round up: for holds and bounds, which must never be too small."""
     return -(-numerator // denominator)

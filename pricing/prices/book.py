@@ -238,25 +238,6 @@ def find_book(books: Mapping[str, PriceBook], book_id: str) -> PriceBook:
     return books[book_id]
 
 
-def books_of_series(books: Iterable[PriceBook], series: str) -> tuple[PriceBook, ...]:
-    """The books that follow one another under one series name, in the order in which they take effect."""
-    return tuple(sorted((book for book in books if book.series == series), key=_starts))
-
-
-def book_in_force(books: Iterable[PriceBook], at: date) -> PriceBook:
-    """The one of these books that took effect last, on or before `at` (a UTC day). Raises UnknownPrice if none had."""
-    known = sorted(books, key=_starts)
-    begun = [book for book in known if _starts(book) <= at]
-    if begun:
-        return begun[-1]
-    first = f"the first, '{known[0].id}', takes effect on {known[0].effective_from}" if known else "there are no books"
-    raise UnknownPrice(f"no price book in force on {at}: {first}; add one that begins earlier")
-
-
-def _starts(book: PriceBook) -> date:
-    return book.effective_from or date.min
-
-
 def _files(sources: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for source in sources:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
-from pricing.errors import SluiceError, UnknownGpu
+from pricing.errors import UnknownGpu
 from pricing.money import NUSD_PER_USD, US_PER_HOUR, half_even_nusd
 from pricing.prices.gpus import canonical_gpu
 from pricing.prices.resources import Resource
@@ -26,10 +26,6 @@ _WORDS: Final = {
     "a100": Resource.GPU,  # of either size
     **{str(resource): resource for resource in Resource},
 }
-
-
-class BillProblem(SluiceError):
-    """A bill cannot be used; says what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import msgspec
-
 from router.errors import ApiError
 from router.interrupts import Cause, Interrupts
 from router.serving.refusals import stop_error
@@ -69,12 +67,6 @@ async def send_whole(send: Send, status: int, headers: HeaderList, body: bytes) 
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def send_json(send: Send, status: int, document: Any, headers: HeaderList | None = None) -> None:
-    await send_whole(
-        send, status, [(b"content-type", b"application/json"), *(headers or [])], msgspec.json.encode(document)
-    )
 
 
 async def send_error(send: Send, error: ApiError, headers: HeaderList | None = None) -> None:

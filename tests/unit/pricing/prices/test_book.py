@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from pricing.errors import FileProblem, UnknownPrice
 from pricing.prices.book import (
-    PriceBook,
-    book_in_force,
-    books_of_series,
     find_book,
     load_book,
     load_books,
@@ -172,42 +168,6 @@ def test_an_unknown_price_names_the_file_to_edit(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
     with pytest.raises(UnknownPrice, match="did you mean 'H200'"):
         load_book(path).gpu_price("H2000")
-
-
-def series(folder: Path) -> list[PriceBook]:
-    for book_id, start in (("first", "null"), ("spring", "2026-03-01"), ("summer", "2026-07-01")):
-        row = "{gpu: T4, usd_per_hour: 0.59}"
-        write(folder, row, name=f"{book_id}.yaml", book_id=book_id, start=start)
-    return list(load_books(folder).values())
-
-
-@pytest.mark.parametrize(
-    ("day", "book"),
-    [
-        (date(2020, 1, 1), "first"),
-        (date(2026, 2, 28), "first"),
-        (date(2026, 3, 1), "spring"),
-        (date(2026, 12, 1), "summer"),
-    ],
-)
-def test_the_book_in_force_is_the_last_that_took_effect(tmp_path: Path, day: date, book: str) -> None:
-    """A book holds from its own day on until a later one takes over; one without a day holds before them all."""
-    assert book_in_force(series(tmp_path), day).id == book
-
-
-def test_no_book_in_force_is_an_error(tmp_path: Path) -> None:
-    """Before the first dated book there is no price, and the error says when the first begins."""
-    dated = [book for book in series(tmp_path) if book.effective_from]
-    with pytest.raises(UnknownPrice, match="the first, 'spring', takes effect on 2026-03-01"):
-        book_in_force(dated, date(2026, 2, 1))
-    with pytest.raises(UnknownPrice, match="there are no books"):
-        book_in_force([], date(2026, 2, 1))
-
-
-def test_books_of_a_series_come_in_the_order_in_which_they_take_effect(tmp_path: Path) -> None:
-    """The undated book is first, the others follow by day, and other series stay out."""
-    books = [*series(tmp_path), *shipped_books().values()]
-    assert [book.id for book in books_of_series(books, "test")] == ["first", "spring", "summer"]
 
 
 def test_an_unknown_book_gets_the_nearest_id() -> None:
