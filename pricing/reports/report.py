@@ -33,6 +33,7 @@ from pricing.reports.share import Containers, HouseView, Use, share
 from pricing.reports.zones import UTC_ZONE
 
 _ORDER: Final = tuple(DIMENSIONS)
+_NAMED: Final = 3  # versions of a policy; a month of edits has many
 
 
 class Part(StrEnum):
@@ -150,10 +151,14 @@ def _foreign(query: Query, baseline: Baseline) -> str:
     if baseline.only_policy is None:
         return ""
     asked = {each.key[0] for each in query.requests(("policy",)) if each.line.baseline_nusd} - {NONE}
-    if asked <= {baseline.only_policy}:
+    others = sorted(asked - {baseline.only_policy})
+    if not others:
         return ""
-    versions = ", ".join(sorted(asked))
-    return f"the ledger's policy is version {versions}, not the one that was read: give --policy"
+    if len(asked) == 1:
+        return f"the ledger's policy is version {others[0]}, not the one that was read: give --policy"
+    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    named = ", ".join(others[:_NAMED])
+    return f"requests ran under policies that are not the one that was read, {named}{more}: give --policy"
 
 
 def _spent(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:

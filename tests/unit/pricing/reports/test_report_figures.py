@@ -178,6 +178,25 @@ def test_pools_of_another_policy_are_not_said_to_be_needed(ledger: Path) -> None
     assert str(as_json(found)["baseline_not_known"]).startswith("the ledger's policy is version")
 
 
+def test_policies_that_were_edited_are_named_without_the_one_that_was_read(tmp_path: Path) -> None:
+    """After edits a window has rows of several versions: those that the pools are not of, at most three of them."""
+    path = tmp_path / "ledger.sqlite"
+    versions = ("p1", "p2", "p3", "p4", "p5")
+    asked = [request(each, at_us=BEGIN, baseline_nusd=USD) for each in versions]
+    fill_file(path, [], [replace(one, policy_version=one.request_id) for one in asked])
+    premium = {"chat": flat("big", 1.0, 6 * USD)}
+
+    def said(read: str, until_us: int = UNTIL) -> str:
+        baseline = Baseline("premium", premium=premium, only_policy=read)
+        return report(path, ["tenant"], SINCE, until_us, baseline=baseline).not_needed
+
+    assert "that was read, p1, p2, p3 and 1 more: give --policy" in said("p5")
+    assert "that was read, p1, p2, p3 and 2 more: give --policy" in said("p6")
+    fill_file(path, [], [replace(request("p6", at_us=BEGIN - 1, baseline_nusd=USD), policy_version="p6")])
+    assert said("p5", BEGIN).startswith("the ledger's policy is version p6, not the one")
+    assert said("p6", BEGIN) == ""
+
+
 def test_all_on_a_named_pool(ledger: Path) -> None:
     """440 requests of 1,000 tokens, 9 s each at $36 an hour: $0.09 a request, whoever asked."""
     found = whole(ledger, "tenant", baseline=Baseline("all on big", flat("big", 9.0, 36 * USD)))
