@@ -16,6 +16,7 @@ _BOUNDARY: Final = re.compile(r'boundary="?([^";,]{1,70})"?', re.IGNORECASE)
 _NAME: Final = re.compile(rb'(?:^|[;\s])name="([^"\r\n]*)"', re.IGNORECASE)
 _FILE: Final = re.compile(rb"(?:^|[;\s])filename\*?=", re.IGNORECASE)
 PARTS_AT_MOST: Final = 200
+HEAD_BYTES: Final = 16 * 1024  # of one part: a megabyte of header lines would hold up everybody else
 
 
 class BadForm(ValueError):
@@ -49,13 +50,13 @@ def parts_of(body: bytes, boundary: bytes) -> list[Part]:
         at += len(delimiter)
         if body.startswith(b"--", at):
             return found
-        head_end = body.find(b"\r\n\r\n", at)
+        head_end = body.find(b"\r\n\r\n", at, at + HEAD_BYTES)
         end = body.find(b"\r\n" + delimiter, max(head_end, at))
         if head_end < 0 or end < 0 or len(found) >= PARTS_AT_MOST:
             break
         found.append(_part(body[at:head_end], head_end + 4, end))
         at = end + 2
-    raise BadForm(f"it does not end, or has more than {PARTS_AT_MOST} parts")
+    raise BadForm(f"it does not end, or has more than {PARTS_AT_MOST} parts or {HEAD_BYTES} bytes of a part's headers")
 
 
 def form_of(fields: Mapping[str, str]) -> tuple[str, bytes]:

@@ -84,6 +84,17 @@ def test_a_file_is_known_by_its_name() -> None:
     assert (part.name, part.is_file, body[part.start : part.end]) == ("image", True, b"x")
 
 
+@pytest.mark.parametrize(("lines", "ok"), [(1, True), (3000, False)])
+def test_headers_of_a_part_are_bounded(lines: int, ok: bool) -> None:
+    """Megabytes of them would take long to look through, in a process that serves others."""
+    body = b'--b\r\n%bContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--b--' % (b"X: yes\r\n" * lines)
+    if ok:
+        assert [part.name for part in parts_of(body, b"b")] == ["a"]
+    else:
+        with pytest.raises(BadForm, match="16384 bytes of a part's headers"):
+            parts_of(body, b"b")
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_are_anything_but_a_form_or_a_bad_one(body: bytes) -> None:
     """Whatever comes, it is read, or refused as a form."""
