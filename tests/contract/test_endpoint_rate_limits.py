@@ -41,7 +41,7 @@ async def use(endpoint: Endpoint) -> dict[str, int]:
 
 async def test_two_hundred_at_once_pass_exactly_the_limit(tmp_path: Path) -> None:
     """However they interleave: of 200 requests that come together, the limit's number is served, and none beyond."""
-    async with before_simulated(tmp_path, limited(requests_per_minute=37), speedup=4, awake=("small",)) as endpoint:
+    async with before_simulated(tmp_path, limited(requests_per_minute=37), speedup=1, awake=("small",)) as endpoint:
         replies = await asyncio.gather(*(endpoint.chat(**SHORT) for _ in range(200)))
     assert sorted(reply.status for reply in replies) == [200] * 37 + [429] * 163
     assert {reply.code for reply in replies if reply.status == 429} == {"rate_limit_exceeded"}
