@@ -142,9 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, made)
 
     def taken(self) -> bytes:
-        """The whole body."""
+        """The whole body. Raises ClientLeft where its sender goes before its end."""
         length, self.unread = self.unread, 0
-        return self.rfile.read(length)
+        try:
+            data = self.rfile.read(length)
+        except ConnectionError:
+            raise ClientLeft from None
+        if len(data) < length:
+            raise ClientLeft
+        return data
 
     def gone(self) -> bool:
         """Whether the client has closed its side: the router does so when nobody wants the answer any more."""

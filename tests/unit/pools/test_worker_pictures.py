@@ -168,6 +168,15 @@ def test_where_a_body_ends_is_said_once(url: str, pipeline: Pipeline, heads: lis
     assert pipeline.calls == []
 
 
+def test_half_a_body_is_nothing_to_work_on(url: str, pipeline: Pipeline) -> None:
+    """Whose client left before its end, whatever the half says."""
+    with closing(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)) as connection:
+        connection.sendall(b'POST %b HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"prompt": "x"}' % GENERATIONS.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(4096) == b""
+    assert pipeline.calls == []
+
+
 def test_running_out_of_memory_is_told_in_torchs_words(url: str, pipeline: Pipeline) -> None:
     """By them the router knows it, and does not send this size here again."""
     pipeline.fails = "CUDA out of memory. Tried to allocate 2.00 GiB"
