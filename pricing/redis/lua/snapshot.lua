@@ -1,4 +1,4 @@
--- uses: clock meter
+-- uses: clock last_row meter
 -- What budgets and meters say at one stream id.
 -- ARGV: how many scopes follow whose buckets `held` are to be summed, these, how many follow whose buckets `spent` are to
 -- be told, these, then ids of holds that were seen.
@@ -19,16 +19,6 @@ for i = ARGV[1] + 3, ARGV[1] + 2 + ARGV[ARGV[1] + 2] do
 end
 for i = ARGV[1] + 3 + ARGV[ARGV[1] + 2], #ARGV do
   ids[ARGV[i]] = ''
-end
-
-local last = '0-0'
-if redis.call('EXISTS', K .. 'rows') == 1 then
-  local info = redis.call('XINFO', 'STREAM', K .. 'rows')
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      last = info[i + 1]
-    end
-  end
 end
 
 local leases = redis.call('ZRANGE', K .. 'leases', 0, -1, 'WITHSCORES')
@@ -68,5 +58,5 @@ for _, pool in ipairs(redis.call('SMEMBERS', K .. 'meters')) do
   end
 end
 
-return { last, text((read_clock(redis.call('GET', K .. 'clock') or '0'))), redis.call('HGETALL', K .. 'totals'), holds, held, meters,
+return { last_row_id(K), text((read_clock(redis.call('GET', K .. 'clock') or '0'))), redis.call('HGETALL', K .. 'totals'), holds, held, meters,
   redis.call('HGETALL', K .. 'inflight'), spends, redis.call('GET', K .. 'installation') or '' }

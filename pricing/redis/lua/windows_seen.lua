@@ -1,20 +1,11 @@
--- uses: clock windows
+-- uses: clock last_row windows
 -- What caps' windows say that they have spent, and what their buckets come to; nothing is written.
 -- ARGV: now, then for each cap its scope, the seconds of a rolling window or 0, and a month's first and end bucket.
 -- Replies {last stream id, first bucket, spent, spent in buckets, … for each cap}; numbers as text.
 
 local K = KEYS[1]
 local now = tonumber(ARGV[1])
-local last = '0-0'
-if redis.call('EXISTS', K .. 'rows') == 1 then
-  local info = redis.call('XINFO', 'STREAM', K .. 'rows')
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      last = info[i + 1]
-    end
-  end
-end
-local reply = { last }
+local reply = { last_row_id(K) }
 for i = 2, #ARGV, 4 do
   local a, seconds = account(K, ARGV[i], now), tonumber(ARGV[i + 1])
   local name, first, last_bucket = seconds, bucket_of(now - seconds * 1000000), LARGEST
