@@ -64,8 +64,9 @@ class PriceBook:
     """The prices of one source at one time.
 
     `as_of` is the day at which the source states these prices, None when it is undated. `effective_from` is the day
-    (00:00 UTC) from which they hold, None when they hold until a later book of the same `series` takes over. A billing
-    flag is None where the source does not say. `min_increment_s` is the step to which billed time is rounded up.
+    (00:00 UTC) from which they hold, None when they hold from the beginning; they do until a later book of those that a
+    policy names takes over. A billing flag is None where the source does not say. `min_increment_s` is the step to
+    which billed time is rounded up.
     """
 
     id: str
