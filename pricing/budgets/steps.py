@@ -86,4 +86,6 @@ class StepLog:
         if isinstance(error, JournalEnded):
             return StoreUnavailable(f"ledger {self._name} is not written any more: {error}")
         reason = str(error) or type(error).__name__  # no memory has no words
-        return StoreUnavailable(f"ledger {self._name} cannot be written: {reason}; make room, nothing was changed")
+        locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY  # the rest says how it is locked
+        advice = "end the program that writes into it" if locked else "make room"
+        return StoreUnavailable(f"ledger {self._name} cannot be written: {reason}; {advice}, nothing was changed")

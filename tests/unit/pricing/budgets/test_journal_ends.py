@@ -12,9 +12,11 @@ import pytest
 
 from pricing.budgets import journal
 from pricing.budgets.sqlite import SqliteStore
+from pricing.budgets.steps import StepLog
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import recent_requests
+from pricing.ledger.upgrade import ensure_current
 from support.ledgers import DAY_1
 from support.money import ACME, cap, caps, request, wish
 
@@ -65,6 +67,23 @@ async def test_a_fault_of_ours_fails_every_step_from_then_on(
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite", timeout=0, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
     await asyncio.wait_for(store.aclose(), AT_MOST_S)
+
+
+async def test_a_file_that_another_program_locks_needs_no_room(tmp_path: Path) -> None:
+    """What is said to do is to end that program; then the next step is written."""
+    path = tmp_path / "ledger.sqlite"
+    ensure_current(path)
+    with (
+        closing(sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)) as ours,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        steps = StepLog(ours, "its name")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match=r"its name .* database is locked; end the program that writes"):
+            await asyncio.wait_for(steps.submit(journal.Change(probe=True)), AT_MOST_S)
+        other.execute("ROLLBACK")
+        await asyncio.wait_for(steps.submit(journal.Change(probe=True)), AT_MOST_S)
+        await steps.aclose()
 
 
 async def test_a_step_after_the_end_fails(store: SqliteStore, tmp_path: Path) -> None:
