@@ -146,9 +146,6 @@ class EngineBackend:
     async def count_tokens(self, body: bytes, timeout_s: float) -> int | None:
         return None
 
-    async def aclose(self) -> None:
-        return None
-
 
 class Uncapped:
     """`pricing.budgets.store.BudgetStore` without caps: every hold is granted, nothing is kept but who is metered."""

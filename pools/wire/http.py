@@ -202,9 +202,6 @@ class HttpBackend:
         except TimeoutError:
             return False
 
-    async def aclose(self) -> None:
-        """Nothing to close: the session belongs to whoever made it."""
-
     async def _send(self, request: UpstreamRequest, method: str = "POST") -> aiohttp.ClientResponse:
         """Send, and follow the 303 by which a Modal web function asks to wait, as a GET on the same host."""
         headers = {**self._headers, **dict(request.headers)}

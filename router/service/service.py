@@ -190,8 +190,6 @@ class Service:
         with self._losing():
             await self.meters.post_house()
         await self.warmups.aclose()
-        for backend in self.backends.values():
-            await backend.aclose()
         if self.platform is not None:
             await self.platform.aclose()
         with self._losing():

@@ -103,9 +103,6 @@ class PlayedBackend:
     async def count_tokens(self, body: bytes, timeout_s: float) -> int | None:
         return None
 
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
 
 @dataclass(eq=False)
 class Asked:
