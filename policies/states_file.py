@@ -3,7 +3,7 @@
     qwen3-vl-8b-fp8-l4: {ready: 1, in_flight: 3, idle_s: 20}
     qwen3-vl-8b-fp8-a10: {breaker: open, breaker_retry_s: 12}
 
-Pools that the file does not name are cold, healthy and deployed.
+Pools that the file does not name are cold, healthy and deployed; those with `always_on` at their endpoint are awake.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class StateShape(Shape):
 
 
 def cold_and_healthy(policy: Policy) -> dict[str, PoolState]:
-    """Every pool of a policy asleep, healthy and deployed; drained ones are drained."""
-    return {name: PoolState(drained=name in policy.drained) for name in policy.pools}
+    """Every pool of a policy asleep, healthy and deployed; drained ones are drained, and those always on are awake."""
+    ready = {name: endpoint.always_on for name, endpoint in policy.endpoints.items()}
+    return {name: PoolState(ready=ready.get(name, 0), drained=name in policy.drained) for name in policy.pools}
 
 
 def read_states(path: Path, policy: Policy) -> dict[str, PoolState]:

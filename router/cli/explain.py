@@ -1,7 +1,7 @@
 """`sluice explain`: which pool a request would get, and why; or, with an id, which one a past request got.
 
-Without more, all pools are taken for cold, healthy and deployed. `--state FILE` says how they are, `--url` asks a
-running endpoint, which knows.
+Without more, all pools are taken for healthy and deployed, and for cold but where they are always on. `--state FILE`
+says how they are, `--url` asks a running endpoint, which knows.
 """
 
 from __future__ import annotations

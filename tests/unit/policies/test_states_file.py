@@ -9,7 +9,7 @@ import pytest
 from policies.states_file import StateShape, cold_and_healthy, read_states
 from pools.live.state import BreakerState, PoolState
 from pricing.errors import FileProblem
-from support.choosing import shipped, write_policy
+from support.choosing import load, shipped, write_policy
 
 T4 = "qwen3-4b-fp16-t4"
 
@@ -24,6 +24,19 @@ def test_unnamed_pools_are_cold_and_healthy(tmp_path: Path) -> None:
         assert states[T4] == PoolState(ready=2, idle_s=20.0, breaker=BreakerState.OPEN)
         assert {state for name, state in states.items() if name != T4} == {PoolState()}
         assert set(states) == set(shipped().pools) == set(cold_and_healthy(shipped()))
+
+
+def test_a_server_that_is_always_there_is_awake(tmp_path: Path) -> None:
+    """Nobody boots it: its containers are as many as its endpoint says, unless the file of states says otherwise."""
+    text = f"""\
+version: 1
+price_book: modal-2026-10
+endpoints: {{{T4}: {{url: "http://10.0.0.5:8000", always_on: 2}}}}
+classes: {{chat: {{ladder: {{premium: [{T4}]}}}}}}
+"""
+    policy = load(write_policy(tmp_path, text))
+    assert cold_and_healthy(policy) == {T4: PoolState(ready=2)}
+    assert read_states(write_policy(tmp_path, f"{T4}: {{ready: 1}}", "states.yaml"), policy) == {T4: PoolState(ready=1)}
 
 
 @pytest.mark.parametrize(
