@@ -225,7 +225,7 @@ async def test_a_lost_container_s_answers_are_given_by_the_next_pool(
     tmp_path: Path, long: RealVllm, narrow: RealVllm
 ) -> None:
     """Its connections break off without a word. A stream goes on where it was, to the letter; what had not begun is
-    answered anew; whoever comes meanwhile meets the 503.
+    answered anew; whoever comes meanwhile meets the 503, or, once the pool is known to be down, not even that.
     """
     async with (
         awake([long]) as front,
@@ -242,8 +242,10 @@ async def test_a_lost_container_s_answers_are_given_by_the_next_pool(
         assert await ask(openai)
         told = await attempts(endpoint)
     assert told[0] == [("first", "answered")]
-    assert sorted(told[1:]) == 3 * [[("first", "unavailable"), ("second", "answered")]]
-    assert [status for status, _ in front.refused] == [503]
+    fell_back = [("first", "unavailable"), ("second", "answered")]
+    assert sorted(told[1:3]) == 2 * [fell_back]
+    assert told[3] in (fell_back, fell_back[1:])
+    assert [status for status, _ in front.refused] == [503] * (len(told[3]) - 1)
 
 
 # -- detours -----------------------------------------------------------------------------------------------------------
