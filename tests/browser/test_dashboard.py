@@ -158,6 +158,7 @@ async def test_charts_have_the_colours_of_their_legend(page: Page, tmp_path: Pat
 
 DRAWN = """(() => {
     const canvas = document.querySelector(".plot[data-chart=spend] canvas");
+    if (!canvas?.width) return false;
     const copy = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
     [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
     copy.drawImage(canvas, 0, 0);

@@ -55,6 +55,7 @@ async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
             answered[str(row.request_id)] += row.amount_nusd
     assert answered == told
     paid = sum(row.amount_nusd for row in shared.rows() if row.account == "acme")
+    asked = sum(row.amount_nusd for row in shared.rows() if row.tenant == "acme")
     assert 0.5 * CAP_NUSD < paid <= CAP_NUSD
     for name in ("a", "b"):
         [budget] = (await shared.ask(name, "/budgets")).json["data"]
@@ -62,7 +63,7 @@ async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
         since_s = int(time.time()) - 86_400
         page = (await shared.ask(name, f"/v1/costs?start_time={since_s}&project_ids=acme&group_by=project_id")).json
         costs = [result["amount"]["value"] for bucket in page["data"] for result in bucket["results"]]
-        assert round(sum(costs) * 1e9) == paid
+        assert round(sum(costs) * 1e9) == asked  # with what the house paid of it: attempts that failed, overruns
     report = await asyncio.to_thread(shared.sluice, "report", "--by", "tenant", "--format", "json")
     assert [line["charged_nusd"] for line in json.loads(report.output)["lines"]] == [paid]
     for child in shared.running.values():
