@@ -119,11 +119,11 @@ async def test_a_pool_at_another_address_is_compared_with_its_row(tmp_path: Path
     origin_us = 1_795_000_000_000_000
     simulator = SimulatedPools([SHIPPED], {POOL: RATE_NUSD_PER_H}, ScaledClock(SPEEDUP, origin_us), 7)
     await simulator.start()
-    clock = ["--speedup", str(SPEEDUP), "--origin-us", str(origin_us)]
+    clock = ["--speedup", str(SPEEDUP), "--origin-us", str(origin_us), "--timeout-s", "100000"]
     where = ["--url", simulator.pool_url(POOL), "--row", str(rows), "--json"]
-    status, out, _ = await command(POOL, *where, *SMALL, *clock)
+    status, out, err = await command(POOL, *where, *SMALL, *clock)
     await simulator.stop()
-    assert status == 0
+    assert status == 0, err
     written = json.loads(out)
     assert written["sluice"]["pool"] == POOL
     assert written["sluice"]["engine_version"] == SHIPPED.engine_version
