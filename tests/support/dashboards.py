@@ -11,6 +11,7 @@ from typing import Any
 from support.chromium import Page
 from support.endpoint import KEYS, Endpoint, before_simulated, policy
 
+WIDE, PHONE = 1280, 390  # pixels
 CAPS = [
     {"name": "day", "amount_usd": 0.02, "window": "24h", "scope": "tenant:acme"},
     {"name": "month", "amount_usd": 50, "window": "1mo", "scope": "tenant:globex"},
@@ -45,3 +46,8 @@ async def sign_in(page: Page, endpoint: Endpoint, key: str = "ops") -> None:
     await page.press("Enter")
     await asyncio.wait_for(page.loaded.wait(), 30)
     await page.until("!document.querySelector('[data-pending]')")
+
+
+async def report(endpoint: Endpoint, key: str, since: str, by: str = "tenant,class,pool") -> Any:
+    """What the API says of the money, as the dashboard asks for it."""
+    return (await endpoint.ask("GET", f"/v1/reports?by={by}&since={since}&show=money,failures", key)).json
