@@ -78,7 +78,7 @@ def book_page(book: PriceBook) -> RenderableType:
     for name, text in (
         ("source", book.source),
         ("as of", str(book.as_of or "undated")),
-        ("in force from", str(book.effective_from or "the beginning, until a later book of its series")),
+        ("in force from", str(book.effective_from or "the beginning")),
         ("file", str(book.path)),
         *(_of_containers(book) if book.gpus else ()),
     ):
