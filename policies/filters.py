@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from policies.ask import Ask, holds_kv, kv_tokens_free, kv_tokens_held
+from policies.ask import Ask, containers, holds_kv, kv_tokens_free, kv_tokens_held
 from policies.decision import Candidate, Numbers, Reason
 from policies.failed_before import FailedBefore
 from policies.policy import Rung
@@ -249,9 +249,9 @@ class TooLarge:
 
 
 class Saturated:
-    """The platform would answer 429: as many requests run as the containers take.
+    """The platform would answer 429: as many requests run as the containers that serve take. One that boots takes none.
 
-    Example: `max_concurrency: 32`, two containers, 64 requests in flight.
+    Example: `max_concurrency: 32`, two containers that serve and one that boots, 64 requests in flight.
     """
 
     reason = Reason.SATURATED
@@ -260,7 +260,7 @@ class Saturated:
         return True
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        count = state.alive or 1
+        count = containers(state)
         if state.in_flight + state.foreign_in_flight < rung.pool.max_concurrency * count:
             return None
         return {**_company(state), "max_concurrency": rung.pool.max_concurrency, "containers": count}

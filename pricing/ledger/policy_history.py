@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 import msgspec
 
@@ -133,7 +134,8 @@ def _writing(place: LedgerPlace) -> Iterator[_Writer]:
 @contextmanager
 def _writing_file(path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        connection = sqlite3.connect(path, isolation_level=None)
+        # Never one that is not there: an empty file in the place of a ledger that was moved away would hide that it is.
+        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")

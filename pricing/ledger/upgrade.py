@@ -6,6 +6,7 @@ SQLAlchemy and Alembic are imported only when there is something to do, which is
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 
 HEAD: Final = "0010"  # the newest script in migrations/versions
+_BUSY_S: Final = 5.0  # as long as sqlite3 waits by itself for other locks
+_LOOK_S: Final = 0.02
 
 
 def version_of(connection: sqlite3.Connection) -> str | None:
@@ -46,10 +49,23 @@ def _ensure_file(path: Path) -> None:
 def _read_version(path: Path) -> str | None:
     connection = sqlite3.connect(path)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         return version_of(connection)
     finally:
         connection.close()
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait where somebody else writes a file that has no log yet: this change fails at once."""
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _ensure_database(url: PostgresUrl) -> None:

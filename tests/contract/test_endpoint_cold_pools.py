@@ -42,6 +42,17 @@ async def test_a_pool_that_lost_its_container_is_woken_again(tmp_path: Path) -> 
     assert asked == ["GET", "POST", "GET", "POST"]
 
 
+async def test_a_burst_waits_for_room_while_more_containers_boot(tmp_path: Path) -> None:
+    """One container takes twenty at once, and the platform answers 429 above that: the others wait in line, for it or
+    for those that the burst starts, and none meets the 429.
+    """
+    async with before_simulated(tmp_path, one_pool(), speedup=1, awake=("small",)) as endpoint:
+        replies = await asyncio.gather(*(endpoint.chat(max_tokens=100, sim_output_tokens=100) for _ in range(60)))
+        containers = (await endpoint.control("GET", "/containers"))["small"]
+    assert [(reply.status, reply.headers["x-sluice-attempts"]) for reply in replies] == [(200, "1")] * 60
+    assert len(containers) > 1
+
+
 async def test_a_boot_longer_than_the_deadline_is_answered_at_once(tmp_path: Path) -> None:
     """503 `model_warming` with the boot's length in Retry-After, while the pool is woken; then it serves."""
     files = one_pool(defaults={"first_byte_deadline_s": 20})

@@ -37,6 +37,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 SPEEDUP = 20.0
+WAITS_S = {"connect_timeout_s": 5, "first_token_timeout_s": 10, "stall_timeout_s": 20}  # by default
 
 
 def policy(**sections: Any) -> Policy:
@@ -72,6 +73,16 @@ def _pool(extends: str, max_model_len: int) -> Policy:
 
 def _key(name: str, *rights: str) -> Policy:
     return {"id": f"{name}-key", "sha256": hashlib.sha256(KEYS[name].encode()).hexdigest(), "rights": list(rights)}
+
+
+def patient(files: Policy, speedup: float) -> Policy:
+    """The policy for a clock that is faster than life: what it leaves to the default waits is as long as that is in
+    real time, so that a machine that has too much to do is not taken for a pool that hangs.
+    """
+    if speedup == 1:
+        return files
+    waits = {name: seconds * speedup for name, seconds in WAITS_S.items()}
+    return {**files, "defaults": {**waits, **files.get("defaults", {})}}
 
 
 def one_pool(**sections: Any) -> Policy:
@@ -137,7 +148,8 @@ class Endpoint:
 
     def write_policy(self, changed: Policy) -> None:
         """Replace the policy file, as an editor does."""
-        (self.files / "policy.yaml").write_text(json.dumps(changed), encoding="utf-8")
+        text = json.dumps(patient(changed, self.service.clock.speedup))
+        (self.files / "policy.yaml").write_text(text, encoding="utf-8")
 
     async def requests(self, count: int) -> list[RequestRow]:
         """The newest summaries, newest first, once there are that many: a client may see its answer a moment before."""
@@ -202,10 +214,10 @@ async def serving(
     """An endpoint over a policy that names its own endpoints. `agrees` False: the books are not looked at."""
     place = folder / "policy"
     place.mkdir(exist_ok=True)
-    (place / "policy.yaml").write_text(json.dumps(files), encoding="utf-8")
+    ticking = clock or ScaledClock(SPEEDUP)
+    (place / "policy.yaml").write_text(json.dumps(patient(files, ticking.speedup)), encoding="utf-8")
     ledger = folder / "ledger.sqlite"
     chosen = Settings(policy_paths=(place,), ledger=ledger, port=0, **{"grace_s": 1.0, **settings})
-    ticking = clock or ScaledClock(SPEEDUP)
     service = Service(chosen, ticking, environ or {})
     listens: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     try:

@@ -1,6 +1,7 @@
 """Ledger files: their tables, their versions, and what is read back."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,22 @@ def test_an_interrupted_creation_leaves_an_empty_file(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     assert names == ["warnings"]
+
+
+def test_a_file_that_somebody_else_creates_is_waited_for(tmp_path: Path) -> None:
+    """Two that start at once: the second finds a file without a log, locked, and becomes current once it is let go."""
+    path = tmp_path / "ledger.sqlite"
+    first = sqlite3.connect(path, isolation_level=None)
+    first.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(ensure_current, path)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.2)
+        first.execute("ROLLBACK")
+        second.result()
+    first.close()
+    with sqlite3.connect(path) as connection:
+        assert version_of(connection) == HEAD
 
 
 def test_rows_survive_their_columns_and_their_json() -> None:

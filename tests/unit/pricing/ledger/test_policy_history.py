@@ -134,7 +134,11 @@ def test_tables_of_another_version_are_left_alone(place: LedgerPlace) -> None:
 
 
 def test_a_ledger_that_is_away_says_so(tmp_path: Path) -> None:
-    """Neither a folder that is missing nor a server that nobody answers for raises anything else."""
-    for gone in (tmp_path / "no" / "ledger.sqlite", PostgresUrl("postgresql://sluice@127.0.0.1:1/ledger")):
+    """Neither a file or folder that is missing nor a server that nobody answers for raises anything else; an empty file
+    in the place of a ledger that was moved away would hide that it is.
+    """
+    moved = tmp_path / "ledger.sqlite"
+    for gone in (moved, tmp_path / "no" / "ledger.sqlite", PostgresUrl("postgresql://sluice@127.0.0.1:1/ledger")):
         with pytest.raises(StoreUnavailable, match="ledger "):
             remember(gone, version("aa", 1))
+    assert not moved.exists()
