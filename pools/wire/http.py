@@ -188,13 +188,14 @@ class HttpBackend:
     async def knock(self, timeout_s: float) -> bool:
         """Ask `/health`: True once a container answers. On a sleeping pool this starts a boot, and is meant to.
 
-        `unreached` then says why nobody was there to be asked, as behind a wrong address; None where somebody was.
+        `unreached` then says why nobody was there to be asked, as behind a wrong address; None where somebody was. Time
+        that ran out tells neither, and leaves it as it was.
         """
-        self.unreached = None
         try:
             async with self._clock.timeout(timeout_s):
                 response = await self._send(_small_request("/health", b"", timeout_s), method="GET")
                 response.close()
+                self.unreached = None
                 return response.status < 300
         except AttemptFailed as failure:
             self.unreached = failure.detail

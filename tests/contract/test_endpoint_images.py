@@ -177,7 +177,7 @@ async def test_chat_and_pictures_are_told_apart(tmp_path: Path) -> None:
 
 async def test_a_hang_is_given_up_by_the_service_time_model(tmp_path: Path) -> None:
     """Three times the expected 9.5 s, not the policy's deadline of two minutes, ends the wait for a pool that hangs."""
-    async with running(tmp_path, defaults={"max_attempts": 1}) as run:
+    async with running(tmp_path, defaults={"max_attempts": 1, "first_token_timeout_s": None}) as run:
         await run.fail(POOL, "hang")
         reply = await asked(run)
         [row] = run.rows()

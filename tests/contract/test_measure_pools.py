@@ -130,7 +130,7 @@ async def test_without_a_platform_the_pool_is_left_alone_for_as_long_as_said() -
 )
 async def test_requests_that_fail_are_counted_by_class(kind: str, failure: FailureClass) -> None:
     """Two failures of eight: an error rate of a quarter, under their class, and no time or token of theirs counts."""
-    shape = replace_shape(timeout_s=15.0)
+    shape = replace_shape(timeout_s=60.0 if failure is FailureClass.TIMEOUT else 600.0)
     async with measuring_simulated(shape, watch=Watch(lambda name: order() if name == "load" else None)) as simulation:
 
         def order() -> None:
