@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from pools.modal.worker import instantid, pictures, restore
 from pools.modal.worker.faces import InsightFaces
+from pools.modal.worker.probe import probe_by_opencv
 from pools.modal.worker.server import Service, WorkerServer
 
 
@@ -66,7 +67,7 @@ def _restore(given: argparse.Namespace) -> Service:
     restorer = restore.Restorer(given.program, given.program_weights, weights, folder, given.job_s)
     width, _, height = given.size.partition("x")
     usual = restore.Usual((int(width), int(height)), given.frames, given.fps)
-    return restore.restore_service(restorer, restore.probe_by_opencv, usual, given.served_model_name)
+    return restore.restore_service(restorer, probe_by_opencv, usual, given.served_model_name)
 
 
 def _seeded(device: str) -> Callable[[int], Any]:

@@ -12,13 +12,14 @@ import errno
 import importlib
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pools.modal.worker.asked import SEED_AT_MOST, BadRequest, Body
 from pools.modal.worker.line import Gone
+from pools.modal.worker.probe import Clip, Probe
 from pools.modal.worker.program import run_program
 from pools.modal.worker.server import Answer, Job, JobFailed, Service
 
@@ -39,15 +40,6 @@ SOUNDLESS_TYPE: Final = "video/mp4"
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What is known of a clip before it is restored."""
-
-    frames: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
 class Usual:
     """What is made where a request does not say: the size that the catalogue's figures are about."""
 
@@ -65,10 +57,6 @@ class Asked:
     size: tuple[int, int]
     frames: int
     seed: int | None
-
-
-Probe = Callable[[Path], Clip | None]
-"""What a file holds, None where it is no clip."""
 
 
 @dataclass(frozen=True)
@@ -135,18 +123,6 @@ def asked_of(body: Body, usual: Usual) -> Asked:
         frames=min(frames or usual.frames, FRAMES_AT_MOST),
         seed=body.number("seed", SEED_AT_MOST, least=0),
     )
-
-
-def probe_by_opencv(path: Path) -> Clip | None:
-    """What the container says of a clip; the program itself reads by the same library."""
-    cv2: Any = importlib.import_module("cv2")
-    capture = cv2.VideoCapture(str(path))
-    try:
-        wanted = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        found = [int(capture.get(each)) for each in wanted]
-    finally:
-        capture.release()
-    return Clip(*found) if min(found) > 0 else None
 
 
 def fetch_weights(repo: str, folder: Path, model: str) -> None:

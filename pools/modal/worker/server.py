@@ -8,6 +8,7 @@ was made for it.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import select
 import socket
@@ -18,6 +19,9 @@ from typing import Any, Final
 
 from pools.modal.worker.asked import BadRequest, Body, read_body
 from pools.modal.worker.line import Busy, ClientLeft, Gone, Line
+from pools.modal.worker.trouble import logged, told
+
+LOGGER: Final = logging.getLogger("sluice.worker")
 
 TEXT_BYTES: Final = 1_000_000
 READ_AT_MOST: Final = 256 * 1024 * 1024  # of a body that is refused: its sender hears why only once all of it is taken
@@ -43,7 +47,7 @@ class Answer:
 
 
 Job = Callable[[Gone], Answer]
-"""Runs in its turn. Raises BadRequest, JobFailed, ClientLeft, and RuntimeError, which is torch's."""
+"""Runs in its turn. Raises BadRequest, JobFailed, ClientLeft, and whatever else a model may raise."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +140,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(trouble.status, str(trouble))
         except ClientLeft:
             self.close_connection = True
-        except RuntimeError as trouble:  # torch's own, out of memory among them: the router tells them by the text
-            self.refuse(500, str(trouble))
+        except Exception as trouble:  # noqa: BLE001 # models raise what they like, and nobody else answers the client
+            LOGGER.error("a request failed: %s", logged(trouble))
+            self.refuse(500, told(trouble))
         else:
             self.send(200, made)
 
     def taken(self) -> bytes:
-        """The whole body. Raises ClientLeft where its sender goes before its end."""
+        """The whole body. Raises ClientLeft where its sender goes or falls silent before its end."""
         length, self.unread = self.unread, 0
         try:
             data = self.rfile.read(length)
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             raise ClientLeft from None
         if len(data) < length:
             raise ClientLeft
@@ -154,7 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def gone(self) -> bool:
         """Whether the client has closed its side: the router does so when nobody wants the answer any more."""
-        if not select.select([self.connection], [], [], 0)[0]:
+        waiting = select.poll()  # unlike `select`, it takes descriptors from 1024 up
+        waiting.register(self.connection, select.POLLIN)
+        if not waiting.poll(0):
             return False
         try:
             return not self.connection.recv(1, socket.MSG_PEEK)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import resource
 import socket
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pools.catalog.worker_args import worker_serves
+from pools.failures.classes import FailureClass
+from pools.failures.classify import from_response
 from pools.modal.worker.__main__ import SERVED
 from pools.modal.worker.line import ClientLeft
 from pools.modal.worker.pictures import Picture, pictures_service
@@ -40,13 +45,13 @@ class Pipeline:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
-        self.fails = ""
+        self.fails: Exception | None = None
 
     def __call__(self, **options: Any) -> Any:
         look = options.pop("callback_on_step_end")
         self.calls.append(options)
-        if self.fails:
-            raise RuntimeError(self.fails)
+        if self.fails is not None:
+            raise self.fails
         look(self, 0, 999, {})
         return SimpleNamespace(images=[Image()] * options["num_images_per_prompt"])
 
@@ -177,13 +182,78 @@ def test_half_a_body_is_nothing_to_work_on(url: str, pipeline: Pipeline) -> None
     assert pipeline.calls == []
 
 
-def test_running_out_of_memory_is_told_in_torchs_words(url: str, pipeline: Pipeline) -> None:
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (
+            OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 22 GiB"),
+            "CUDA out of memory. Tried to allocate 2.00 GiB",
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: can't allocate memory: you"),
+            "[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: can't allocate memory",
+        ),
+        (OutOfMemoryError("a lighthouse"), "OutOfMemoryError"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_running_out_of_memory_is_told_in_torchs_words(
+    url: str, pipeline: Pipeline, raised: Exception, words: str
+) -> None:
     """By them the router knows it, and does not send this size here again."""
-    pipeline.fails = "CUDA out of memory. Tried to allocate 2.00 GiB"
-    status, answer = ask(url + GENERATIONS, b'{"prompt": "x"}')
-    assert status == 500
-    assert answer["error"]["message"] == pipeline.fails
+    pipeline.fails = raised
+    status, answer = ask(url + GENERATIONS, b'{"prompt": "a lighthouse"}')
+    assert (status, answer["error"]["message"]) == (500, f"OutOfMemoryError: {words}")
+    assert judged(status, answer) is FailureClass.OUT_OF_MEMORY
     assert ask(f"{url}/health")[0] == 200
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, TimeoutError])
+def test_a_failure_that_nobody_foresaw_is_answered_and_logged(
+    url: str, pipeline: Pipeline, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 in OpenAI's shape on a connection that stays open, and a log that says where: neither repeats the prompt,
+    not even where a prompt speaks of memory.
+    """
+    pipeline.fails = kind("the prompt 'a lighthouse, CUDA out of memory' has no token")
+    status, answer = ask(url + GENERATIONS, b'{"prompt": "a lighthouse"}')
+    error = {"message": f"the model failed ({kind.__name__}); the container's log says where", "param": None}
+    assert (status, answer) == (500, {"error": {**error, "type": "InternalServerError", "code": 500}})
+    assert judged(status, answer) is FailureClass.UNAVAILABLE
+    [record] = caplog.records
+    assert "raise self.fails" in record.getMessage()
+    assert "lighthouse" not in record.getMessage()
+    pipeline.fails = None
+    assert ask(url + GENERATIONS, b'{"prompt": "a lighthouse"}')[0] == 200
+
+
+def judged(status: int, answer: Any) -> FailureClass:
+    """As the router does."""
+    return from_response(status, {}, json.dumps(answer).encode(), believed_asleep=False).failure
+
+
+def test_a_client_is_seen_to_stay_whatever_its_descriptors_number(url: str, pipeline: Pipeline) -> None:
+    """Also from 1024 up, which `select` cannot ask about: the picture is made."""
+    with descriptors_above(1024):
+        assert ask(url + GENERATIONS, b'{"prompt": "x"}')[0] == 200
+    assert len(pipeline.calls) == 1
+
+
+@contextmanager
+def descriptors_above(number: int) -> Iterator[None]:
+    """What is opened inside has a descriptor from `number` up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number + 64), hard))
+    with ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while opened.enter_context(Path(os.devnull).open("rb")).fileno() < number:
+            pass
+        yield
 
 
 def test_edits_and_long_bodies_are_the_clients_own_mistakes(url: str, pipeline: Pipeline) -> None:

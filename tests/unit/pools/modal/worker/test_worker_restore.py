@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 
 from pools.modal.worker.asked import BadRequest, Body
 from pools.modal.worker.line import ClientLeft
+from pools.modal.worker.probe import Clip, probe_by_opencv
 from pools.modal.worker.program import run_program
-from pools.modal.worker.restore import Clip, Restorer, Usual, asked_of
+from pools.modal.worker.restore import Restorer, Usual, asked_of
 from pools.modal.worker.server import JobFailed
 from support.full_disk import files_at_most
+from support.repository import ROOT
 
 USUAL = Usual((1280, 720), 49, 24.0)
 MP4 = b"\x00\x00\x00\x18ftypmp42"
@@ -157,6 +160,52 @@ def test_a_full_disk_is_this_containers_trouble(tmp_path: Path) -> None:
     assert failed.value.status == 507
     assert list(works.folder.iterdir()) == []
     assert made(works) == b"made"
+
+
+OPENCV = """\
+CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_COUNT = 3, 4, 7
+class VideoCapture:
+    def __init__(self, path): {reads}
+    def get(self, what): return {{3: 320.0, 4: 240.0, 7: self.frames}}[what]
+    def release(self): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("reads", "found"),
+    [
+        ("print('a warning'); self.frames = 12.0", Clip(12, 320, 240)),
+        ("self.frames = 0.0", None),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", None),
+    ],
+)
+def test_a_clip_is_looked_at_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str, found: Clip | None
+) -> None:
+    """One by which the reader crashes is a clip that cannot be read, and the worker lives."""
+    assert probed(tmp_path, monkeypatch, reads) == found
+
+
+def test_a_clip_that_holds_its_reader_for_ever_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader is ended when its time is over."""
+    noted = tmp_path / "reader"
+    reads = f"import os, time; open({str(noted)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    assert probed(tmp_path, monkeypatch, reads, within_s=2.0) is None
+    assert not runs(noted.read_text())
+
+
+def test_a_reader_that_cannot_start_is_not_the_clients_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image without OpenCV answers 500, and not that every clip is broken."""
+    with pytest.raises(JobFailed, match="could not be started") as failed:
+        probed(tmp_path, monkeypatch, "raise ImportError('libGL.so.1')")
+    assert failed.value.status == 500
+
+
+def probed(folder: Path, monkeypatch: pytest.MonkeyPatch, reads: str, within_s: float = 60.0) -> Clip | None:
+    """By a stand-in for OpenCV that does this when it opens a file."""
+    (folder / "cv2.py").write_text(OPENCV.format(reads=reads), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
+    return probe_by_opencv(folder / "given.mp4", within_s)
 
 
 def test_the_program_prints_into_a_file_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""What a clip's container says of it, read by OpenCV in a process of its own.
+
+Who sends a clip writes what a demuxer reads: one that makes it crash or read for ever ends that process, and not the
+worker. As a program, `python -m pools.modal.worker.probe FILE` prints what it has found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pools.modal.worker.server import JobFailed
+
+PROBE_S: Final = 20.0
+"""Reading a container's head takes milliseconds, starting Python with OpenCV up to seconds on a busy machine."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is known of a clip before it is restored."""
+
+    frames: int
+    width: int
+    height: int
+
+
+Probe = Callable[[Path], Clip | None]
+"""What a file holds, None where it is no clip."""
+
+
+def probe_by_opencv(path: Path, within_s: float = PROBE_S) -> Clip | None:
+    """None also for a file that crashes the reader or holds it for `within_s`. Raises JobFailed where the reader cannot
+    be started.
+    """
+    command = (sys.executable, "-m", __name__, str(path))
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=within_s, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode < 0:  # by a signal
+        return None
+    if done.returncode > 0:
+        raise JobFailed("the reader of clips could not be started; the container's log says why")
+    frames, width, height = json.loads(done.stdout.splitlines()[-1])
+    return Clip(frames, width, height) if min(frames, width, height) > 0 else None
+
+
+def main() -> None:
+    cv2: Any = importlib.import_module("cv2")
+    capture = cv2.VideoCapture(sys.argv[1])
+    wanted = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    print(json.dumps([int(capture.get(each)) for each in wanted]))
+    capture.release()
+
+
+if __name__ == "__main__":
+    main()
