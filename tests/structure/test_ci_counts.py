@@ -11,19 +11,20 @@ import pytest
 from support.repository import ROOT
 
 PASSED = '<testcase classname="tests.a" name="test_one"/>'
-FAILED = '<testcase classname="tests.a" name="test_two"><failure message="no"/></testcase>'
-ERROR = '<testcase classname="tests.a" name="test_three"><error message="fixture"/></testcase>'
+FAILURE, TROUBLE = '<failure message="no"/>', '<error message="fixture"/>'
+FAILED = f'<testcase classname="tests.a" name="test_two">{FAILURE}</testcase>'
+ERROR = f'<testcase classname="tests.a" name="test_three">{TROUBLE}</testcase>'
 SKIPPED = '<testcase classname="tests.a" name="test_four"><skipped type="pytest.skip" message="later"/></testcase>'
 XFAILED = '<testcase classname="tests.a" name="test_five"><skipped type="pytest.xfail" message="known"/></testcase>'
 
 
-def judge(report: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / ".ci" / "counts.py"), str(report)]
+def judge(*reports: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / ".ci" / "counts.py"), *map(str, reports)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def write(folder: Path, *cases: str) -> Path:
-    report = folder / "tests.xml"
+def write(folder: Path, *cases: str, name: str = "tests.xml") -> Path:
+    report = folder / name
     report.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
     return report
 
@@ -49,6 +50,44 @@ def test_anything_else_is_red_and_says_why(cases: tuple[str, ...], said: str, tm
     done = judge(write(tmp_path, *cases))
     assert done.returncode == 1
     assert said in done.stderr
+
+
+def test_what_fails_once_and_passes_by_itself_is_named(tmp_path: Path) -> None:
+    """A second report, of the failed ones alone, turns those green that pass there; without one, or for the others,
+    nothing changes.
+    """
+    first = write(tmp_path, PASSED, FAILED, ERROR)
+    both = write(tmp_path, FAILED.replace(FAILURE, ""), ERROR.replace(TROUBLE, ""), name="both.xml")
+    one = write(tmp_path, FAILED, ERROR.replace(TROUBLE, ""), name="one.xml")
+    done = judge(first, both)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "3 passed, 0 failed, 0 errors, 0 skipped",
+            "tests.a::test_two failed at first, and passed by itself",
+            "tests.a::test_three failed at first, and passed by itself",
+        ],
+    )
+    for others, said in (([one], "1 failed, 0 errors"), ([tmp_path / "none.xml"], "1 failed, 1 errors")):
+        done = judge(first, *others)
+        assert done.returncode == 1
+        assert said in done.stderr
+
+
+def test_many_that_fail_are_red_whatever_comes_after(tmp_path: Path) -> None:
+    """Six tests that pass by themselves and not with the others have something wrong."""
+    passing = [PASSED.replace("test_one", f"test_{number}") for number in range(6)]
+    failing = [case.replace("/>", f">{FAILURE}</testcase>") for case in passing]
+    done = judge(write(tmp_path, *failing), write(tmp_path, *passing, name="again.xml"))
+    assert done.returncode == 1
+    assert "6 failed, 0 errors" in done.stderr
+
+
+def test_a_test_whose_end_failed_has_not_passed(tmp_path: Path) -> None:
+    """pytest writes a case for the test and another for the fixture that could not be taken down."""
+    first = write(tmp_path, FAILED)
+    again = write(tmp_path, FAILED.replace(FAILURE, ""), FAILED.replace(FAILURE, TROUBLE), name="again.xml")
+    assert judge(first, again).returncode == 1
 
 
 def test_a_missing_report_is_red(tmp_path: Path) -> None:
