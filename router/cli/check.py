@@ -1,8 +1,9 @@
 """`sluice check`: are these policy files right? Each argument is a set of its own: a file, or a folder as one set.
 
 In a folder, files that say `standalone: true` are sets of their own too. Price books, by file or folder, are checked as
-what they are. Exit status 0 when everything is right, 1 when something in the files is wrong, 2 for a path that is not
-there, as for any wrong command line.
+what they are. Where a policy has `platform: modal:`, what no deployment there would take is wrong as well. Exit status
+0 when everything is right, 1 when something in the files is wrong, 2 for a path that is not there, as for any wrong
+command line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from policies.deploy.pools import wanted_pools
 from policies.fileset import SHIPPED_FOLDER, policy_files, set_files
 from policies.load import load_policy
 from policies.policy import Policy
@@ -129,6 +131,8 @@ def _verdict(path: Path, no_environment: bool) -> Verdict:
     try:
         files = tuple(str(file) for file in set_files(path)) if path.is_dir() else ()
         policy = load_policy([path], environ=os.environ, now_us=now_us, assume_deployed=no_environment)
+        if policy.modal is not None:
+            wanted_pools([path], [], now_us)  # raises what a deployment would be refused for
     except FileProblem as error:
         return Verdict(str(path), None, 0, 0, tuple(error.problems), files)
     pools = len(policy.pools)

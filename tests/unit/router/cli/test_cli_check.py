@@ -163,3 +163,38 @@ def test_what_yaml_says_is_said_in_our_words(tmp_path: Path) -> None:
     assert f"{twice}:3: repeated key 'platform'; keep one of the two" in output
     assert "secret" not in output
     assert f"{text}:1: this file must be a table" in output
+
+
+MODAL = """\
+version: 1
+price_book: modal-2026-10
+platform:
+  modal: {}
+pools:
+  clips:
+    extends: seedvr2-3b-fp8-a10
+    engine_version: "2.5.23"
+  chat_small:
+    extends: qwen3-4b-fp16-t4
+  chat-small:
+    extends: qwen3-4b-bf16-a10
+classes: {chat: {ladder: {premium: [chat_small, chat-small]}}}
+"""
+
+
+def test_what_modal_would_not_take_is_wrong_before_it_is_deployed(tmp_path: Path) -> None:
+    """Two pools whose Apps would overwrite each other, and a program at a commit that nobody knows: as `sluice pools`
+    says it, with the row's place. Where pools run elsewhere, neither is wrong.
+    """
+    path = write_policy(tmp_path, MODAL)
+    result = RUN.invoke(app, [str(path), "--json"])
+    [verdict] = json.loads(result.output)
+    assert (result.exit_code, verdict["ok"]) == (1, False)
+    commit, name = verdict["problems"]
+    assert commit.startswith(f"{path}:6: pool 'clips': no commit is known of seedvr2 2.5.23; engine_version can be ")
+    assert name == (
+        f"{path}:11: pool 'chat-small': its App would be called 'sluice-chat-small', as that of 'chat_small' "
+        f"({path}:9); rename one of the pools"
+    )
+    elsewhere = write_policy(tmp_path, MODAL.replace("platform:\n  modal: {}\n", ""), "elsewhere.yaml")
+    assert RUN.invoke(app, [str(elsewhere)]).exit_code == 0
