@@ -122,7 +122,7 @@ def upgrade() -> None:
         _fill(f"request_{span}", "requests", REQUEST_DIMENSIONS, REQUEST_SUMS, span_us=span_us)
     _create("latency_hours", LATENCY_DIMENSIONS, ("count",))
     for what, table, value, counts, tier in LATENCIES:
-        known = {"what": f"'{what}'", "bucket": _bucket(value), "tier": tier}
+        known = {"what": f"'{what}'", "bucket": bucket(value), "tier": tier}
         _fill("latency_hours", table, LATENCY_DIMENSIONS, {"count": "1"}, f"WHERE {counts}", known)
 
 
@@ -162,7 +162,7 @@ def _big() -> sa.types.TypeEngine[int]:
     return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _bucket(value: str) -> str:
+def bucket(value: str) -> str:
     number = f"CAST({value} AS double precision)"
     at_least = f"CASE WHEN {number} < 0.001 THEN CAST(0.001 AS double precision) ELSE {number} END"
     return f"CAST(round(ln({at_least}) / ln(CAST(1.02 AS double precision))) AS bigint)"

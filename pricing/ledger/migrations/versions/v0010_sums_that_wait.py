@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from pricing.ledger.migrations.versions import v0008_sums_by_hour as hours
+
 revision = "0010"
 down_revision = "0009"
 branch_labels = None
@@ -15,7 +17,10 @@ depends_on = None
 
 
 DIMENSIONS = ("request_class", "tier", "pool", "model", "gpu", "what", "bucket")
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+NUMBERS = {"ledger_rows": "seq", "requests": "rowid"}
+CACHED = {"cached_prompt_tokens": "cached_prompt_tokens"}  # since 0009
 
 
 def upgrade() -> None:
@@ -28,15 +33,48 @@ def upgrade() -> None:
         sa.Column("up_to", sa.Integer(), nullable=False),
         sqlite_with_rowid=False,
     )
-    for table, number in (("ledger_rows", "seq"), ("requests", "rowid")):
+    for table, number in NUMBERS.items():
         op.execute(f"INSERT INTO summed SELECT '{table}', coalesce(max({number}), 0) FROM {table}")
 
 
 def downgrade() -> None:
-    """A program that is stopped has added all that waited."""
+    """What waits is added first, as a program that was killed left it: an older one does not know that any does."""
     op.drop_table("latency_days")
     if _is_file():
+        _add_what_waits()
         op.drop_table("summed")
+
+
+def _add_what_waits() -> None:
+    """To the sums of 0009, whose columns are those of 0008 and one more."""
+    for span, span_us in (("hours", HOUR_US), ("days", DAY_US)):
+        _add(f"ledger_{span}", "ledger_rows", hours.ROW_DIMENSIONS, {**hours.ROW_SUMS, **CACHED}, span_us=span_us)
+        _add(f"request_{span}", "requests", hours.REQUEST_DIMENSIONS, {**hours.REQUEST_SUMS, **CACHED}, span_us=span_us)
+    for what, table, value, counts, tier in hours.LATENCIES:
+        known = {"what": f"'{what}'", "bucket": hours.bucket(value), "tier": tier}
+        _add("latency_hours", table, hours.LATENCY_DIMENSIONS, {"count": "1"}, f"AND {counts}", known)
+
+
+def _add(
+    table: str,
+    source: str,
+    dimensions: tuple[str, ...],
+    sums: dict[str, str],
+    counts: str = "",
+    known: dict[str, str] | None = None,
+    span_us: int = HOUR_US,
+) -> None:
+    sql = {name: f"coalesce({name}, '')" for name in dimensions} | {"request_outcome": hours.OUTCOME} | (known or {})
+    rows = ", ".join(f"{sql.get(name) or sums[name]} AS {name}" for name in (*dimensions, *sums))
+    names, added = ", ".join(dimensions), ", ".join(f"sum({name}) AS {name}" for name in sums)
+    waits = f"{NUMBERS[source]} > (SELECT up_to FROM summed WHERE source = '{source}') {counts}"
+    op.execute(
+        f"INSERT INTO {table} AS known ({', '.join(('at_us', *dimensions, *sums))}) "
+        f"SELECT at_us / {span_us} * {span_us} AS at_us, {names}, {added} "
+        f"FROM (SELECT at_us, {rows} FROM {source} AS one WHERE {waits}) AS each GROUP BY 1, {names} "
+        f"ON CONFLICT (at_us, {names}) DO UPDATE SET "
+        f"{', '.join(f'{name} = known.{name} + excluded.{name}' for name in sums)}"
+    )
 
 
 def _create_latency_days() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,7 @@ from pricing.ledger.sums_file import add_some, teach, waiting
 from pricing.ledger.upgrade import ensure_current
 from support.ledgers import DAY_1, take_back, write_small_ledger
 from support.money import caps, request, row
+from support.repository import ROOT
 from support.shared_ledger import fill_file, sum_problems
 
 MONEY = "SELECT sum(amount_nusd), sum(row_count) FROM ledger_hours"
@@ -150,5 +154,29 @@ def test_an_older_file_has_nothing_that_waits(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     write_small_ledger(path)
     take_back(URL.create("sqlite", database=str(path)), "0009")
+    ensure_current(path)
+    assert (still_waiting(path), sum_problems(path)) == (0, [])
+
+
+KILLED_BEFORE_SUMS = """\
+import os, sys
+from pathlib import Path
+from pricing.budgets import journal
+from support.ledgers import write_small_ledger
+journal.add_some = lambda *_: os.kill(os.getpid(), 9)
+write_small_ledger(Path(sys.argv[1]))
+"""
+
+
+def test_an_older_program_finds_what_a_killed_one_left_waiting_in_the_sums(tmp_path: Path) -> None:
+    """Taking the tables back adds it; after the next upgrade all sums are those of the rows."""
+    path = tmp_path / "ledger.sqlite"
+    command = [sys.executable, "-c", KILLED_BEFORE_SUMS, str(path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, timeout=60, check=False)
+    assert done.returncode == -9
+    told = shown(path)
+    assert (still_waiting(path) > 0, kept(path)) == (True, (None, None))
+    take_back(URL.create("sqlite", database=str(path)), "0009")
+    assert kept(path) == told
     ensure_current(path)
     assert (still_waiting(path), sum_problems(path)) == (0, [])
