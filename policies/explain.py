@@ -59,6 +59,12 @@ def _tokenizer(n: Numbers) -> str:
     return f"cannot go on with tokens of {n['needed_tokenizer']}; its own are {n['tokenizer']}"
 
 
+def _saturated(n: Numbers) -> str:
+    if "most_in_flight" in n:
+        return f"{_in_flight(n)}; it refused more than {n['most_in_flight']} a moment ago"
+    return f"{_in_flight(n)}; {n['containers']} × {n['max_concurrency']} are allowed"
+
+
 _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.CLASS: lambda n: f"is not on the ladder of class {n['class']}",
     Reason.TIER: lambda n: f"is listed under {n['pool_tier']}; {n['needed_tier']} is needed",
@@ -74,7 +80,7 @@ _SENTENCES: Final[Mapping[Reason, Callable[[Numbers], str]]] = {
     Reason.SHAPE: lambda n: (
         f"ran out of memory at up to {n['up_to_tokens']:,} tokens, cools down {n['retry_s']:g} s more"
     ),
-    Reason.SATURATED: lambda n: f"{_in_flight(n)}; {n['containers']} × {n['max_concurrency']} are allowed",
+    Reason.SATURATED: _saturated,
     Reason.QUEUED: lambda n: f"{n['waiting']} requests wait for room there and came first",
     Reason.DRAINED: lambda n: f"was taken out by operators; {n['in_flight']} requests still in flight",
     Reason.NOT_DEPLOYED: lambda n: (

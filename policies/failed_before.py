@@ -7,7 +7,7 @@ from collections import Counter
 from policies.ask import Ask, holds_kv, kv_tokens_held
 from policies.decision import Numbers, Reason
 from policies.facts import PastAttempt
-from policies.fallback import FALLBACK, MOST_TRIES_ON_ONE_POOL, Next
+from policies.fallback import FALLBACK, MOST_TRIES_ON_ONE_POOL, Next, SamePool
 from policies.policy import Rung
 from pools.live.state import PoolState
 
@@ -25,19 +25,25 @@ class FailedBefore:
         return bool(ask.past)
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        tries = Counter(past.pool for past in ask.past)
+        tries = Counter(past.pool for past in ask.past if not _had_no_room(past))
         for past in ask.past:
             rule = FALLBACK[past.failure]
             if not rule.goes_on:
                 return _failure(past)
             if past.pool == rung.pool.name:
-                if not rule.same_pool or tries[past.pool] >= MOST_TRIES_ON_ONE_POOL:
+                again = rule.same_pool is not SamePool.NO and tries[past.pool] < MOST_TRIES_ON_ONE_POOL
+                if not again and not _had_no_room(past):
                     return {**_failure(past), "tries": tries[past.pool]}
                 continue
             short = _falls_short(rule.next, ask, past, rung, state)
             if short is not None:
                 return {**_failure(past), **short}
         return None
+
+
+def _had_no_room(past: PastAttempt) -> bool:
+    """It refused the moment, and has not tried the request."""
+    return FALLBACK[past.failure].same_pool is SamePool.WHEN_IT_HAS_ROOM
 
 
 def _failure(past: PastAttempt) -> dict[str, float | int | str]:

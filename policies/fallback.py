@@ -8,7 +8,7 @@ This is the one table of the project about it; `decide` reads `next`, the endpoi
 | out_of_memory | only more free memory, never the same pool | shape | house | yes | no |
 | timeout | faster or warmer first | pool | house | yes | no |
 | cold | others first | none | house | yes | once more |
-| overloaded | others first | short cooldown | house | yes | once more |
+| overloaded | others first | short cooldown | house | yes | when it has room |
 | unavailable | others first | pool | house | yes | once more |
 | misconfigured | others | a minute | house | yes | no |
 | bad_output | only a higher tier | none | tenant | yes | no |
@@ -49,15 +49,23 @@ class BreakerEffect(StrEnum):
     A_MINUTE = "a_minute"  # our files are wrong about it, most likely; one request looks again then
 
 
+class SamePool(StrEnum):
+    """Whether the pool that failed may serve the same request all the same."""
+
+    NO = "no"
+    ONCE_MORE = "once more"
+    WHEN_IT_HAS_ROOM = "when it has room"  # it refused the moment, not the request; as often as `max_attempts` allows
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table. `same_pool`: the pool that failed may be tried once more, after all others."""
+    """One row of the table. `same_pool`: the pool that failed may be tried again, after all others."""
 
     next: Next
     breaker: BreakerEffect
     payer: Payer
     goes_on: bool = True
-    same_pool: bool = False
+    same_pool: SamePool = SamePool.NO
 
 
 FALLBACK: Final[Mapping[FailureClass, Rule]] = MappingProxyType(
@@ -65,9 +73,11 @@ FALLBACK: Final[Mapping[FailureClass, Rule]] = MappingProxyType(
         FailureClass.CONTEXT_OVERFLOW: Rule(Next.LARGER_CONTEXT, BreakerEffect.NONE, Payer.TENANT),
         FailureClass.OUT_OF_MEMORY: Rule(Next.MORE_MEMORY, BreakerEffect.SHAPE, Payer.HOUSE),
         FailureClass.TIMEOUT: Rule(Next.FASTER_FIRST, BreakerEffect.POOL, Payer.HOUSE),
-        FailureClass.COLD: Rule(Next.OTHERS, BreakerEffect.NONE, Payer.HOUSE, same_pool=True),
-        FailureClass.OVERLOADED: Rule(Next.OTHERS, BreakerEffect.SHORT_COOLDOWN, Payer.HOUSE, same_pool=True),
-        FailureClass.UNAVAILABLE: Rule(Next.OTHERS, BreakerEffect.POOL, Payer.HOUSE, same_pool=True),
+        FailureClass.COLD: Rule(Next.OTHERS, BreakerEffect.NONE, Payer.HOUSE, same_pool=SamePool.ONCE_MORE),
+        FailureClass.OVERLOADED: Rule(
+            Next.OTHERS, BreakerEffect.SHORT_COOLDOWN, Payer.HOUSE, same_pool=SamePool.WHEN_IT_HAS_ROOM
+        ),
+        FailureClass.UNAVAILABLE: Rule(Next.OTHERS, BreakerEffect.POOL, Payer.HOUSE, same_pool=SamePool.ONCE_MORE),
         FailureClass.MISCONFIGURED: Rule(Next.OTHERS, BreakerEffect.A_MINUTE, Payer.HOUSE),
         FailureClass.BAD_OUTPUT: Rule(Next.HIGHER_TIER, BreakerEffect.NONE, Payer.TENANT),
         FailureClass.CLIENT_ERROR: Rule(Next.NONE, BreakerEffect.NONE, Payer.TENANT, goes_on=False),
@@ -75,7 +85,7 @@ FALLBACK: Final[Mapping[FailureClass, Rule]] = MappingProxyType(
     }
 )
 
-MOST_TRIES_ON_ONE_POOL: Final = 2
+MOST_TRIES_ON_ONE_POOL: Final = 2  # those that it had no room for left out
 
 
 def default_payers() -> dict[str, Payer]:

@@ -250,6 +250,7 @@ class TooLarge:
 
 class Saturated:
     """The platform would answer 429: as many requests run as the containers that serve take. One that boots takes none.
+    Or as many as ran when the pool last refused one more (`pools.live.crowding`).
 
     Example: `max_concurrency: 32`, two containers that serve and one that boots, 64 requests in flight.
     """
@@ -260,7 +261,9 @@ class Saturated:
         return True
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        count = containers(state)
+        count, most = containers(state), state.most_in_flight
+        if most is not None and state.in_flight >= most:
+            return {**_company(state), "most_in_flight": most}
         if state.in_flight + state.foreign_in_flight < rung.pool.max_concurrency * count:
             return None
         return {**_company(state), "max_concurrency": rung.pool.max_concurrency, "containers": count}

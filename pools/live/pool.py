@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from pools.failures.classes import AttemptFailed, FailureClass
 from pools.live.breaker import BreakerLimits, PoolBreaker, ShapeBreaker
 from pools.live.containers import Containers
+from pools.live.crowding import Crowding
 from pools.live.engine_metrics import EngineLoad
 from pools.live.engine_said import NOTHING_SAID, EngineSaid
 from pools.live.kv_ceiling import KvCeiling
@@ -98,6 +99,7 @@ class LivePool:
         self._breaker = PoolBreaker()
         self._shapes = ShapeBreaker()
         self._ceiling = KvCeiling()
+        self._crowding = Crowding()
         self._members: dict[str, _Member] = {}
         self._kv_tokens = 0
         self._idle_since: tuple[int, int] | None = None  # wall and monotonic instant of the last end
@@ -142,6 +144,7 @@ class LivePool:
         """The first token came after `ttft_s`: the pool is well, however long the answer gets."""
         self.containers.answered(self._clock.wall_us())
         self._breaker.speaks(self._clock.mono_us())
+        self._crowding.speaks()
         old = self._ttft_s
         self._ttft_s = ttft_s if old is None else old + TTFT_WEIGHT * (ttft_s - old)
         self._awake()
@@ -150,6 +153,7 @@ class LivePool:
         """A request ended well."""
         self.containers.answered(self._clock.wall_us())
         self._breaker.success(self._clock.mono_us())
+        self._crowding.speaks()
         self._awake()
 
     def failed(
@@ -177,6 +181,7 @@ class LivePool:
                 self._out_of_memory(needs, dispatched_us, limits.shape_cooldown_s, now_us)
             case FailureClass.OVERLOADED:
                 self._breaker.overloaded(now_us, failure.retry_after_s)
+                self._crowding.refused(self.in_flight, self.containers.ready, now_us)
             case FailureClass.COLD:
                 self.waking()
             case FailureClass.MISCONFIGURED if failure.feature is not None:
@@ -325,6 +330,7 @@ class LivePool:
             breaker_retry_s=self._breaker.retry_s(now_us),
             breaker_reason=self._breaker.reason(now_us),
             misconfigured=self._breaker.misconfigured,
+            most_in_flight=self._crowding.most(containers.ready, now_us),
             kv_ceiling=self._ceiling.tokens(now_us),
             shapes_open=self._shapes.open_shapes(now_us),
             shapes_retry_s=self._shapes.retry_s(now_us),

@@ -139,11 +139,16 @@ class LivePools:
         reason to: a breaker or a shape's cooldown ends without anybody leaving. Its places stay until `lines.leave`.
         """
         self.lines.join(ticket, pools)
-        look_again_s = LOOK_AGAIN_S if self.lines.is_first(ticket) else LOOK_AGAIN_BEHIND_S
+        look_again_s = self._look_again_s(ticket.pools) if self.lines.is_first(ticket) else LOOK_AGAIN_BEHIND_S
         with suppress(TimeoutError):
             async with self._clock.timeout(min(timeout_s, look_again_s)):
                 await ticket.woken.wait()
         ticket.woken.clear()
+
+    def _look_again_s(self, pools: Iterable[str]) -> float:
+        """When the first in line looks: a pause that ends sooner is not slept through."""
+        pauses_s = (self.state(pool).breaker_retry_s for pool in pools if pool in self._pools)
+        return min((pause_s for pause_s in pauses_s if 0 < pause_s < LOOK_AGAIN_S), default=LOOK_AGAIN_S)
 
     # -- other replicas --------------------------------------------------------------------------------------------
 

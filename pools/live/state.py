@@ -35,6 +35,7 @@ class PoolState(msgspec.Struct, frozen=True):
     breaker_retry_s: float = 0.0
     breaker_reason: str = ""  # OVERLOADED while it pauses for that
     misconfigured: bool = False  # the breaker is open, or half open, because our files are wrong about the pool
+    most_in_flight: int | None = None  # what it was found to take at once, where that is less than it should
     kv_ceiling: int | None = None  # KV tokens a container was found to hold, where that is less than it should
     shapes_open: frozenset[int] = frozenset()
     shapes_retry_s: float = 0.0

@@ -326,17 +326,18 @@ class Attempts:
 
 
 def _worth_waiting(chain: Chain, one: Rejection, left_s: float) -> bool:
-    """Whether a pool that rejects a request now may take it in the time that is left. One that has refused this very
-    request is not waited for: it may have been too much for it, and clients are told when to come again.
-    """
-    if one.reason is Reason.OVERLOADED and any(past.pool == one.pool for past in chain.past):
-        return False
+    """Whether a pool that rejects a request now may take it in the time that is left."""
     return one.reason in FOR_ROOM and float(one.numbers.get("retry_s", 0)) < left_s
 
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:
-    """Whether a try counts as a retry: the first move to another pool does not."""
-    return chain.attempts >= 2 or candidate.pool.name == chain.pool
+    """Whether a try counts as a retry. The first move to another pool does not, and neither does coming back to one
+    that had no room: it has not tried the request, and is asked in turn, like by those that have just come.
+    """
+    name = candidate.pool.name
+    if any(past.pool == name and past.failure is FailureClass.OVERLOADED for past in chain.past):
+        return False
+    return chain.attempts >= 2 or name == chain.pool
 
 
 def _most_nusd(price: TokenPrice, needs: Requirements) -> int | None:

@@ -30,7 +30,8 @@ def refusal_of(chain: Chain, decision: Decision) -> ApiError:
     if chain.reports and chain.attempts == 0:
         return _still_warming(chain)
     if chain.reports:
-        return chain_failed(chain, "no other pool can serve this request")
+        pauses_s = [float(one.numbers["retry_s"]) for one in decision.rejected if "retry_s" in one.numbers]
+        return chain_failed(chain, "no other pool can serve this request", not_before_s=min(pauses_s, default=0))
     never = _never_fits(chain, decision)
     if never is not None:
         return never
@@ -44,11 +45,18 @@ def refusal_of(chain: Chain, decision: Decision) -> ApiError:
     passes_s = [seconds for one in reasons if (seconds := _passes_in_s(one)) is not None]
     return ApiError(
         "no_capable_pool",
-        _nothing_deployed(chain, reasons) or f"no pool can serve this request now: {_summary(reasons)}",
+        _nothing_deployed(chain, reasons)
+        or f"no pool can serve this request {_when(chain, decision)}: {_summary(reasons)}",
         retry_after_s=min(passes_s, default=None),
         passes=bool(passes_s),
         metadata={"rejected": [_reason_json(one) for one in reasons]},
     )
+
+
+def _when(chain: Chain, decision: Decision) -> str:
+    """Somebody who waited in line as long as there was time is told so."""
+    waited_s = (decision.decided_us - chain.wall_us) / US_PER_S
+    return "now" if chain.ticket is None else f"within the {waited_s:.0f} s that it waited in line"
 
 
 def _still_warming(chain: Chain) -> ApiError:
@@ -153,8 +161,8 @@ def rate_refusal(limited: RateLimited) -> ApiError:
     )
 
 
-def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None) -> ApiError:
-    """Every try failed, or no further one may be made."""
+def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None, not_before_s: float = 0) -> ApiError:
+    """Every try failed, or no further one may be made. `not_before_s`: until a pool that has no room is asked again."""
     if passed_on is not None and passed_on.status is not None:
         return PassedOn(passed_on.status, passed_on.body)
     failures = [report.failure for report in chain.reports]
@@ -171,7 +179,7 @@ def chain_failed(chain: Chain, why: str, passed_on: AttemptFailed | None = None)
     if last == FailureClass.BAD_OUTPUT and chain.parsed.json_schema is not None:
         return ApiError("schema_violation", f"{text}; simplify the schema or raise max_tokens", metadata=metadata)
     if failures and set(failures) == {FailureClass.OVERLOADED}:
-        return ApiError("no_capable_pool", text, retry_after_s=RETRY_SOON_S, metadata=metadata)
+        return ApiError("no_capable_pool", text, retry_after_s=max(not_before_s, RETRY_SOON_S), metadata=metadata)
     code = "chain_timeout" if last in (FailureClass.TIMEOUT, FailureClass.COLD) else "chain_failed"
     return ApiError(code, text, metadata=metadata)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 from pathlib import Path
 
+from pools.platform import ContainerInfo
 from support.endpoint import before_scripts, before_simulated, one_pool
 from support.failing_pools import good
 from support.scripted_server import Exchange
@@ -51,6 +54,39 @@ async def test_a_burst_waits_for_room_while_more_containers_boot(tmp_path: Path)
         containers = (await endpoint.control("GET", "/containers"))["small"]
     assert [(reply.status, reply.headers["x-sluice-attempts"]) for reply in replies] == [(200, "1")] * 60
     assert len(containers) > 1
+
+
+async def test_a_burst_that_meets_a_429_waits_in_line_too(tmp_path: Path) -> None:
+    """A container has gone since containers were last listed, so that the platform refuses what the router has room
+    for: as many wait for those that run as were refused, and each is served at its second try.
+    """
+    files = one_pool()
+    files["pools"]["small"] |= {"max_containers": 1}
+    async with before_simulated(tmp_path, files, speedup=1, awake=("small",), platform_poll_s=600) as endpoint:
+        now_us = endpoint.service.clock.wall_us()
+        gone = [ContainerInfo(name, "ready", now_us, now_us) for name in ("still-there", "gone")]
+        endpoint.service.live.observe_containers(now_us, {"small": gone})
+        replies = await asyncio.gather(*(endpoint.chat(max_tokens=60, sim_output_tokens=60) for _ in range(40)))
+    tried = Counter((reply.status, reply.headers["x-sluice-attempts"]) for reply in replies)
+    assert tried == {(200, "1"): 20, (200, "2"): 20}
+
+
+async def test_who_waited_in_line_until_the_deadline_is_told_so(tmp_path: Path) -> None:
+    """503 with what it waited for, and the advice to come again: nothing ran."""
+    files = one_pool(defaults={"first_byte_deadline_s": 20})
+    files["pools"]["small"] |= {"max_containers": 1, "target_concurrency": 1, "max_concurrency": 1}
+    async with before_simulated(tmp_path, files, awake=("small",)) as endpoint:
+        long = asyncio.create_task(endpoint.chat(max_tokens=4000, sim_output_tokens=4000))
+        while not endpoint.service.live.state("small").in_flight:
+            await asyncio.to_thread(lambda: None)
+        reply = await endpoint.chat(max_tokens=2)
+        assert (await long).status == 200
+    assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (503, "no_capable_pool", "true")
+    waited = re.search(
+        r"within the (\d+) s that it waited in line: small: 1 requests in flight", reply.json["error"]["message"]
+    )
+    assert waited is not None
+    assert 20 <= int(waited[1]) < 40
 
 
 async def test_a_boot_longer_than_the_deadline_is_answered_at_once(tmp_path: Path) -> None:

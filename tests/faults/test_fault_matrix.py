@@ -17,7 +17,7 @@ from pools.live.state import BreakerState
 from pricing.clock import ScaledClock
 from support.choosing import needs
 from support.endpoint import ASK, CHAT, KEYS, Endpoint, Policy, Reply, before_scripts, events, policy
-from support.fault_matrix import CONTINUED, ENDINGS, MATRIX, NEVER, Answer, Breaker, Ending, Moment, Row
+from support.fault_matrix import AT_MOST, CONTINUED, ENDINGS, MATRIX, NEVER, Answer, Breaker, Ending, Moment, Row
 from support.scripted_server import DONE, ENGINE_DIED, ROLE, Exchange, Script, frame, text_frame
 
 REST = "1"  # what `big` says: valid JSON, too
@@ -126,6 +126,8 @@ def files(row: Row, with_another: bool, ending: Ending) -> Policy:
     limits: dict[str, Any] = {"breaker": {"failures": 99 if row.failure is F.COLD else max(1, ending.tries)}}
     if row.failure is F.TIMEOUT:
         limits |= {"first_token_timeout_s": 5, "stall_timeout_s": 5}
+    if row.failure is F.OVERLOADED:
+        limits |= {"max_attempts": AT_MOST}
     ladder = {"standard": [POOL], "premium": [OTHER]} if with_another else {"premium": [POOL]}
     return policy(classes={"chat": {"ladder": ladder, "objective": "listed"}}, defaults=limits)
 

@@ -66,11 +66,13 @@ REFUSED: Final = "the engine's own 4xx"
 SCHEMA: Final = "502 `schema_violation`"
 FAILED: Final = "502 `chain_failed`"
 FAILED_TWICE: Final = "502 `chain_failed` after two tries"
-BUSY: Final = "503 `no_capable_pool`"
+BUSY: Final = "503 `no_capable_pool` after `max_attempts` tries"
 SLOW: Final = "504 `chain_timeout`"
 ASLEEP: Final = "504 `chain_timeout` after two tries"
 BROKEN: Final = "`stream_broken`"
 BROKEN_TWICE: Final = "`stream_broken` after two tries"
+BROKEN_BUSY: Final = "`stream_broken` after `max_attempts` tries"
+AT_MOST: Final = 3  # `max_attempts` where a pool refuses each time
 
 ENDINGS: Final = {
     NEXT: Ending("served", 200, next=True),
@@ -82,11 +84,12 @@ ENDINGS: Final = {
     SCHEMA: Ending("refused", 502, "schema_violation", should_retry="false"),
     FAILED: Ending("refused", 502, "chain_failed", should_retry="false"),
     FAILED_TWICE: Ending("refused", 502, "chain_failed", should_retry="false", tries=2),
-    BUSY: Ending("refused", 503, "no_capable_pool", should_retry="true", retry_after=True),
+    BUSY: Ending("refused", 503, "no_capable_pool", should_retry="true", retry_after=True, tries=AT_MOST),
     SLOW: Ending("refused", 504, "chain_timeout", should_retry="false"),
     ASLEEP: Ending("refused", 504, "chain_timeout", should_retry="false", tries=2),
     BROKEN: Ending("broken", 200, "stream_broken", in_stream=True),
     BROKEN_TWICE: Ending("broken", 200, "stream_broken", in_stream=True, tries=2),
+    BROKEN_BUSY: Ending("broken", 200, "stream_broken", in_stream=True, tries=AT_MOST),
 }
 
 
@@ -147,7 +150,7 @@ MATRIX: Final = (
     _row(F.OVERLOADED, "whole", "before", NEXT, BUSY, "house", _PAUSE),
     _row(F.OVERLOADED, "whole", "after", NEXT, BUSY, "house", _PAUSE),
     _row(F.OVERLOADED, "stream", "before", NEXT, BUSY, "house", _PAUSE),
-    _row(F.OVERLOADED, "stream", "after", CONTINUED, BROKEN, "house", _PAUSE),
+    _row(F.OVERLOADED, "stream", "after", CONTINUED, BROKEN_BUSY, "house", _PAUSE),
     _row(F.UNAVAILABLE, "whole", "before", NEXT, FAILED_TWICE, "house", _COUNTS),
     _row(F.UNAVAILABLE, "whole", "after", NEXT, FAILED_TWICE, "house", _COUNTS),
     _row(F.UNAVAILABLE, "stream", "before", NEXT, FAILED_TWICE, "house", _COUNTS),

@@ -84,6 +84,7 @@ def test_pools_of_other_classes_are_rejected_too() -> None:
         (PoolState(ready=1, in_flight=3, kv_tokens_in_flight=10**6), Reason.MEMORY),
         (PoolState(ready=1, in_flight=64), Reason.SATURATED),
         (PoolState(ready=1, booting=1, in_flight=64), Reason.SATURATED),
+        (PoolState(ready=2, in_flight=3, most_in_flight=3), Reason.SATURATED),
     ],
 )
 def test_a_pool_that_cannot_serve_now_is_rejected(state: PoolState, reason: Reason) -> None:

@@ -44,6 +44,7 @@ EXAMPLES = [
     (Reason.SHAPE, {"up_to_tokens": 16_384, "retry_s": 200.0}, "up to 16,384 tokens"),
     (Reason.OVERLOADED, {"retry_s": 1.0}, "is asked again in 1 s"),
     (Reason.SATURATED, {"in_flight": 64, "max_concurrency": 32, "containers": 2}, "2 × 32"),
+    (Reason.SATURATED, {"in_flight": 20, "most_in_flight": 20}, "it refused more than 20 a moment ago"),
     (Reason.QUEUED, {"waiting": 3}, "3 requests wait for room there"),
     (Reason.DRAINED, {"in_flight": 3}, "3 requests"),
     (Reason.NOT_DEPLOYED, {"endpoints": 0}, "endpoints:"),

@@ -45,7 +45,7 @@ def test_every_failure_class_has_a_row() -> None:
         assert cells[3:] == [
             rule.payer,
             "yes" if rule.goes_on else "no",
-            "once more" if rule.same_pool else "no",
+            rule.same_pool,
         ]
 
 
@@ -113,13 +113,23 @@ def test_bad_output_asks_for_a_higher_tier() -> None:
     assert order(decide(facts(VISION, past=[PastAttempt(L4, FailureClass.BAD_OUTPUT)]))) == [L40S, A100]
 
 
-@pytest.mark.parametrize("failure", [FailureClass.UNAVAILABLE, FailureClass.OVERLOADED, FailureClass.COLD])
+@pytest.mark.parametrize("failure", [FailureClass.UNAVAILABLE, FailureClass.COLD])
 def test_a_passing_failure_may_be_tried_once_more_at_the_end(failure: FailureClass) -> None:
     """The pool that failed comes after all others, and not a third time."""
     once = decide(facts(VISION, past=[PastAttempt(T4, failure)]))
     assert order(once)[-1] == T4
     twice = decide(facts(VISION, past=[PastAttempt(T4, failure)] * 2))
     assert refused(twice)[T4] is Reason.ALREADY_FAILED
+
+
+def test_a_pool_that_had_no_room_is_asked_after_all_others_as_often_as_it_takes() -> None:
+    """It has not tried the request; a try that failed in earnest counts as it does elsewhere."""
+    refusals = [PastAttempt(T4, FailureClass.OVERLOADED)] * 3
+    assert order(decide(facts(VISION, past=refusals)))[-1] == T4
+    failed = [*refusals, PastAttempt(T4, FailureClass.UNAVAILABLE)]
+    assert order(decide(facts(VISION, past=failed)))[-1] == T4
+    again = [*failed, PastAttempt(T4, FailureClass.UNAVAILABLE)]
+    assert refused(decide(facts(VISION, past=again)))[T4] is Reason.ALREADY_FAILED
 
 
 def test_out_of_memory_of_media_pools_puts_larger_gpus_first() -> None:
