@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from policies.decide import decide
-from policies.facts import Facts
-from policies.load import load_policy
+from policies.choose.decide import decide
+from policies.choose.facts import Facts
+from policies.compile.load import load_policy
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements, Tier
 from pools.live.state import PoolState

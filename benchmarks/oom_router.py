@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from batch_engine import BatchEngine, EngineGone, OutOfMemory
 from llm_pilot import Pool
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.failures.classes import AttemptFailed, FailureClass
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.warmup import WarmUps
 from pools.wire.backend import Answer, Backend, FrameStream, UpstreamRequest
 from pricing.budgets.caps import CapTable, Scope

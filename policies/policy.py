@@ -1,7 +1,7 @@
 """A policy in force: what the files say, compiled once at load into what `decide` and the router read.
 
-`policies.load` makes it from files; it is immutable, swapped as one on reload, and a request keeps the one it began
-with.
+`policies.compile.load` makes it from files; it is immutable, swapped as one on reload, and a request keeps the one it
+began with.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
+from policies.files.schema import CapShape, RateLimitsShape, TenantShape
 from policies.policy import ApiKey, Tenant
-from policies.schema import CapShape, RateLimitsShape, TenantShape
 from pricing.budgets.caps import (
     Cap,
     CapTable,

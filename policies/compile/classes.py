@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from policies.compile.pools import PoolParts
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
+from policies.files.schema import BreakerShape, ClassShape, LimitKeys
 from policies.policy import Limits, RequestClass, Rung
 from policies.requirements import Tier
-from policies.schema import BreakerShape, ClassShape, LimitKeys
 from pools.spec import ModelKind, PoolSpec
 from pricing.yamlfile import nearest
 

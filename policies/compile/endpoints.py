@@ -9,9 +9,9 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
+from policies.files.schema import VARIABLE, EndpointShape, ModalShape, PlatformShape, RouterShape, WebhookShape
 from policies.policy import PoolEndpoint, Webhook
-from policies.schema import VARIABLE, EndpointShape, ModalShape, PlatformShape, RouterShape, WebhookShape
 from pools.modal.check import settings_problems
 from pools.modal.settings import ModalSettings, RouterSettings
 from pricing.yamlfile import nearest

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from policies.compile.endpoints import Environment, is_http_url
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
+from policies.files.schema import KubernetesShape, PlatformShape
 from policies.policy import PoolEndpoint
-from policies.schema import KubernetesShape, PlatformShape
 from pools.kubernetes.settings import ACCOUNT, IN_CLUSTER_URL, DeploymentRef, KubernetesSettings
 from pools.spec import PoolSpec
 from pricing.yamlfile import nearest

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
 from policies.policy import RateChange
 from pools.catalog.token_pools import HOLDS_ANYTHING
 from pools.fit.memory import MemoryFit, fit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.fileset import FileSet, model_path
+from policies.files.fileset import FileSet, model_path
 from policies.predict.expect import FROM_HISTORY, OutputTokens, Prediction
 from policies.predict.model import load_model
 from pricing.errors import FileProblem

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from policies.compile.classes import limits_over
-from policies.fileset import FileSet, Placed
+from policies.files.fileset import FileSet, Placed
+from policies.files.schema import StoreShape
 from policies.policy import Limits, OnStoreDown, StorePolicy
-from policies.schema import StoreShape
 from pricing.money import parse_usd
 
 

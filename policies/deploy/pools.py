@@ -9,7 +9,7 @@ from pathlib import Path
 from policies.compile.classes import listed_pools
 from policies.compile.endpoints import compile_modal
 from policies.compile.pools import Books, choose_books, rate_of
-from policies.fileset import SHIPPED_DEFAULT, FileSet, read_set
+from policies.files.fileset import SHIPPED_DEFAULT, FileSet, read_set
 from pools.catalog.engine_args import NoServer
 from pools.catalog.load import load_catalog
 from pools.fit.timing import boot_seconds

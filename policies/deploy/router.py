@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.compile.endpoints import compile_modal, variables_of
+from policies.compile.load import load_policy
 from policies.compile.pools import choose_books
-from policies.fileset import SHIPPED_DEFAULT, FileSet, outside_paths, read_set
-from policies.load import load_policy
+from policies.files.fileset import SHIPPED_DEFAULT, FileSet, outside_paths, read_set
 from policies.policy import Policy
 from pools.modal.check_router import pool_name_problems, router_problems
 from pools.modal.router import FOLDER, Release, RouterDeclaration, RouterFile, declare_router

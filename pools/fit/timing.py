@@ -170,7 +170,7 @@ class StatedTiming:
         return self.estimate(0, 0, running)
 
     def cache_saves_s(self, prompt_tokens: int, cached_tokens: int) -> float:
-        """Nothing that is known of; what a provider's cache saves is money (`policies.price_tokens`)."""
+        """Nothing that is known of; what a provider's cache saves is money (`policies.choose.price_tokens`)."""
         return 0.0
 
 

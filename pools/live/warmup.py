@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from pools.live.all_pools import LivePools
 from pools.live.others import WakeLeases
-from pools.live.pools import LivePools
 from pools.platform import PlatformUnavailable, PoolPlatform
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import StoreUnavailable

@@ -96,7 +96,7 @@ class LedgerRow(msgspec.Struct, frozen=True):
 class RequestRow(msgspec.Struct, frozen=True):
     """The summary of one request, for reports and `explain ID`. No amount: money is in the attempt rows.
 
-    `decisions_json` is a JSON array: the decision before each attempt, as `policies.explain.as_record` writes it.
+    `decisions_json` is a JSON array: the decision before each attempt, as `policies.explain.record` writes it.
     """
 
     request_id: str

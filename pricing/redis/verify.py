@@ -29,7 +29,7 @@ from pricing.redis.installation import ANOTHERS, LOST
 from pricing.redis.snapshot import Snapshot, take_snapshot, waiting
 from pricing.redis.stream import LedgerStream, StreamEntry
 from pricing.verify.cap_windows import windows_match_rows
-from pricing.verify.file import NO_CAPS, Verification
+from pricing.verify.sqlite import NO_CAPS, Verification
 
 LATE_S: Final = 10  # replicas end holds every second; one that is this late is ended by nobody
 _HOUSE_KINDS: Final = (RowKind.BOOT, RowKind.IDLE, RowKind.ADJUSTMENT)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies.fileset import set_files
-from policies.load import load_policy
+from policies.compile.load import load_policy
+from policies.files.fileset import set_files
 from policies.policy import Policy
 from pricing.budgets.caps import Cap, CapTable
 from pricing.errors import FileProblem

@@ -17,11 +17,11 @@ from typing import Annotated, Any
 
 import typer
 
+from policies.compile.load import load_policy
 from policies.deploy.pools import wanted_pools
-from policies.fileset import SHIPPED_FOLDER, policy_files, set_files
-from policies.load import load_policy
+from policies.files.fileset import SHIPPED_FOLDER, policy_files, set_files
+from policies.files.schema import PolicyFile
 from policies.policy import Policy
-from policies.schema import PolicyFile
 from pools.catalog.load import load_catalog
 from pools.fit.memory import fit
 from pools.spec import CaseSpec

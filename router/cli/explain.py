@@ -14,16 +14,16 @@ from typing import Annotated, Any
 import typer
 from msgspec.structs import replace
 
-from policies.decide import decide
+from policies.choose.decide import decide
+from policies.choose.facts import Facts
+from policies.choose.names import resolve
+from policies.compile.load import load_policy
 from policies.errors import PolicyError
-from policies.explain import as_json
-from policies.explain_table import render_json
-from policies.facts import Facts
-from policies.load import load_policy
-from policies.names import resolve
+from policies.explain.record import as_json
+from policies.explain.states_file import cold_and_healthy, read_states
+from policies.explain.table import render_json
 from policies.policy import Policy
 from policies.requirements import Requirements, Tier
-from policies.states_file import cold_and_healthy, read_states
 from pools.spec import Feature
 from pricing.budgets.store import Room
 from pricing.clock import SystemClock

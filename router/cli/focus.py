@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pricing.clock import SystemClock
 from pricing.prices.resources import Pricing
 from pricing.reports.focus import FocusAsked, write_focus

@@ -23,7 +23,7 @@ from pricing.ledger.rows import LedgerRow
 from pricing.ledger.upgrade import HEAD, ensure_current
 from pricing.money import format_usd
 from pricing.reports.spans import instant_text
-from pricing.verify.file import NO_CAPS, Verification, verify
+from pricing.verify.sqlite import NO_CAPS, Verification, verify
 from router.cli.cap_edit import PolicyFiles
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, policy_paths, wide_console
 from router.cli.stream import Poison, connected, list_poison, put_back, read_backlog, restore, verify_stream

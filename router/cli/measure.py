@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from policies.compile.endpoints import is_http_url
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy, PoolEndpoint
 from pools.media import MediaAsked
 from pools.spec import PoolSpec

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from policies.explain_table import render_json
+from policies.explain.table import render_json
 from pricing.errors import SluiceError
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.read import find_request

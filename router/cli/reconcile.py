@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.modal.settings import ModalSettings
 from pricing.clock import SystemClock

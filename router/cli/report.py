@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.fit.timing import timing_model
 from pricing.clock import US_PER_S, SystemClock

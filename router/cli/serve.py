@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.simulator import SimulatedPools, speaks_chat
 from pools.simulator.bill import Phase

@@ -20,7 +20,7 @@ from pricing.redis.client import RedisClient
 from pricing.redis.store import RedisStore
 from pricing.redis.stream import Backlog, LedgerStream, StreamEntry
 from pricing.redis.views import CapSeen
-from pricing.verify.file import Verification
+from pricing.verify.sqlite import Verification
 
 TIMEOUT_S: Final = 30.0  # a verb may ask for more at once than a request does
 PAGE: Final = 500

@@ -14,7 +14,7 @@ from rich.console import Console
 from policies.policy import Policy
 from pricing.budgets.offline import cap_statuses
 from pricing.clock import US_PER_S
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.demo.baseline import baseline_nusd
 from router.demo.bodies import Bodies
 from router.demo.books import read_sums

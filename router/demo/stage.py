@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pricing.clock import ScaledClock
 from router.demo.control import Control

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pricing.budgets.store import CapStatus
 from pricing.money import format_usd, usd_number
-from pricing.verify.file import Verification
+from pricing.verify.sqlite import Verification
 from router.demo.books import LedgerSums, billed_by_phase, gap
 from router.demo.control import PoolsBill
 from router.demo.load import Outcome

@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from policies.explain import as_json
-from policies.names import names
+from policies.choose.names import names
+from policies.explain.record import as_json
 from pricing.errors import StoreUnavailable
 from router.errors import ApiError
 from router.http.budgets import add_budget_routes

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from policies.policy import RequestClass, Rung
 from policies.requirements import Requirements
-from pools.live.pools import LivePools
+from pools.live.all_pools import LivePools
 from pools.spec import PoolSpec
 from pools.wire.backend import Backend
 from pools.wire.splice import replace_fields

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from policies.facts import CachedPrefix
+from policies.choose.facts import CachedPrefix
 from router.inbound.request import Parsed
 
 SESSIONS_AT_MOST: Final = 100_000  # about 30 MB

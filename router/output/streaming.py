@@ -20,7 +20,7 @@ from router.inbound.request import Parsed
 from router.money.accounting import Attempt
 from router.money.charging import tokens_said
 from router.output.answers import with_cost
-from router.output.output_check import EMPTY, StreamedText, is_cut
+from router.output.check import EMPTY, StreamedText, is_cut
 from router.output.transcript import Transcript
 
 # What routing asks of the engine beyond what the client did.
@@ -141,7 +141,7 @@ class AsItCame:
         self._by_tokens = attempt.rate.tokens is not None
 
     def may_end_empty(self, finish_reason: str) -> bool:
-        """As of a whole answer (`output_check.checked`); another choice of several may still speak."""
+        """As of a whole answer (`check.checked`); another choice of several may still speak."""
         if self._parsed.choices > 1 or finish_reason not in ("stop", "length"):
             return True
         return is_cut(self._parsed, finish_reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.names import resolve
+from policies.choose.names import resolve
 from policies.policy import Limits, OnStoreDown, RequestClass
 from policies.requirements import Tier
 from pools.live.state import BreakerState, PoolState

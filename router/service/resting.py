@@ -7,7 +7,7 @@ from typing import Final
 
 from policies.policy import Policy
 from pools.kubernetes.live import KubernetesPlatform
-from pools.live.pools import LivePools
+from pools.live.all_pools import LivePools
 from pools.platform import PlatformUnavailable, PoolPlatform, Sleeper
 from pools.platforms.several import SeveralPlatforms
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from policies.policy import Policy
+from pools.live.all_pools import LivePools
 from pools.live.engine_metrics import SPEAKS_METRICS, EngineLoad, read_load, together
-from pools.live.pools import LivePools
 from pools.wire.http import HttpBackend
 from pricing.clock import US_PER_S, Clock
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
+from policies.choose.names import resolve
+from policies.compile.reload import Reloader
 from policies.errors import UnknownModel
-from policies.names import resolve
 from policies.policy import Policy, PoolEndpoint
-from policies.reload import Reloader
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.warmup import WarmUps
 from pools.platform import PlatformUnavailable, PoolPlatform
 from pools.spec import ModelKind, PoolSpec

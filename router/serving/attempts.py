@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from policies.ask import kv_tokens_too_few
-from policies.decide import decide
-from policies.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
-from policies.facts import PastAttempt
+from policies.choose.ask import kv_tokens_too_few
+from policies.choose.decide import decide
+from policies.choose.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
+from policies.choose.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
 from policies.requirements import Requirements
 from pools.failures.classes import AttemptFailed, FailureClass
-from pools.live.pools import LivePools
+from pools.live.all_pools import LivePools
 from pools.live.waiting_lines import Ticket
 from pools.live.warmup import WarmUps
 from pools.wire.backend import Backend, UpstreamRequest

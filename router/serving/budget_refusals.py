@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policies.decision import Decision, Reason, Rejection
+from policies.choose.decision import Decision, Reason, Rejection
 from pricing.clock import Clock
 from pricing.errors import BudgetExceeded, RateLimited
 from router.errors import ApiError

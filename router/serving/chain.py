@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from policies.decision import Decision
-from policies.facts import PastAttempt
+from policies.choose.decision import Decision
+from policies.choose.facts import PastAttempt
 from policies.policy import Limits, Policy, RequestClass
 from policies.requirements import Requirements
 from pools.live.waiting_lines import Ticket

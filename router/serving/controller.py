@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from policies.decide import decide
-from policies.decision import Decision
+from policies.choose.decide import decide
+from policies.choose.decision import Decision
+from policies.choose.names import Resolved, resolve
 from policies.errors import UnknownModel
-from policies.names import Resolved, resolve
 from policies.policy import Policy, RequestClass
 from policies.predict.question import Question
 from policies.requirements import Requirements
@@ -37,7 +37,7 @@ from router.inbound.sessions import Sessions, Turn
 from router.interrupts import Cause, Interrupted, Interrupts
 from router.money.accounting import Attempt
 from router.output.answers import with_cost
-from router.output.output_check import checked
+from router.output.check import checked
 from router.output.streaming import DONE, AsItCame, Outgoing, Relay
 from router.output.transcript import Transcript
 from router.output.whole_as_stream import frames_of, must_be_sayable

@@ -8,10 +8,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from policies.facts import NOBODY, CachedPrefix, Facts, PastAttempt
+from policies.choose.facts import NOBODY, CachedPrefix, Facts, PastAttempt
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
-from pools.live.pools import LivePools
+from pools.live.all_pools import LivePools
 from pricing.budgets.store import BudgetStore, Room
 from pricing.clock import Clock
 from router.inbound.callers import Caller

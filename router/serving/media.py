@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from policies.names import Resolved
+from policies.choose.names import Resolved
 from policies.policy import RequestClass
 from policies.requirements import Requirements
 from pools.failures.classes import AttemptFailed, FailureClass

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from policies.decide import decide
-from policies.decision import FOR_ROOM, Decision, Reason, Rejection
-from policies.explain import sentence
-from policies.facts import Facts
+from policies.choose.decide import decide
+from policies.choose.decision import FOR_ROOM, Decision, Reason, Rejection
+from policies.choose.facts import Facts
+from policies.explain.sentences import sentence
 from policies.policy import Rung
 from policies.requirements import Tier
 from pools.failures.classes import AttemptFailed, FailureClass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from policies.explain import as_record
+from policies.explain.record import as_record
 from pricing.ledger.rows import RequestRow
 from router.inbound.tracing import trace_id
 from router.serving.baseline import baseline_nusd

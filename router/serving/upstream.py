@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from policies.decision import Candidate
+from policies.choose.decision import Candidate
 from policies.requirements import TAKES_TOKEN_IDS
 from pools.wire.backend import UpstreamRequest
 from pools.wire.splice import replace_fields, without_fields

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from policies.reload import Edition
+from policies.compile.reload import Edition
 from pricing.clock import Clock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from policies.reload import Edition, ReloadState
+from policies.compile.reload import Edition, ReloadState
 from pricing.clock import US_PER_S
 from pricing.ledger.policy_history import PolicyFile, PolicyVersion
 
@@ -17,7 +17,7 @@ def policy_json(edition: Edition, before: PolicyVersion | None, state: ReloadSta
     """Instants are seconds since the epoch. `previous` is what replicas of this ledger had in force before, null where
     there was nothing, and `changes` null where its files are not kept any more.
 
-    Texts show no secrets (`policies.hide`); a change that only they would show has an empty `diff`.
+    Texts show no secrets (`policies.files.hide`); a change that only they would show has an empty `diff`.
     """
     return {
         "object": "policy",

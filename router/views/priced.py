@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from policies.compile.pools import rate_of
-from policies.fileset import SHIPPED_DEFAULT, outside_paths
+from policies.files.fileset import SHIPPED_DEFAULT, outside_paths
 from policies.policy import Policy
 from pools.spec import PoolSpec
 from pricing.errors import UnknownPrice

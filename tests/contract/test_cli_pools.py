@@ -11,7 +11,7 @@ import pytest
 from grpclib import Status
 from typer.testing import CliRunner, Result
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pricing.errors import FileProblem, SluiceError
 from pricing.prices.book import SHIPPED_FOLDER as BOOKS
 from router.cli.pools import app

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, LedgerRow, RowKind

@@ -21,7 +21,7 @@ from pricing.ledger.rows import House
 from pricing.ledger.upgrade import ensure_current
 from pricing.money import NUSD_PER_USD
 from pricing.reconcile.causes import Cause
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.cli.main import app
 from support.bills import BEGIN, HOURS, Distorted, Month, simulated_month, write_modal_csv
 from support.example_ledger import A10, L4

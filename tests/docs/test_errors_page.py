@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import pytest
 
-from policies.decision import Reason
+from policies.choose.decision import Reason
 from pools.failures.classes import FailureClass
 from router.errors import ERRORS, ErrorEntry
 from support.repository import ROOT

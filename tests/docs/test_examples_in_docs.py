@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from support.docs import Piece, blocks, pages
 from support.examples import console_blocks, run_anew
 

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.fit.timing import EAGER, boot_seconds
 from pools.modal.settings import RouterSettings

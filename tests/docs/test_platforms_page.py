@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies.schema import DeploymentShape, KubernetesShape
+from policies.files.schema import DeploymentShape, KubernetesShape
 from pools.catalog.schema import TokenPoolRow
 from support.choosing import load, write_policy
 from support.docs import blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from policies import schema
+from policies.files import schema
 from support.repository import ROOT
 
 PAGE = ROOT / "docs" / "policy-files.md"

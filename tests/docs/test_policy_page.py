@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from policies import schema
-from policies.load import load_policy
+from policies.compile.load import load_policy
+from policies.explain.states_file import read_states
+from policies.files import schema
 from policies.policy import BreakerSettings, Limits, WebhookEvent
-from policies.states_file import read_states
 from pricing.budgets.caps import RateLimits, parse_scope
 from support.choosing import NOW_US, shipped, write_policy
 from support.docs import blocks

@@ -13,7 +13,7 @@ import aiohttp
 from pricing.clock import SystemClock
 from pricing.ledger.read import find_request, reading, recent_requests, recent_rows
 from pricing.ledger.rows import RowKind
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.demo.processes import Child
 from support.endpoint import ASK, CHAT, KEYS, one_pool
 

@@ -14,7 +14,7 @@ from pricing.budgets.store import CapStatus
 from pricing.clock import ManualClock, SystemClock
 from pricing.errors import StoreUnavailable
 from pricing.ledger.read import recent_rows
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from support.full_disk import files_at_most
 from support.killed_ledger import leave, tear, written_since
 from support.money import ACME, cap, caps, paid, request, wish

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import aiohttp
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import SystemClock
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from support.endpoint import ASK, CHAT, KEYS, events, one_pool
 from support.real_redis import free_port
 from support.unit_file import Unit

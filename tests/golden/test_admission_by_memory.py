@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import router.serving.attempts
-from policies.decide import decide
-from policies.decision import Decision
-from policies.facts import Facts
+from policies.choose.decide import decide
+from policies.choose.decision import Decision
+from policies.choose.facts import Facts
 
 SECONDS = 40.0
 A10, H100 = ("llama-7b", "A10", 1), ("gpt-neox-20b", "H100", 1)

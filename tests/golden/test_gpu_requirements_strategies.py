@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from policies.decide import decide
-from policies.facts import PastAttempt
+from policies.choose.decide import decide
+from policies.choose.facts import PastAttempt
 from policies.policy import Objective, Policy
 from policies.requirements import Requirements, Tier
 from pools.failures.classes import FailureClass

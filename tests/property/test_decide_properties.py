@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.decide import decide
-from policies.decision import Candidate, Reason
-from policies.explain import as_json, sentence
-from policies.facts import CachedPrefix, Facts, PastAttempt
+from policies.choose.decide import decide
+from policies.choose.decision import Candidate, Reason
+from policies.choose.facts import CachedPrefix, Facts, PastAttempt
+from policies.explain.record import as_json
+from policies.explain.sentences import sentence
 from policies.policy import Objective, Rung
 from policies.requirements import Requirements, Tier
 from pools.failures.classes import FailureClass

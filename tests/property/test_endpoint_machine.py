@@ -24,7 +24,7 @@ from pools.wire.backend import Answer, Frame
 from pricing.ledger.read import recent_requests, recent_rows
 from pricing.ledger.rows import LedgerRow, RowKind
 from pricing.money import US_PER_HOUR
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.interrupts import Cause
 from support.endpoint import ASK, policy
 from support.manual_endpoint import Asked, Call, ManualEndpoint, data_frame, failed

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.load import load_policy
-from policies.reload import Reloader
+from policies.compile.load import load_policy
+from policies.compile.reload import Reloader
 from pricing.clock import ManualClock
 from pricing.errors import FileProblem
 from support.choosing import NOW_US

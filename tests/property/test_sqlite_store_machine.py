@@ -22,7 +22,7 @@ from pricing.errors import StoreUnavailable
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import RowKind
 from pricing.ledger.upgrade import ensure_current
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from support.budget_machine import ZONE, BudgetMachine, amounts
 from support.killed_ledger import WITHIN_S, Death, Instant, leave
 from support.money import caps, paid, wish

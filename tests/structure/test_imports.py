@@ -70,9 +70,9 @@ def test_packages_import_only_what_comes_before_them() -> None:
 
 def test_an_import_in_the_wrong_direction_is_named_with_its_line() -> None:
     """The check itself sees an import inside a function and says file and line."""
-    module = ast.parse("import pricing.money\ndef f():\n    import policies.decide\n")
+    module = ast.parse("import pricing.money\ndef f():\n    import policies.choose.decide\n")
     assert wrong_direction("pools/late.py", module) == [
-        "pools/late.py:3: pools imports policies.decide; it may only import what comes before it"
+        "pools/late.py:3: pools imports policies.choose.decide; it may only import what comes before it"
     ]
 
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pricing.ledger.rows import LedgerRow, RowKind
 from pricing.money import cost_nusd
 from pricing.prices.resources import Pricing, Resource

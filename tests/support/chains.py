@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from policies.decide import decide
-from policies.decision import Candidate
+from policies.choose.decide import decide
+from policies.choose.decision import Candidate
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements, Tier
 from pricing.budgets.caps import Scope, ScopeKind

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from policies.facts import CachedPrefix, Facts, PastAttempt
-from policies.fileset import SHIPPED_FOLDER
-from policies.load import load_policy
+from policies.choose.facts import CachedPrefix, Facts, PastAttempt
+from policies.compile.load import load_policy
+from policies.files.fileset import SHIPPED_FOLDER
 from policies.policy import Limits, Objective, Policy, RequestClass, Rung
 from policies.requirements import Requirements, Tier
 from pools.live.state import PoolState

@@ -19,12 +19,12 @@ from typing import Any
 import aiohttp
 from openai import AsyncOpenAI
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock
 from pricing.ledger.read import reading, recent_requests, recent_rows
 from pricing.ledger.rows import LedgerRow, RequestRow
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.app import Server
 from router.cli.simulate import free_phases
 from router.service.service import Service

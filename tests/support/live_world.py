@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pools.failures.classes import AttemptFailed, FailureClass
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.platform import ContainerInfo
 from pools.spec import KvCache
 from pricing.clock import ManualClock

@@ -15,7 +15,7 @@ import modal
 import pytest
 from openai import AsyncOpenAI
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from pools.modal.declare import declare
 from pools.modal.deploy import deploy
 from pools.modal.settings import ModalSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policies import fallback
-from policies.decide import decide
-from policies.decision import Decision, Reason
-from policies.facts import PastAttempt
+from policies.choose.decide import decide
+from policies.choose.decision import Decision, Reason
+from policies.choose.facts import PastAttempt
 from policies.fallback import FALLBACK, BreakerEffect, default_payers
 from policies.policy import Objective, Payer
 from policies.requirements import Tier

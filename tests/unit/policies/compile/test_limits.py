@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Webhook, WebhookEvent
 from pricing.budgets.caps import RateLimits, Scope, parse_scope
 from pricing.errors import FileProblem

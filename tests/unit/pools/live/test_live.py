@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from pools.failures.classes import FailureClass
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.pool import SNAPSHOT_S
-from pools.live.pools import LivePools, LiveSettings
 from pools.live.state import BreakerState
 from pools.live.waiting_lines import Ticket
 from pools.spec import KvCache

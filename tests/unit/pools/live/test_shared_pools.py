@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pools.failures.classes import AttemptFailed, FailureClass
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.breaker import BreakerLimits, ShapeBreaker
-from pools.live.pools import LivePools, LiveSettings
 from pools.live.state import PoolState, shape_bucket
 from pools.spec import KvCache
 from pricing.budgets.store import MeterEntry

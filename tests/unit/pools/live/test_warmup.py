@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.warmup import SHARED_LEASE_S, WarmUps
 from pools.platform import ContainerInfo, PlatformUnavailable
 from pricing.clock import Clock, ManualClock, ScaledClock

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from support.outages import Kept, setup
 
 

@@ -13,7 +13,7 @@ from pricing.reconcile.adjust import write_rows
 from pricing.redis.meters import SharedMeters
 from pricing.redis.store import RedisStore
 from pricing.redis.verify import verify_shared
-from pricing.verify.file import Verification
+from pricing.verify.sqlite import Verification
 from support.money import POOL, cap, caps, house_row, request, row, wish
 from support.shared_ledger import SharedLedger, shared_ledger
 from support.values import replace

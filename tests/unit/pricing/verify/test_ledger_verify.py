@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pricing.verify.file import NAMED_AT_MOST, verify
+from pricing.verify.sqlite import NAMED_AT_MOST, verify
 from support.ledgers import LEDGER_NUSD, write_small_ledger
 
 NOW = 1_800_000_000 * 1_000_000

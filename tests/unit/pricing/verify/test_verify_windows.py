@@ -17,7 +17,7 @@ from pricing.clock import ManualClock
 from pricing.ledger.rows import House, RowKind
 from pricing.redis.store import RedisStore
 from pricing.redis.verify import verify_shared
-from pricing.verify.file import Verification, verify
+from pricing.verify.sqlite import Verification, verify
 from support.money import US, cap, caps, house_row, request, row, wish
 from support.shared_ledger import SharedLedger, shared_ledger
 from support.values import replace

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from policies.fileset import SHIPPED_DEFAULT, SHIPPED_FOLDER
+from policies.files.fileset import SHIPPED_DEFAULT, SHIPPED_FOLDER
 from pools.catalog.load import load_catalog
 from pricing.errors import FileProblem
 from pricing.prices.book import SHIPPED_FOLDER as BOOKS

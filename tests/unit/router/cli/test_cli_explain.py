@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from policies.decide import decide
+from policies.choose.decide import decide
 from policies.errors import PolicyError, UnknownModel
-from policies.explain import as_json
+from policies.explain.record import as_json
 from policies.policy import Policy
 from policies.requirements import Tier
 from pricing.errors import StoreUnavailable

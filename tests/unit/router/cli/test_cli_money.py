@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
-from policies.fileset import SHIPPED_DEFAULT
+from policies.files.fileset import SHIPPED_DEFAULT
 from pricing.budgets.lockfile import FileLock
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.upgrade import HEAD, version_of

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from policies.fileset import SHIPPED_DEFAULT
+from policies.files.fileset import SHIPPED_DEFAULT
 from pricing.budgets.store import Settlement
 from pricing.clock import SystemClock
 from pricing.ledger.place import PostgresUrl
@@ -219,7 +219,7 @@ def test_a_ledger_in_a_file_needs_nothing_of_postgresql(small: tuple[Path, str])
         "import sys; from pathlib import Path\n"
         "import router.cli.ledger, router.cli.report, router.cli.budget\n"
         "from pricing.ledger.read import recent_rows; from pricing.reports.report import report\n"
-        "from pricing.verify.file import verify; from pricing.ledger.upgrade import ensure_current\n"
+        "from pricing.verify.sqlite import verify; from pricing.ledger.upgrade import ensure_current\n"
         f"path = Path({str(small[0])!r}); ensure_current(path); verify(path, 0); report(path, ['tenant'], 0, 9)\n"
         "print([name for name in ('sqlalchemy', 'alembic', 'psycopg') if name in sys.modules])"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.simulator import speaks_chat
 from router.cli.simulate import NothingToSimulate, chosen_pools, simulated_pools

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.fit.timing import timing_model
 from pricing.money import cost_nusd

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from policies.requirements import Tier
 from pools.simulator.request import parse_chat

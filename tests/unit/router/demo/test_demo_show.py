@@ -8,12 +8,12 @@ import re
 import pytest
 from rich.console import Console
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import CapStatus
 from pricing.ledger.rows import House
-from pricing.verify.file import Verification
+from pricing.verify.sqlite import Verification
 from router.demo.books import LedgerSums
 from router.demo.control import PoolsBill
 from router.demo.load import Outcome

@@ -9,7 +9,7 @@ import pytest
 from pricing.budgets.caps import Scope, ScopeKind
 from pricing.budgets.store import CapStatus
 from pricing.money import cost_nusd
-from pricing.verify.file import Verification
+from pricing.verify.sqlite import Verification
 from router.demo.books import LedgerSums, billed_by_phase, gap
 from router.demo.control import PoolsBill
 from router.demo.load import Outcome

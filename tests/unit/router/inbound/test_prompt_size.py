@@ -9,7 +9,7 @@ import pytest
 
 from policies.policy import RequestClass
 from policies.requirements import Requirements
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pricing.clock import ManualClock
 from router.inbound.prompt_size import PromptSizes
 from router.inbound.request import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse

@@ -16,7 +16,7 @@ from pricing.clock import ManualClock
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import RowKind
-from pricing.verify.file import verify
+from pricing.verify.sqlite import verify
 from router.interrupts import Cause
 from router.money.accounting import Accounting, Attempt
 from router.money.meters import MeteredPools

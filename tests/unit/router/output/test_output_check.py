@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pricing.ledger.rows import SchemaResult
 from router.inbound.request import CHAT_PATH, COMPLETIONS_PATH, Parsed, parse
-from router.output.output_check import EMPTY, TEXT_AT_MOST, Checked, StreamedText, checked
+from router.output.check import EMPTY, TEXT_AT_MOST, Checked, StreamedText, checked
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 KEEPS, BREAKS, HALF = '{"n": 1}', '{"n": "one"}', '{"n": '

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from policies.load import load_policy
+from policies.compile.load import load_policy
 from policies.policy import Policy
 from pools.kubernetes.live import KubernetesPlatform
 from pools.kubernetes.settings import POLL_S as KUBERNETES_POLL_S

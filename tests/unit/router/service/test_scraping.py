@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from policies.policy import Policy
+from pools.live.all_pools import LivePools, LiveSettings
 from pools.live.engine_metrics import EngineLoad
 from pools.live.engine_said import FRESH_S
-from pools.live.pools import LivePools, LiveSettings
 from pools.platform import ContainerInfo
 from pools.spec import KvCache
 from pools.wire.http import HttpBackend

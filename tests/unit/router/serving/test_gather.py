@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policies.facts import PastAttempt
+from policies.choose.facts import PastAttempt
 from pools.failures.classes import FailureClass
-from pools.live.pools import LivePools, LiveSettings
+from pools.live.all_pools import LivePools, LiveSettings
 from pricing.budgets.sqlite import SqliteStore
 from pricing.clock import ManualClock
 from router.serving.gather import Gatherer

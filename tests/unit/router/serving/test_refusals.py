@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from policies.decide import decide
-from policies.decision import Decision
+from policies.choose.decide import decide
+from policies.choose.decision import Decision
 from policies.requirements import Requirements, Tier
 from pools.failures.classes import AttemptFailed, FailureClass
 from pools.live.state import BreakerState, PoolState

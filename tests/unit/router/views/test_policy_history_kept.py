@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.reload import Edition, Reloader
+from policies.compile.reload import Edition, Reloader
 from pricing.clock import ManualClock
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.policy_history import PolicyFile, find_versions, policy_versions

@@ -1,0 +1,1 @@
+"""Choosing: which pool serves a request, from facts alone."""

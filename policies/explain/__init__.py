@@ -1,0 +1,1 @@
+"""Saying why: a decision in sentences, as JSON, as a table."""

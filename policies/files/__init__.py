@@ -1,0 +1,1 @@
+"""Policy files: the shipped ones, what may stand in one, many read as one set."""
