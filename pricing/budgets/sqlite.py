@@ -47,6 +47,9 @@ from pricing.errors import BudgetExceeded, RateLimited, StoreUnavailable
 from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
 from pricing.ledger.upgrade import ensure_current
 
+LOG_BYTES: Final = 64 * 2**20
+"""What the file's log is cut to once a reader has ended that kept it from being started anew; 4 MiB without one."""
+
 _PRUNE_EVERY_US: Final = 3_600 * US_PER_S
 _POSTED_REMEMBERED: Final = 16_384
 _COUNTED_AT_ONCE: Final = 1_000  # caps: about a millisecond
@@ -98,6 +101,7 @@ class SqliteStore:
         try:
             connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             connection.execute(f"PRAGMA synchronous = {'FULL' if power_safe else 'NORMAL'}")
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             recover(connection, self._book, self._clock.wall_us(), self._clock.mono_us())
             self._posted.update(dict.fromkeys(house_rows_posted(connection, _POSTED_REMEMBERED)))
         except sqlite3.Error as error:
