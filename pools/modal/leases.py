@@ -9,9 +9,11 @@ a minimum that is not the row's is taken back. So a row's `min_containers` is wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
+from pools.modal.errors import NotDeployed
 from pools.modal.settings import Watched
 from pools.platform import PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
@@ -52,26 +54,36 @@ class Leases:
 
     async def take(self, pool: str) -> None:
         """Raise the minimum to one. Raises PlatformUnavailable; it is leased all the same, since an answer that is lost
-        leaves open whether the minimum was raised.
+        leaves open whether the minimum was raised; of a pool that is not deployed there is none.
         """
         self._until_us[pool] = self._clock.mono_us() + round(LEASE_TIMES * self._pools[pool].boot_s * US_PER_S)
-        await self._autoscalers.set_minimum(pool, self._leased(pool))
+        try:
+            await self._autoscalers.set_minimum(pool, self._leased(pool))
+        except NotDeployed:
+            self._until_us.pop(pool, None)
+            raise
 
     async def keep(self, alive: Collection[str], serving: Collection[str]) -> None:
         """After each list: end what is over, renew what was reset, take back what nobody leases. `alive` pools have a
-        container, those `serving` one that is ready. Raises PlatformUnavailable; the next list goes on.
+        container, those `serving` one that is ready. Raises PlatformUnavailable once it has asked for every pool; the
+        next list goes on.
         """
         now_us = self._clock.mono_us()
+        troubles: list[str] = []
         for pool, until_us in list(self._until_us.items()):
-            if pool in serving or now_us >= until_us:
-                await self._end(pool)
-            elif pool not in alive and await self._autoscalers.minimum(pool) < self._leased(pool):
-                LOGGER.warning("a deployment reset a wake; asking again", extra={"fields": {"pool": pool}})
-                await self._autoscalers.set_minimum(pool, self._leased(pool))
+            is_over = pool in serving or now_us >= until_us
+            troubles += await _trouble_of(pool, self._end(pool) if is_over else self._renew(pool, alive))
         if now_us >= self._look_us:
             self._look_us = now_us + round(LOOK_S * US_PER_S)
             for pool in sorted(serving):
-                await self._take_back(pool)
+                troubles += await _trouble_of(pool, self._take_back(pool))
+        if troubles:
+            raise PlatformUnavailable("; ".join(troubles))
+
+    async def _renew(self, pool: str, alive: Collection[str]) -> None:
+        if pool not in alive and await self._autoscalers.minimum(pool) < self._leased(pool):
+            LOGGER.warning("a deployment reset a wake; asking again", extra={"fields": {"pool": pool}})
+            await self._autoscalers.set_minimum(pool, self._leased(pool))
 
     async def end_all(self) -> None:
         """Nobody is left who would: what cannot be taken back is said."""
@@ -87,8 +99,9 @@ class Leases:
         return max(1, self._pools[pool].min_containers)
 
     async def _end(self, pool: str) -> None:
-        await self._autoscalers.set_minimum(pool, self._pools[pool].min_containers)
-        del self._until_us[pool]
+        with suppress(NotDeployed):  # its App is gone, and what was raised with it
+            await self._autoscalers.set_minimum(pool, self._pools[pool].min_containers)
+        self._until_us.pop(pool, None)
 
     async def _take_back(self, pool: str) -> None:
         found = await self._autoscalers.minimum(pool)
@@ -96,3 +109,12 @@ class Leases:
             fields = {"pool": pool, "min_containers": found, "row": self._pools[pool].min_containers}
             LOGGER.warning("min_containers was not the row's; taken back", extra={"fields": fields})
             await self._autoscalers.set_minimum(pool, self._pools[pool].min_containers)
+
+
+async def _trouble_of(pool: str, step: Awaitable[None]) -> list[str]:
+    """What went wrong, so that the next pool is asked for all the same."""
+    try:
+        await step
+    except PlatformUnavailable as trouble:
+        return [f"{pool}: {trouble}"]
+    return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import modal
@@ -18,6 +18,7 @@ from modal.config import config
 from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
 from modal_proto import api_pb2
 
+from pools.modal.errors import NotDeployed
 from pools.modal.leases import Leases
 from pools.modal.settings import LastHour, ModalSettings, Watched
 from pools.platform import ContainerInfo, Listed, PlatformUnavailable
@@ -66,7 +67,20 @@ class ModalPlatform:
         self._leases.configure(self._pools)
 
     async def containers(self) -> Mapping[str, tuple[ContainerInfo, ...]]:
-        """Every pool's containers alive now. Raises PlatformUnavailable, with what was listed all the same."""
+        """Every pool's containers alive now; wakes are looked after. Raises PlatformUnavailable, with what was listed
+        all the same.
+        """
+        listed, alive, troubles = await self._list()
+        await self._look_after_wakes(alive, listed)
+        return self._whole(listed, troubles)
+
+    async def look(self) -> Mapping[str, tuple[ContainerInfo, ...]]:
+        """The same, and nothing at Modal is changed by it: neither wakes nor minimums that are not the rows'."""
+        listed, _, troubles = await self._list()
+        return self._whole(listed, troubles)
+
+    async def _list(self) -> tuple[dict[str, tuple[ContainerInfo, ...]], set[str], list[str]]:
+        """(containers by pool, pools that have any, what could not be listed). Raises PlatformUnavailable."""
         started = await self._ask(self._started())
         listed: dict[str, tuple[ContainerInfo, ...]] = {}
         troubles: list[str] = []
@@ -75,7 +89,11 @@ class ModalPlatform:
                 listed[pool] = await self._of(pool, started.get(watched.app, {}))
             except PlatformUnavailable as trouble:
                 troubles.append(f"{pool}: {trouble}")
-        await self._look_after_wakes({pool for pool, each in self._pools.items() if each.app in started}, listed)
+        return listed, {pool for pool, each in self._pools.items() if each.app in started}, troubles
+
+    def _whole(
+        self, listed: Mapping[str, tuple[ContainerInfo, ...]], troubles: Sequence[str]
+    ) -> Mapping[str, tuple[ContainerInfo, ...]]:
         if troubles:
             raise PlatformUnavailable("; ".join(troubles), listed)
         self._quiet_s = QUIET_S[0]
@@ -172,7 +190,7 @@ class ModalPlatform:
         except AuthError:
             raise PlatformUnavailable("Modal knows no token here; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET") from None
         except NotFoundError as error:
-            raise PlatformUnavailable(f"{error}; is the pool deployed? `sluice pools plan` says") from None
+            raise NotDeployed(f"{error}; is the pool deployed? `sluice pools plan` says") from None
         except Error as error:
             raise PlatformUnavailable(f"Modal: {str(error) or type(error).__name__}") from None
 

@@ -171,7 +171,7 @@ async def _seen(wanted: Wanted, here: set[str]) -> dict[str, view.Seen]:
 
     platform = ModalPlatform(wanted.watched(), wanted.settings, SystemClock())
     try:
-        listed = await platform.containers()
+        listed = await platform.look()
     except PlatformUnavailable as trouble:
         if not trouble.listed:
             raise

@@ -208,6 +208,17 @@ def test_status_goes_on_where_modal_does_not_say(fake: FakeModal, policy: Path) 
     assert [(one["ready"] + one["booting"], one["last_hour"]) for one in both] == [(1, None), (1, None)]
 
 
+def test_status_changes_nothing(fake: FakeModal, policy: Path) -> None:
+    """Also where the files ask for other containers than what is deployed: that is for a deployment to bring."""
+    output("deploy", "--policy", policy)
+    fake.boot("team-small", "ta-1", 1.0)
+    fake.serve("team-small", "ta-1")
+    policy.write_text(POLICY.replace("min_containers: 1", "min_containers: 3"), encoding="utf-8")
+    output("status", "--policy", policy)
+    assert fake.app("team-small").autoscaler.min_containers == 1
+    assert not fake.asked("FunctionUpdateSchedulingParams")
+
+
 def test_stopping_leaves_nothing_that_bills(fake: FakeModal, policy: Path) -> None:
     """The named pool, then all with this prefix, then what they stored; a stopped one is said not to be deployed."""
     output("deploy", "--policy", policy)

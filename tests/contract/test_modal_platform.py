@@ -334,11 +334,44 @@ async def test_a_router_on_modal_speaks_with_its_token(
     assert fake.token_ids == {"ak-fake", "ak-router"}
 
 
-async def test_waking_a_pool_that_is_not_deployed_says_so(fake: FakeModal, platform: ModalPlatform) -> None:
-    """With the command that tells more."""
+async def test_waking_a_pool_that_is_not_deployed_says_so(
+    fake: FakeModal, platform: ModalPlatform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the command that tells more, and with nothing that would have to be taken back."""
     fake.app(APP).stopped = True
     with pytest.raises(PlatformUnavailable, match="is the pool deployed\\? `sluice pools plan` says"):
         await platform.wake(POOL)
+    await platform.aclose()
+    assert not caplog.records
+
+
+async def test_a_wake_ends_with_its_app_and_holds_up_no_other(
+    fake: FakeModal, platform: ModalPlatform, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pool that is stopped while it is awake for us has no minimum any more; the wake of another still goes back."""
+    await platform.wake(OTHER)
+    await platform.wake(POOL)
+    fake.app(DECLARED[OTHER].app).stopped = True
+    clock.advance(LEASE_TIMES * BOOT_S + 1)
+    await platform.containers()
+    assert minimum(fake) == 0
+    await platform.aclose()
+    assert not caplog.records
+
+
+async def test_a_wake_that_cannot_be_taken_back_holds_up_no_other(
+    fake: FakeModal, platform: ModalPlatform, clock: ManualClock
+) -> None:
+    """The first of two refuses; the second goes back with the same list, the first with the next."""
+    await platform.wake(OTHER)
+    await platform.wake(POOL)
+    clock.advance(LEASE_TIMES * BOOT_S + 1)
+    fake.fail("FunctionUpdateSchedulingParams", Status.PERMISSION_DENIED, times=1)
+    await platform.containers()
+    assert minimum(fake) == 0
+    assert fake.app(DECLARED[OTHER].app).autoscaler.min_containers == 1
+    await platform.containers()
+    assert fake.app(DECLARED[OTHER].app).autoscaler.min_containers == 0
 
 
 def test_only_apps_that_are_ours_are_listed(fake: FakeModal, client: modal.Client) -> None:
