@@ -18,6 +18,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
+Requests = Annotated[int, Field(ge=1, le=100_000)]  # of one container at a time
+_CONTAINERS_AT_MOST = 10_000
 Format = Literal["fp16", "bf16", "fp8", "awq", "gptq", "gguf-q2", "gguf-q4", "gguf-q8"]
 
 
@@ -143,14 +145,14 @@ class PoolRow(Shape):
     tensor_parallel: Count | None = None
     expert_parallel: StrictBool = False
     features: list[Feature] | None = None
-    target_concurrency: Count | None = None
-    max_concurrency: Count | None = None
-    min_containers: CountOrNone = 0
-    max_containers: Count = 4
+    target_concurrency: Requests | None = None
+    max_concurrency: Requests | None = None
+    min_containers: Annotated[int, Field(ge=0, le=_CONTAINERS_AT_MOST)] = 0
+    max_containers: Annotated[int, Field(ge=1, le=_CONTAINERS_AT_MOST)] = 4
     scaledown_window_s: Annotated[float, Field(ge=2, le=3600)] = 60.0
-    boot_s: Positive | None = None
-    cpu_cores: Annotated[float, Field(ge=0.125)] = 4.0
-    memory_gib: Positive = 32.0
+    boot_s: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    cpu_cores: Annotated[float, Field(ge=0.125, le=1_024)] = 4.0
+    memory_gib: Annotated[float, Field(gt=0, le=65_536)] = 32.0
     region: str | None = None
     served_model_name: str | None = None
     weights_off_gpu_gib: NotNegative = 0.0
@@ -172,7 +174,7 @@ class TokenPoolRow(Shape):
     max_model_len: Count
     features: list[Feature] = [Feature.TOOLS, Feature.JSON_SCHEMA]
     image_tokens_max: Count | None = None
-    max_concurrency: Count = 64
+    max_concurrency: Requests = 64
     first_token_s: Positive = 1.0
     tokens_per_s: Positive = 50.0
     source: str = ""

@@ -33,6 +33,8 @@ REGIONS: Final = (
     "eu-west", "eu-north", "eu-south", "ap-northeast", "ap-southeast", "ap-south", "ap-melbourne",
 )  # fmt: skip
 ROUTING_REGIONS: Final = ("us-east", "us-west", "eu-west", "ap-south")
+CORES_AT_MOST: Final = 64  # physical, of one container
+MEMORY_GIB_AT_MOST: Final = 336
 NAME_AT_MOST: Final = 64
 TAG_AT_MOST: Final = 63
 SCALEDOWN_S: Final = (2, 3600)
@@ -42,7 +44,7 @@ _TAG_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQR
 
 def pool_problems(pool: PoolSpec, gpus: Mapping[str, GpuSpec]) -> Iterator[str]:
     """What is wrong with one row, "path:line: what; what to do" each. `gpus` are what a remedy may propose."""
-    for sentence in (*_load(pool, gpus), *_gpu(pool), *_region(pool), *_scaling(pool)):
+    for sentence in (*_load(pool, gpus), *_gpu(pool), *_region(pool), *_size(pool), *_scaling(pool)):
         yield f"{pool.place}: pool '{pool.name}': {sentence}"
 
 
@@ -102,6 +104,13 @@ def _gpu(pool: PoolSpec) -> Iterator[str]:
 def _region(pool: PoolSpec) -> Iterator[str]:
     if pool.region is not None and pool.region not in REGIONS:
         yield f"Modal has no region '{pool.region}'{nearest(pool.region, REGIONS) or '; it has ' + ', '.join(REGIONS)}"
+
+
+def _size(pool: PoolSpec) -> Iterator[str]:
+    if pool.cpu_cores > CORES_AT_MOST:
+        yield f"one container has at most {CORES_AT_MOST} cores, this pool asks for cpu_cores {pool.cpu_cores:g}"
+    if pool.memory_gib > MEMORY_GIB_AT_MOST:
+        yield f"one container has at most {MEMORY_GIB_AT_MOST} GiB, this pool asks for memory_gib {pool.memory_gib:g}"
 
 
 def _scaling(pool: PoolSpec) -> Iterator[str]:

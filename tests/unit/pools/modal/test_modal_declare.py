@@ -83,6 +83,15 @@ def test_more_gpus_than_a_container_can_have_are_refused() -> None:
     assert any("one container has at most 4×A10, this pool asks for 5" in problem for problem in found)
 
 
+def test_more_cores_and_memory_than_a_container_can_have_are_refused() -> None:
+    """Each with what Modal has at most, and the row's own figure."""
+    found = problems(replace(A10, cpu_cores=65.0, memory_gib=337.0))
+    assert [problem.partition(": pool ")[2] for problem in found] == [
+        f"'{A10.name}': one container has at most 64 cores, this pool asks for cpu_cores 65",
+        f"'{A10.name}': one container has at most 336 GiB, this pool asks for memory_gib 337",
+    ]
+
+
 def test_regions_that_do_not_exist_are_refused() -> None:
     """With the nearest one that does."""
     [problem] = problems(replace(A10, region="us-eastt"))
