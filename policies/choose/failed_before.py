@@ -16,7 +16,7 @@ class FailedBefore:
     """An attempt of this request failed in a way that rules the pool out (`policies/fallback.py`).
 
     Example: after `out_of_memory` on a pool with 18,000 KV tokens free, a pool that holds 15,000 is refused. One that
-    holds more, but has no more free just now, is waited for (`policies.choose.filters.MemoryShort`).
+    holds more, but has no more free just now, is waited for (`policies.choose.filters_of_state.MemoryShort`).
     """
 
     reason = Reason.ALREADY_FAILED
