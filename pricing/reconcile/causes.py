@@ -26,6 +26,7 @@ class Cause(StrEnum):
     """Amounts are bill − ledger."""
 
     BOOT_UNSEEN = "boot_unseen"
+    BOOT_LONGER = "boot_longer"
     TIME_UNSEEN = "time_unseen"
     TIME_NOT_BILLED = "time_not_billed"
     FREE_TIME_BILLED = "free_time_billed"
@@ -42,7 +43,8 @@ class Cause(StrEnum):
 
 
 SAID: Final[Mapping[Cause, str]] = {
-    Cause.BOOT_UNSEEN: "boots that the ledger lacks, or has too short",
+    Cause.BOOT_UNSEEN: "boots that the ledger lacks, or has far too short",
+    Cause.BOOT_LONGER: "boots that took longer than the ledger has them",
     Cause.TIME_UNSEEN: "containers alive that the router did not see",
     Cause.TIME_NOT_BILLED: "container time in the ledger that was not billed",
     Cause.FREE_TIME_BILLED: "boot or idle time that is free by the price book, in hours that were billed for more",
@@ -104,7 +106,7 @@ def _explain_containers(
         residual = 0
     for resource in _BY_TIME:
         extra = residual if resource is lead else _with(residual, resource, lead, expected, around)
-        causes[_time(residual, hour, around)] += extra
+        causes[_time(residual, expected[lead], hour, around)] += extra
         more = billed.get(resource, 0) - expected[resource] - extra
         if resource in _ABOVE and more * _NOISE > expected[resource] + extra:
             causes[_ABOVE[resource]] += more
@@ -136,14 +138,17 @@ def _with(residual: int, resource: Resource, lead: Resource, expected: Mapping[R
     return _times(residual, Fraction(rates.get(resource, 0), gpu)) if gpu else 0
 
 
-def _time(residual: int, hour: BookedHour, around: Around) -> Cause:
-    """Whose container time is missing: what is free by the book, where there was any; a boot's, where one was booked
-    or the pool had been asleep the hour before.
+def _time(residual: int, expected: int, hour: BookedHour, around: Around) -> Cause:
+    """Whose container time is missing, by how much more than `expected` the leading resource was billed: what is free
+    by the book, where there was any; a boot's, where one was booked or the pool had been asleep the hour before. Less
+    than one of the boots that were booked is no boot that nobody saw.
     """
     if residual < 0:
         return Cause.TIME_NOT_BILLED
     if hour.free_us:
         return Cause.FREE_TIME_BILLED
+    if residual * max(1, hour.boots) * sum(hour.metered.values()) < expected * hour.boot_nusd:
+        return Cause.BOOT_LONGER
     booted = hour.boots or hour.boot_nusd or not around.booked_before
     return Cause.BOOT_UNSEEN if booted else Cause.TIME_UNSEEN
 

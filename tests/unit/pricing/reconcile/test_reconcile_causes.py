@@ -59,6 +59,30 @@ def test_time_brings_cpu_and_memory_with_it() -> None:
     assert explain(hour(KNOWN), less, QUIET) == {Cause.TIME_NOT_BILLED: -5_000_000}
 
 
+@pytest.mark.parametrize(
+    ("boots", "percent", "cause"),
+    [
+        (1, 25, Cause.BOOT_LONGER),
+        (1, 99, Cause.BOOT_LONGER),
+        (1, 100, Cause.BOOT_UNSEEN),
+        (2, 49, Cause.BOOT_LONGER),
+        (2, 50, Cause.BOOT_UNSEEN),
+        (0, 25, Cause.BOOT_LONGER),
+    ],
+)
+@pytest.mark.parametrize("factors", [Factors(), Factors(uniform=Fraction(5, 4))])
+def test_a_boot_that_was_seen_is_not_called_unseen(boots: int, percent: int, cause: Cause, factors: Factors) -> None:
+    """More than was booked, and less than one boot of those that were: they took longer. From a whole one on, another
+    explains it as well. A boot that began in the hour before counts as one.
+    """
+    boot_nusd = 4_000_000
+    more = 1 + Fraction(boot_nusd * percent, 100 * sum(KNOWN.values()))
+    billed = scaled(*[more * factors.uniform] * 3)
+    found = explain(hour(KNOWN, boots=boots, boot_nusd=boot_nusd), billed, around(factors=factors))
+    assert found[cause] == boot_nusd * percent // 100 * factors.uniform
+    assert set(found) <= {cause, Cause.MULTIPLIER}
+
+
 def test_boot_and_idle_time_without_a_price_is_free() -> None:
     """Of the sums of an hour, those of requests and those that were paid for are not."""
     known = BookedHour()
