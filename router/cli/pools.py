@@ -32,6 +32,7 @@ from router.cli.options import WHOSE_FILES, policy_paths
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Pools on Modal.")
 
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="Pools; all that the policy uses where none is given.")]
+NamedArgument = Annotated[list[str] | None, typer.Argument(help="Pools that are deployed, or --all.")]
 PolicyOption = Annotated[list[Path] | None, typer.Option("--policy", help=WHOSE_FILES)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Ask Modal nothing, also where there is a token.")]
@@ -49,7 +50,12 @@ def plan(
     planned = _plan(wanted, names, None if offline else _deployed_if_known(wanted))
     if as_json:
         _print(
-            {"book": wanted.book, "steps": [s.as_json() for s in planned.steps], "left_over": _apps(planned.left_over)}
+            {
+                "book": wanted.book,
+                "steps": [step.as_json() for step in planned.steps],
+                "left_over": _apps(planned.left_over),
+                "left_out": list(wanted.left_out),
+            }
         )
     else:
         view.print_plan(planned, wanted.book)
@@ -78,7 +84,8 @@ def deploy(names: NamesArgument = None, policy: PolicyOption = None, as_json: Js
     if as_json:
         _print({"endpoints": addresses, "left_over": _apps(planned.left_over)})
         return
-    view.print_left_over(planned.left_over)
+    for line in view.left_over_lines(planned.left_over):
+        view.note(line)
     typer.echo(view.endpoints_part(addresses))
 
 
@@ -100,7 +107,7 @@ def status(names: NamesArgument = None, policy: PolicyOption = None, as_json: Js
 
 @app.command()
 def stop(
-    names: NamesArgument = None,
+    names: NamedArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every App with this policy's prefix.")] = False,
     volumes: Annotated[
         bool, typer.Option("--volumes", help="With --all: delete weights and compiled kernels too.")

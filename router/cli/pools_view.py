@@ -115,7 +115,8 @@ def print_plan(plan: Plan, book: str) -> None:
     for step in plan.steps:
         for change in step.changes:
             console.print(f"{step.declaration.pool}: {change}")
-    print_left_over(plan.left_over)
+    for line in left_over_lines(plan.left_over):
+        typer.echo(line)
     if any(step.action is Action.UNKNOWN for step in plan.steps):
         console.print("Not compared with what is deployed: Modal was not asked.")
     count = len(plan.to_deploy)
@@ -125,9 +126,11 @@ def print_plan(plan: Plan, book: str) -> None:
     )
 
 
-def print_left_over(left_over: Sequence[Deployed]) -> None:
-    for each in left_over:
-        typer.echo(f"{each.app} is deployed and no pool of this policy: `sluice pools stop {each.pool}` ends it")
+def left_over_lines(left_over: Sequence[Deployed]) -> list[str]:
+    return [
+        f"{each.app} is deployed and no pool of this policy: `sluice pools stop {each.pool}` ends it"
+        for each in left_over
+    ]
 
 
 def note(text: str) -> None:

@@ -109,6 +109,26 @@ def test_deploying_gives_the_part_that_a_router_needs(fake: FakeModal, policy: P
     assert dict(loaded.endpoints["small"].headers) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
 
 
+def test_what_deploying_prints_is_that_part_alone(fake: FakeModal, policy: Path) -> None:
+    """So that it can go into a file: progress, and Apps that no pool asks for any more, stand beside it."""
+    output("deploy", "--policy", policy)
+    policy.write_text(POLICY.replace("small", "other"))
+    result = sluice_pools("deploy", "--policy", policy)
+    assert result.stdout.startswith("endpoints:\n  other:\n")
+    assert "deployed and no pool" not in result.stdout
+    assert "team-small is deployed and no pool of this policy: `sluice pools stop small` ends it" in result.stderr
+
+
+def test_a_plan_as_json_says_what_it_leaves_out(policy: Path) -> None:
+    """As the table does: a pool that nothing here can serve, with the reason."""
+    policy.write_text(POLICY.replace("extends: qwen3-4b-bf16-a10", "extends: qwen3-4b-bf16-a10\n    engine: tgi"))
+    planned = json.loads(output("plan", "--policy", policy, "--offline", "--json"))
+    assert [step["pool"] for step in planned["steps"]] == ["small"]
+    [line] = planned["left_out"]
+    assert line.startswith(f"{policy}:")
+    assert "'fast'" in line
+
+
 def test_deploying_again_changes_nothing(fake: FakeModal, policy: Path) -> None:
     """What a plan keeps is not deployed: that would reset its autoscaler and replace its containers."""
     output("deploy", "--policy", policy)
@@ -243,6 +263,7 @@ def test_a_stop_names_what_it_stops(policy: Path) -> None:
     assert sluice_pools("stop", "--policy", policy).exit_code == 2
     assert sluice_pools("stop", "small", "--all", "--policy", policy).exit_code == 2
     assert sluice_pools("stop", "small", "--volumes", "--policy", policy).exit_code == 2
+    assert "Pools that are deployed, or --all." in output("stop", "--help")
 
 
 def test_warming_up_waits_and_takes_its_minimum_back(fake: FakeModal, policy: Path) -> None:
