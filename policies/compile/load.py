@@ -6,9 +6,8 @@ ladders, aliases, tenants, caps and endpoints. Nothing is half loaded: there is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 
 from policies.compile.access import compile_caps, compile_tenants, known_tags
@@ -22,19 +21,20 @@ from policies.compile.endpoints import (
     compile_webhooks,
 )
 from policies.compile.kubernetes import compile_kubernetes
-from policies.compile.pools import Books, choose_books, compile_pools, own_books, rate_changes
+from policies.compile.pools import Books, PoolParts, choose_books, compile_pools, own_books, rate_changes
 from policies.compile.predict import compile_prediction
 from policies.compile.store import compile_store
+from policies.compile.version import made_from, version_of
 from policies.fallback import default_payers
-from policies.files.fileset import SHIPPED_DEFAULT, FileSet, model_path, read_set
-from policies.policy import ApiKey, Payer, Policy, Tenant
-from pools.catalog.load import SHIPPED as CATALOGUE_FILES
+from policies.files.fileset import SHIPPED_DEFAULT, FileSet, Placed, read_set
+from policies.policy import Limits, Payer, Policy, PoolEndpoint, RateChange, StorePolicy, Tenant, Webhook
+from policies.predict.expect import Prediction
 from pools.catalog.load import load_catalog
+from pools.kubernetes.settings import KubernetesSettings
+from pools.modal.settings import ModalSettings
 from pools.spec import Catalog, PoolSpec
 from pricing.budgets.caps import CapTable, ScopeKind
 from pricing.errors import FileProblem
-
-VERSION_DIGITS = 12
 
 CAPPED_ROUTES = ("/v1/chat/completions", "/v1/completions", "/generate")
 """What a cap's `endpoint:` may name beside a pool: the routes that spend money."""
@@ -54,58 +54,74 @@ def load_policy(
     """
     files = read_set(paths or [SHIPPED_DEFAULT])
     problems = list(files.mistakes)
+    environment = Environment(environ, required=not assume_deployed)
+    sections = _check(files, environment, now_us, problems)
+    if problems:
+        raise FileProblem(list(dict.fromkeys(problems)))
+    return _policy(files, sections)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """The policy's pools: where ladders list them, what each is (`parts`), what it will cost (`changes`).
+
+    `books` are those in force, the policy's own before those of single pools; none where none could be chosen, and then
+    there are no parts either.
+    """
+
+    specs: list[PoolSpec]
+    listed: Mapping[str, Placed[object]]
+    parts: Mapping[str, PoolParts]
+    changes: tuple[RateChange, ...]
+    books: tuple[Books, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Where pools answer, who runs them, where events are told."""
+
+    endpoints: Mapping[str, PoolEndpoint]
+    platform_url: str | None
+    modal: ModalSettings | None
+    kubernetes: KubernetesSettings | None
+    webhooks: tuple[Webhook, ...]
+    drained: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """The sections of all files, each compiled as far as it is right."""
+
+    pools: _Pools
+    limits: Limits
+    reload_poll_s: float
+    aliases: Mapping[str, str]
+    tenants: Mapping[str, Tenant]
+    caps: CapTable
+    reach: _Reach
+    store: StorePolicy
+    prediction: Prediction
+
+
+def _check(files: FileSet, environment: Environment, now_us: int, problems: list[str]) -> _Sections:
+    """Every section, held against the others. What is wrong goes to `problems`, in the order of the sections.
+
+    Raises FileProblem for rows of the catalogue.
+    """
     catalog = _catalog(files, problems)
     classes = files.mapping("classes")
     if not classes:
         problems.append(f"{files.first_place}: there are no classes; add one under classes:, see docs/policy-files.md")
-    books = choose_books(files, now_us, problems)
-    places = listed_pools(classes, catalog.pools, problems)
-    specs = _configured(files, catalog, places)
-    own = own_books(files, specs, now_us, problems)
-    parts = compile_pools(specs, catalog.gpus, books, places, problems, own) if books else {}
-    changes = rate_changes(specs, books, problems, own) if books else ()
+    pools = _pools(files, catalog, now_us, problems)
     limits, reload_poll_s = defaults_of(files)
     problems += contradictions(classes, limits)
-    aliases = compile_aliases(files, classes, places, problems)
+    aliases = compile_aliases(files, classes, pools.listed, problems)
     tenants = compile_tenants(files, classes, problems)
-    caps = _caps(files, tenants, list(classes), specs, problems)
-    environment = Environment(environ, required=not assume_deployed)
-    endpoints = compile_endpoints(files, catalog.pools, environment, problems)
-    platform_url = compile_platform(files, environment, problems)
-    modal = compile_modal(files, problems)
-    kubernetes = compile_kubernetes(files, catalog.pools, endpoints, environment, problems)
-    webhooks = compile_webhooks(files, environment, problems)
-    drained = compile_drained(files, catalog.pools, problems)
+    caps = _caps(files, tenants, list(classes), pools.specs, problems)
+    reach = _reach(files, catalog, environment, problems)
     store = compile_store(files, limits, problems)
     prediction = compile_prediction(files, problems)
-    if problems or books is None:
-        raise FileProblem(list(dict.fromkeys(problems)))
-    used = _files(files, [books, *own.values()])
-    return Policy(
-        version=_version(used, [books, *own.values()]),
-        price_book=books.current.id,
-        classes=compile_classes(classes, limits, parts),
-        aliases=aliases,
-        pools={spec.name: spec for spec in specs},
-        rates={name: part.rate for name, part in parts.items()},
-        rate_changes=changes,
-        fits={name: part.fit for name, part in parts.items()},
-        boots_s={name: part.boot_s for name, part in parts.items()},
-        tenants=tenants,
-        keys=_keys(tenants),
-        caps=caps,
-        failed_attempts=_payers(files),
-        endpoints=endpoints,
-        drained=drained,
-        platform_url=platform_url,
-        modal=modal,
-        kubernetes=kubernetes,
-        reload_poll_s=reload_poll_s,
-        store=store,
-        prediction=prediction,
-        webhooks=webhooks,
-        files=tuple(str(path) for path in used),
-    )
+    return _Sections(pools, limits, reload_poll_s, aliases, tenants, caps, reach, store, prediction)
 
 
 def _catalog(files: FileSet, problems: list[str]) -> Catalog:
@@ -114,6 +130,18 @@ def _catalog(files: FileSet, problems: list[str]) -> Catalog:
         return load_catalog(files.catalogue_rows())
     except FileProblem as error:
         raise FileProblem([*problems, *error.problems]) from None
+
+
+def _pools(files: FileSet, catalog: Catalog, now_us: int, problems: list[str]) -> _Pools:
+    books = choose_books(files, now_us, problems)
+    listed = listed_pools(files.mapping("classes"), catalog.pools, problems)
+    specs = _configured(files, catalog, listed)
+    own = own_books(files, specs, now_us, problems)
+    if books is None:
+        return _Pools(specs, listed, {}, (), ())
+    parts = compile_pools(specs, catalog.gpus, books, listed, problems, own)
+    changes = rate_changes(specs, books, problems, own)
+    return _Pools(specs, listed, parts, changes, (books, *own.values()))
 
 
 def _configured(files: FileSet, catalog: Catalog, listed: Iterable[str]) -> list[PoolSpec]:
@@ -138,30 +166,49 @@ def _caps(
     return compile_caps(files, tenants, known, problems)
 
 
-def _keys(tenants: Mapping[str, Tenant]) -> dict[str, ApiKey]:
-    return {key.sha256: key for tenant in tenants.values() for key in tenant.keys}
+def _reach(files: FileSet, catalog: Catalog, environment: Environment, problems: list[str]) -> _Reach:
+    endpoints = compile_endpoints(files, catalog.pools, environment, problems)
+    return _Reach(
+        endpoints,
+        compile_platform(files, environment, problems),
+        compile_modal(files, problems),
+        compile_kubernetes(files, catalog.pools, endpoints, environment, problems),
+        compile_webhooks(files, environment, problems),
+        compile_drained(files, catalog.pools, problems),
+    )
+
+
+def _policy(files: FileSet, sections: _Sections) -> Policy:
+    """Sections without a problem as one policy."""
+    pools, reach, tenants = sections.pools, sections.reach, sections.tenants
+    used = made_from(files, pools.books)
+    return Policy(
+        version=version_of(used, pools.books),
+        price_book=pools.books[0].current.id,
+        classes=compile_classes(files.mapping("classes"), sections.limits, pools.parts),
+        aliases=sections.aliases,
+        pools={spec.name: spec for spec in pools.specs},
+        rates={name: part.rate for name, part in pools.parts.items()},
+        rate_changes=pools.changes,
+        fits={name: part.fit for name, part in pools.parts.items()},
+        boots_s={name: part.boot_s for name, part in pools.parts.items()},
+        tenants=tenants,
+        keys={key.sha256: key for tenant in tenants.values() for key in tenant.keys},
+        caps=sections.caps,
+        failed_attempts=_payers(files),
+        endpoints=reach.endpoints,
+        drained=reach.drained,
+        platform_url=reach.platform_url,
+        modal=reach.modal,
+        kubernetes=reach.kubernetes,
+        reload_poll_s=sections.reload_poll_s,
+        store=sections.store,
+        prediction=sections.prediction,
+        webhooks=reach.webhooks,
+        files=tuple(str(path) for path in used),
+    )
 
 
 def _payers(files: FileSet) -> dict[str, Payer]:
     chosen = {name: placed.value for name, placed in files.mapping("failed_attempts").items()}
     return {**default_payers(), **chosen}
-
-
-def _files(files: FileSet, books: Iterable[Books]) -> list[Path]:
-    """The files that this policy was made from, catalogue excluded."""
-    model = model_path(files)
-    own = [document.path for document, _ in files.files]
-    priced = dict.fromkeys(book.path for each in books for book in (each.current, *each.later))
-    return [*own, *priced, *([] if model is None else [model])]
-
-
-def _version(files: Iterable[Path], books: Iterable[Books]) -> str:
-    """A short hash over the content of every file, the shipped catalogue included, and the books in force.
-
-    Paths are left out, so that replicas which mount the same files elsewhere agree.
-    """
-    digest = hashlib.sha256(" ".join(each.current.id for each in books).encode())
-    shipped = resources.files("pools") / "catalog"
-    for content in (*(path.read_bytes() for path in files), *((shipped / n).read_bytes() for n in CATALOGUE_FILES)):
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()[:VERSION_DIGITS]
