@@ -90,16 +90,8 @@ class CapView:
         span, spent, held = self._window_of(bucket, wall_us)
         if spent + held + needed_nusd <= amount or not span.holds(bucket):
             return None
-        return Shortfall(
-            cap=self.cap.label,
-            scope=str(self.cap.scope),
-            window=self.cap.window.text,
-            amount_nusd=amount,
-            spent_nusd=spent,
-            held_nusd=held,
-            needed_nusd=needed_nusd,
-            frees_at_us=self._frees_at_us(span, spent + held + needed_nusd, amount),
-        )
+        used = spent + held + needed_nusd
+        return self.cap.shortfall(amount, spent, held, needed_nusd, self._frees_at_us(span, used, amount))
 
     def left_nusd(self, wall_us: int) -> int | None:
         """Room for more at this instant, 0 or above; None when the cap is unlimited."""

@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from pricing.errors import Shortfall
+
 BUCKET_S: Final = 900  # spend is kept in 15-minute buckets
 LARGEST_NUSD: Final = (1 << 53) - 1  # up to here Redis's numbers, which are doubles, lose nothing: 9,007,199 dollars
 LONGEST_ROLLING_S: Final = 31 * 86_400  # how far back a store keeps its buckets at hand
@@ -97,6 +99,21 @@ class Cap:
         if permille is None or isinstance(amount, Unlimited):
             return False
         return used_nusd > 0 and used_nusd * 1000 >= amount * permille
+
+    def shortfall(
+        self, amount_nusd: int, spent_nusd: int, held_nusd: int, needed_nusd: int, frees_at_us: int | None
+    ) -> Shortfall:
+        """A refusal by this cap, whose amount in force is `amount_nusd`."""
+        return Shortfall(
+            cap=self.label,
+            scope=str(self.scope),
+            window=self.window.text,
+            amount_nusd=amount_nusd,
+            spent_nusd=spent_nusd,
+            held_nusd=held_nusd,
+            needed_nusd=needed_nusd,
+            frees_at_us=frees_at_us,
+        )
 
 
 class Dimension(StrEnum):

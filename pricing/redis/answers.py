@@ -53,7 +53,7 @@ class Answers:
             case [b"refused", now_us, place, amount, spent, held, frees_at, *_]:
                 self.note_sums(reply, 7, packed)
                 frees_at_us = None if frees_at < 0 else frees_at
-                shortfall = packed.seen[place - 1].told(amount, spent, held, wish.amount_nusd, frees_at_us)
+                shortfall = packed.seen[place - 1].cap.shortfall(amount, spent, held, wish.amount_nusd, frees_at_us)
                 return refuse(shortfall, now_us, self.zone)
             case [b"limited", _, scope, dimension, limit, used, needed, wait_us]:
                 wait_s = None if wait_us < 0 else wait_us / US_PER_S

@@ -63,22 +63,7 @@ class CapSeen:
             return None
         self.asked_nusd = needed_nusd
         frees_at_us = self._frees_at_us(needed_nusd, amount, now_us, zone)
-        return self.told(amount, self.spent_nusd, self.held_nusd, needed_nusd, frees_at_us)
-
-    def told(
-        self, amount_nusd: int, spent_nusd: int, held_nusd: int, needed_nusd: int, frees_at_us: int | None
-    ) -> Shortfall:
-        """A shortfall of this cap."""
-        return Shortfall(
-            cap=self.cap.label,
-            scope=str(self.cap.scope),
-            window=self.cap.window.text,
-            amount_nusd=amount_nusd,
-            spent_nusd=spent_nusd,
-            held_nusd=held_nusd,
-            needed_nusd=needed_nusd,
-            frees_at_us=frees_at_us,
-        )
+        return self.cap.shortfall(amount, self.spent_nusd, self.held_nusd, needed_nusd, frees_at_us)
 
     def unanswered_nusd(self, now_us: int) -> int | None:
         """An amount that has no room and of which the store has not said when it will have."""
