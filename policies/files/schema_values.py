@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from pricing.budgets.caps import LARGEST_NUSD, parse_permille, parse_scope, parse_window
 from pricing.money import parse_usd
+from pricing.yamlfile import nearest
 
 LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wherever it is counted
 _TRIED_FIRST: Final = (
@@ -60,7 +61,10 @@ def _usd(value: object) -> Decimal | str:
         return "unlimited"
     if not isinstance(value, int | float | str | Decimal):
         raise ValueError("an amount of dollars, or the word unlimited")
-    nusd = parse_usd(value)
+    try:
+        nusd = parse_usd(value)
+    except ValueError as error:
+        raise ValueError(f"{error}{nearest(str(value), ['unlimited'])}") from None
     if nusd < 0:
         raise ValueError("an amount cannot be negative; 0 lets nothing through, unlimited lets everything through")
     if nusd > LARGEST_NUSD:

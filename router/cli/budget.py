@@ -8,23 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich import box
 from rich.table import Table
 
+from pricing.budgets.caps import Unlimited
 from pricing.budgets.offline import cap_statuses
 from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
 from pricing.reports.spans import instant_text, parse_end
+from pricing.yamlfile import nearest
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
 from router.cli.limits_view import LimitLine, fetch_budgets, limits_of, limits_table, read_budgets
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, NamespaceOption, RedisOption, policy_paths, wide_console
 from router.cli.stream import connected, shared_statuses
+
+NO_LIMIT: Final = Unlimited.UNLIMITED.value
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -57,23 +61,13 @@ class Asked:
         return replace(self, **{name: said[name] for name in unsaid if name in said})
 
 
-@app.callback(invoke_without_command=True)
-def budget(
-    context: typer.Context,
-    policy: PolicyOption = None,
-    ledger: LedgerOption = DEFAULT_LEDGER,
-    redis: RedisOption = None,
-    namespace: NamespaceOption = "sluice",
-    url: UrlOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show caps with what was spent, is held and is left, and rate limits; change a cap; raise one for a while."""
-    if context.invoked_subcommand is None:
-        _show(Asked(policy, ledger, redis, namespace, url, key, as_json))
-
-
-@app.command()
+@app.callback(
+    invoke_without_command=True,
+    help="Show caps with what was spent, is held and is left, and rate limits; change a cap; raise one for a while.",
+)
+@app.command(
+    help="Show caps with what was spent, is held and is left, and rate limits. Also what `sluice budget` alone does."
+)
 def show(
     context: typer.Context,
     policy: PolicyOption = None,
@@ -84,8 +78,9 @@ def show(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show caps with what was spent, is held and is left, and rate limits. Also what `sluice budget` alone does."""
-    _show(Asked(policy, ledger, redis, namespace, url, key, as_json).after(context))
+    """`sluice budget`, with or without the word `show`; before another word it only takes the options."""
+    if context.invoked_subcommand is None:
+        _show(Asked(policy, ledger, redis, namespace, url, key, as_json).after(context))
 
 
 def _show(asked: Asked) -> None:
@@ -127,7 +122,7 @@ def set_cap(
 ) -> None:
     """Change a cap's amount in the file where it stands. A running endpoint takes it up within seconds."""
     files = _files(policy or _given_before(context))
-    wanted = amount if amount == "unlimited" else _dollars(amount)
+    wanted = amount if amount == NO_LIMIT else _dollars(amount, [NO_LIMIT])
     try:
         changed = files.change(files.find(cap), set_amount(wanted))
     except ValueError as error:
@@ -170,11 +165,12 @@ def _files(policy: list[Path] | None) -> PolicyFiles:
     return PolicyFiles(paths, os.environ, SystemClock().wall_us())
 
 
-def _dollars(text: str) -> Decimal:
+def _dollars(text: str, words: Sequence[str] = ()) -> Decimal:
+    """An amount. `words` are what might have been meant instead."""
     try:
         nusd = parse_usd(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(f"{error}{nearest(text, words)}") from None
     if nusd < 0:
         raise typer.BadParameter(f"{text} is below 0; write 0 to refuse everything, unlimited to refuse nothing")
     return Decimal(text)

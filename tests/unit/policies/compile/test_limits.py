@@ -100,7 +100,7 @@ def test_limits_that_are_none(tmp_path: Path, under: str, written: str, said: st
         ("-1", "cannot be negative"),
         (".nan", "not an amount of dollars"),
         (".inf", "not an amount of dollars"),
-        ("unlimted", "not an amount of dollars"),
+        ("unlimted", "not an amount of dollars: 'unlimted'; did you mean 'unlimited'?"),
     ],
 )
 def test_amounts_that_are_none(tmp_path: Path, amount: str, said: str) -> None:

@@ -319,6 +319,7 @@ def test_budget_raise_has_an_end(policy: Path, tmp_path: Path) -> None:
         (("set", "acme/dya", "7"), "there is no cap 'acme/dya'; did you mean 'acme/day'?"),
         (("set", "nothing/here", "7"), "there are: acme/day, acme/month, pool:qwen3-vl-8b-fp8-l4/day"),
         (("set", "acme/day", "lots"), "not an amount of dollars: 'lots'"),
+        (("set", "acme/day", "unlimitd"), "not an amount of dollars: 'unlimitd'; did you mean 'unlimited'?"),
         (("set", "acme/day", "0.0000000001"), "more than nine decimals"),
         (("raise", "acme/day", "5", "--until", "4h"), "acme/day is no lower than 5 already"),
         (("raise", "acme/month", "5", "--until", "4h"), "acme/month is no lower than 5 already"),
