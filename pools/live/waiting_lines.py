@@ -42,6 +42,13 @@ class WaitingLines:
             return _NOBODY
         return {pool: len(line) for pool, line in self._lines.items() if next(iter(line)) is not ticket}
 
+    def before(self, ticket: Ticket | None, pool: str) -> int:
+        """How many in a pool's line come first. None: somebody who has just come."""
+        line = self._lines.get(pool, {})
+        if ticket is None or ticket not in line:
+            return len(line)
+        return list(line).index(ticket)
+
     def is_first(self, ticket: Ticket) -> bool:
         """In one of its lines."""
         return any(next(iter(self._lines[pool])) is ticket for pool in ticket.pools)

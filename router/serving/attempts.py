@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 from policies.choose.ask import kv_tokens_too_few
 from policies.choose.decide import decide
 from policies.choose.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
-from policies.choose.facts import PastAttempt
+from policies.choose.facts import Facts, PastAttempt
+from policies.choose.line import sooner_than_boot
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
 from policies.requirements import Requirements
@@ -127,14 +128,19 @@ class Attempts:
 
     async def _with_room(self, chain: Chain) -> Decision:
         """A decision with a candidate, or one that no waiting makes better. Where all that is missing is that running
-        requests end, or that a pool's pause does, the request waits in line for that, as long as it has time.
+        requests end, or that a pool's pause does, the request waits in line for that, as long as it has time; and as
+        long as that is sooner and no dearer, it does so before a pool is woken for it.
         """
         try:
             while True:
-                decision = decide(self.gatherer.of_chain(chain))
+                facts = self.gatherer.of_chain(chain)
+                decision = decide(facts)
+                chosen = decision.chosen
+                if chosen is not None and chosen.wait_s <= 0:
+                    return decision
                 left_s = chain.first_byte_left_s(self.clock.mono_us())
-                full = [one for one in decision.rejected if _worth_waiting(chain, one, left_s)]
-                if decision.chosen is not None or not self._room_may_come(full):
+                full = [one for one in decision.rejected if _worth_waiting(one, left_s)]
+                if not self._room_may_come(full) or (chosen and not self._comes_sooner(chain, facts, full, chosen)):
                     return decision
                 await self._settle_pending(chain)
                 chain.ticket = chain.ticket or Ticket()
@@ -143,6 +149,11 @@ class Attempts:
         finally:
             if chain.ticket is not None:
                 self.live.lines.leave(chain.ticket)
+
+    def _comes_sooner(self, chain: Chain, facts: Facts, full: Sequence[Rejection], boots: Candidate) -> bool:
+        """Whether a line is better than the boot that was chosen."""
+        ahead = {one.pool: self.live.lines.before(chain.ticket, one.pool) for one in full}
+        return sooner_than_boot(facts, boots, full, ahead)
 
     def _room_may_come(self, full: Sequence[Rejection]) -> bool:
         """A pause ends, somebody runs there who will leave, or waits who will run."""
@@ -325,7 +336,7 @@ class Attempts:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
 
 
-def _worth_waiting(chain: Chain, one: Rejection, left_s: float) -> bool:
+def _worth_waiting(one: Rejection, left_s: float) -> bool:
     """Whether a pool that rejects a request now may take it in the time that is left."""
     return one.reason in FOR_ROOM and float(one.numbers.get("retry_s", 0)) < left_s
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from pools.platform import ContainerInfo
-from support.endpoint import before_scripts, before_simulated, one_pool
+from support.endpoint import before_scripts, before_simulated, one_pool, policy
 from support.failing_pools import good
 from support.scripted_server import Exchange
 
@@ -69,6 +69,21 @@ async def test_a_burst_that_meets_a_429_waits_in_line_too(tmp_path: Path) -> Non
         replies = await asyncio.gather(*(endpoint.chat(max_tokens=60, sim_output_tokens=60) for _ in range(40)))
     tried = Counter((reply.status, reply.headers["x-sluice-attempts"]) for reply in replies)
     assert tried == {(200, "1"): 20, (200, "2"): 20}
+
+
+async def test_a_burst_on_a_full_pool_wakes_no_pool_that_would_be_ready_later(tmp_path: Path) -> None:
+    """Sixty short requests where twenty run at once: the cheap pool serves all of them, in less time than the next
+    tier takes to boot.
+    """
+    files = policy()
+    for pool in files["pools"].values():
+        pool |= {"max_containers": 1, "boot_s": 40}
+    async with before_simulated(tmp_path, files, speedup=4, awake=("small",)) as endpoint:
+        asked = {"model": "chat:economy", "max_tokens": 60, "sim_output_tokens": 60}
+        replies = await asyncio.gather(*(endpoint.chat(**asked) for _ in range(60)))
+        containers = await endpoint.control("GET", "/containers")
+    assert {(reply.status, reply.headers["x-sluice-pool"]) for reply in replies} == {(200, "small")}
+    assert {name: len(alive) for name, alive in containers.items()} == {"small": 1, "mid": 0, "other": 0, "big": 0}
 
 
 async def test_who_waited_in_line_until_the_deadline_is_told_so(tmp_path: Path) -> None:

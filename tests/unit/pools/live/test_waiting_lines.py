@@ -30,6 +30,8 @@ def test_the_first_of_a_line_alone_is_woken_and_hands_on() -> None:
     first, second, third = Ticket(), Ticket(), Ticket()
     for each in (first, second, third):
         lines.join(each, ["a"])
+    assert [lines.before(each, "a") for each in (first, third, None, Ticket())] == [0, 2, 3, 3]
+    assert lines.before(first, "b") == 0
     lines.wake("a")
     assert woken(first, second, third) == [True, False, False]
     lines.leave(first)
