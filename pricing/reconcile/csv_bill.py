@@ -4,7 +4,7 @@
     Modal's  Object ID, Description, Environment, Interval Start, Resource, Cost, Tags
 
 `resource` and `currency` may be missing: the cost is then of everything together, and in US dollars. An interval is an
-hour.
+hour. An object's hour is billed together or in parts: a sum beside its parts would count twice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import Final, NamedTuple
 from pricing.clock import US_PER_S
 from pricing.errors import FileProblem
 from pricing.money import US_PER_HOUR
+from pricing.prices.resources import Resource
 from pricing.reconcile.bill import Bill, BillBuilder, PoolOf, resource_of
 
 CURRENCY: Final = "USD"
 _NAMES: Final = ("app", "description", "object", "pool")
 _HOURLY: Final = "`modal billing report --resolution h --show-resources --tag-names pool --csv` has hours"
+_ONE_WORD: Final = (Resource.CPU, Resource.MEMORY, Resource.CONTAINER)  # a bill may have several GPUs, and other things
 _DIGITS: Final = 30  # of a cost: more is no price of anything
 
 
@@ -36,31 +38,52 @@ class _Line(NamedTuple):
     at_us: int
     name: str
     tags: Mapping[str, str]
-    resource: str
+    word: str  # what the bill calls the resource
     usd: Decimal
     owner: tuple[str, ...]  # what tells objects of one name apart
+
+    @property
+    def resource(self) -> Resource:
+        return resource_of(self.word)
+
+
+class _Told:
+    """Where each resource of an object's hour was told."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[object, ...], dict[str, int]] = {}
+
+    def check(self, line: _Line, number: int) -> None:
+        """Raises BadLine for what an earlier line has told, alone or in a sum."""
+        lines = self._lines.setdefault((line.at_us, line.name, line.owner), {})
+        word = line.resource if line.resource in _ONE_WORD else line.word.lower()
+        together = line.resource is Resource.CONTAINER
+        if word in lines:
+            raise BadLine(f"the same interval, object and resource as in line {lines[word]}; keep one of them")
+        if lines and (together or Resource.CONTAINER in lines):
+            [first, *_] = lines.values()
+            sums, parts = (number, first) if together else (first, number)
+            raise BadLine(
+                f"line {sums} has together what line {parts} has a part of, which would count twice; keep either"
+            )
+        lines[word] = number
 
 
 def read_csv_bill(path: Path, pool_of: PoolOf, since_us: int, until_us: int) -> Bill:
     """A bill's hours in a window. Raises FileProblem with every bad line."""
     builder = BillBuilder(str(path), pool_of, since_us, until_us)
     problems: list[str] = []
-    first: dict[tuple[object, ...], int] = {}
+    told = _Told()
     hours: set[int] = set()
     for number, fields in _records(path):
         try:
             line = _line(fields)
+            told.check(line, number)
         except BadLine as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
-        same = (line.at_us, line.name, line.resource, line.owner)
-        if same in first:
-            problems.append(
-                f"{path}:{number}: the same interval, object and resource as in line {first[same]}; keep one of them"
-            )
-        first.setdefault(same, number)
         hours.add(line.at_us)
-        builder.add(line.at_us, line.name, line.tags, resource_of(line.resource), line.usd)
+        builder.add(line.at_us, line.name, line.tags, line.resource, line.usd)
     if hours and all(at_us % (24 * US_PER_HOUR) == 0 for at_us in hours):
         problems.append(f"{path}:1: every interval begins at midnight, so that it is a report by day; {_HOURLY}")
     if problems:
@@ -107,7 +130,7 @@ def _line(fields: Mapping[str, str]) -> _Line:
         at_us=_hour(fields["interval_start"]),
         name=name,
         tags={**_tags(fields.get("tags", "")), **({"pool": fields["pool"]} if fields.get("pool") else {})},
-        resource=fields.get("resource", ""),
+        word=fields.get("resource", ""),
         usd=_cost(fields["cost"]),
         owner=(fields.get("object_id", ""), fields.get("environment", "")),
     )
@@ -131,6 +154,8 @@ def _cost(text: str) -> Decimal:
         cost = Decimal(text.removeprefix("$"))
     except InvalidOperation:
         raise BadLine(f"cost '{text[:40]}' is not a number") from None
+    if "_" in text:  # which Python takes for a separator
+        raise BadLine(f"cost '{text[:40]}' is not a number")
     if not cost.is_finite() or len(cost.as_tuple().digits) > _DIGITS or abs(cost.adjusted()) > _DIGITS:
         raise BadLine(f"cost '{text[:40]}' is not an amount of dollars")
     if cost < 0:

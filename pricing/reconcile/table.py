@@ -77,4 +77,4 @@ def _closing(found: Comparison) -> str:
     if found.bill_nusd:
         text += f": {found.ledger_nusd / found.bill_nusd:.2%} captured"
     below = len(found.below)
-    return f"{text}; {below} {'day' if below == 1 else 'days'} below {float(found.threshold):.0%}"
+    return f"{text}; {below} {'day' if below == 1 else 'days'} below {float(found.threshold * 100):g}%"

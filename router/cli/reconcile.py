@@ -91,7 +91,8 @@ def reconcile_command(
         _print(found, output)
     if write:
         total = sum(row.amount_nusd for row in rows)
-        typer.echo(f"{len(rows):,} rows written, {total:,} nano-dollars in all", err=output is not Format.TABLE)
+        counted = "1 row" if len(rows) == 1 else f"{len(rows):,} rows"
+        typer.echo(f"{counted} written, {total:,} nano-dollars in all", err=output is not Format.TABLE)
     if found.below or found.is_of_nothing:
         raise typer.Exit(1)
 

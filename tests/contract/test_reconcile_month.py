@@ -184,7 +184,7 @@ def test_a_bill_that_changed_writes_the_difference(tmp_path: Path) -> None:
     write_modal_csv(bill, month)
     document = found(ledger, bill)
     assert caused(document) == {(L4, Cause.CHANGED_SINCE): 1_000_000}
-    assert "1 rows written, 1,000,000 nano-dollars" in ran(ledger, bill, "--write").output
+    assert "\n1 row written, 1,000,000 nano-dollars" in ran(ledger, bill, "--write").output
     newest = recent_rows(ledger, 1)[0]
     assert newest.row_id.endswith(":gpu:2")
     assert (newest.amount_nusd, newest.metered_nusd) == (1_000_000, 1_000_000)
@@ -212,6 +212,12 @@ def test_a_bill_without_resources_is_enough(tmp_path: Path) -> None:
     ran(ledger, bill, "--write")
     assert found(ledger, bill)["capture_rate"] == 1.0
     assert "0 rows written" in ran(ledger, bill, "--write").output
+
+
+def test_the_threshold_is_said_as_it_was_given(tmp_path: Path) -> None:
+    """Ninety-two and a half per cent is not ninety-two."""
+    ledger, bill, _ = month_in(tmp_path, Distorted(), SOME)
+    assert ran(ledger, bill, "--threshold", "0.925").output.endswith("; 0 days below 92.5%\n")
 
 
 def test_what_the_bill_and_the_ledger_do_not_share_is_said(tmp_path: Path) -> None:

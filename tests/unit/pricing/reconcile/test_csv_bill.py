@@ -82,12 +82,16 @@ def test_lines_outside_the_window_are_left_out(tmp_path: Path) -> None:
         ("2026-11-01T01:30Z,l4,L4,1,USD", "is not the begin of an hour of UTC"),
         ("2026-11-01T01:00+05:30,l4,L4,1,USD", "is not the begin of an hour of UTC"),
         ("2026-11-01T01:00Z,l4,L4,much,USD", "cost 'much' is not a number"),
+        ("2026-11-01T01:00Z,l4,L4,1_0,USD", "cost '1_0' is not a number"),
         ("2026-11-01T01:00Z,l4,L4,NaN,USD", "cost 'NaN' is not an amount of dollars"),
         ("2026-11-01T01:00Z,l4,L4,1e99,USD", "cost '1e99' is not an amount of dollars"),
         ("2026-11-01T01:00Z,l4,L4,-1,USD", "cost -1 is a credit: hours are compared by what was metered"),
         ("2026-11-01T01:00Z,l4,L4,1,EUR", "currency EUR beside US dollars"),
         ("2026-11-01T01:00Z,,L4,1,USD", "no app, object or pool is named"),
         ("2026-11-01T02:00Z,l4,L4,1,USD", "the same interval, object and resource as in line 2; keep one of them"),
+        ("2026-11-01T02:00Z,l4,l4,1,USD", "the same interval, object and resource as in line 2; keep one of them"),
+        ("2026-11-01T02:00Z,l4,,1,USD", "line 3 has together what line 2 has a part of, which would count twice"),
+        ("2026-11-01T02:00Z,l4,Total,1,USD", "line 3 has together what line 2 has a part of"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -95,6 +99,23 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     [problem] = problems(tmp_path, HEADER, "2026-11-01T02:00Z,l4,L4,1,USD", line)
     assert problem.startswith("bill.csv:3: ")
     assert said in problem
+
+
+def test_a_sum_is_told_apart_from_its_parts_in_any_order(tmp_path: Path) -> None:
+    """A part after the sum is refused like a sum after the part; two spellings of one resource are one."""
+    found = problems(
+        tmp_path,
+        HEADER,
+        "2026-11-01T02:00Z,l4,,1,USD",
+        "2026-11-01T02:00Z,l4,CPU,1,USD",
+        "2026-11-01T02:00Z,l4,total,1,USD",
+    )
+    assert [problem.split(": ", 1) for problem in found] == [
+        ["bill.csv:3", "line 2 has together what line 3 has a part of, which would count twice; keep either"],
+        ["bill.csv:4", "the same interval, object and resource as in line 2; keep one of them"],
+    ]
+    found = problems(tmp_path, HEADER, "2026-11-01T02:00Z,l4,mem,1,USD", "2026-11-01T02:00Z,l4,Memory,1,USD")
+    assert [problem.split(": ", 1)[0] for problem in found] == ["bill.csv:3"]
 
 
 def test_all_bad_lines_are_named_at_once(tmp_path: Path) -> None:
