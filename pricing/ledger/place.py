@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Final, Literal
+from urllib.parse import quote, urlsplit
 
 SCHEMES: Final = ("postgresql", "postgres")
 
@@ -38,3 +39,10 @@ def parse_ledger(text: str) -> LedgerPlace:
             "the ledger's address is malformed; write postgresql://user:password@host:port/database"
         ) from None
     return PostgresUrl(text)
+
+
+def connect_existing(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """A connection without transactions of its own, never to a file that is not there: an empty one in the place of a
+    ledger that was moved away would hide that it is. Raises sqlite3.Error.
+    """
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, isolation_level=None)

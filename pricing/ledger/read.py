@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
-from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
 from pricing.ledger.reader import Reader, Span, check_version
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.sums_file import show_all, teach
@@ -73,7 +72,7 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
     if not there:
         raise StoreUnavailable(f"no ledger at {path}; name one with --ledger or SLUICE_LEDGER, or start `sluice serve`")
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+        connection = connect_existing(path, "ro")
         try:
             teach(connection)
             connection.execute("BEGIN")

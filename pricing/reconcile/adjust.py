@@ -18,7 +18,7 @@ from pricing.budgets.journal import Change, write
 from pricing.budgets.lockfile import FileLock
 from pricing.clock import US_PER_S
 from pricing.errors import StoreUnavailable
-from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
 from pricing.ledger.rows import RECONCILED, Evidence, House, LedgerRow, RowKind
 from pricing.ledger.sums_file import teach
 from pricing.prices.resources import Resource
@@ -113,7 +113,7 @@ def write_rows(place: LedgerPlace, rows: Sequence[LedgerRow]) -> None:
         asyncio.run(_write_database(place, rows))
         return
     try:
-        connection = sqlite3.connect(place, isolation_level=None)
+        connection = connect_existing(place, "rw")
         try:
             teach(connection)
             write(connection, [Change(rows=list(rows))])
