@@ -35,6 +35,7 @@ class StateShape(Shape):
     booting: Count = 0
     in_flight: Count = 0
     kv_tokens_in_flight: Count = 0
+    most_in_flight: Count | None = None
     kv_ceiling: Count | None = None
     boot_left_s: Wait | None = None
     idle_s: Wait | None = None
