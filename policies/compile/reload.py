@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from policies.compile.load import load_policy
+from policies.compile.premium import premium_of
 from policies.files.fileset import SHIPPED_DEFAULT, outside_paths, policy_files
 from policies.files.hide import hide_secrets
 from policies.policy import Policy
 from pricing.clock import Clock
 from pricing.errors import FileProblem
-from pricing.ledger.policy_history import PolicyFile
+from pricing.ledger.policy_history import PolicyFile, PremiumPool
 
 OnSwap = Callable[[Policy, Policy], None]
 """(old, new), called after the swap."""
@@ -51,12 +52,13 @@ class ReloadState:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """A policy as it was put in force: when, and its files as they may be shown."""
+    """A policy as it was put in force: when, its files as they may be shown, what its requests are compared with."""
 
     version: str
     price_book: str
     loaded_us: int
     files: tuple[PolicyFile, ...]
+    premium: tuple[PremiumPool, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class Reloader:
         return "swapped"
 
     def _edition_of(self, policy: Policy, files: tuple[PolicyFile, ...]) -> Edition:
-        return Edition(policy.version, policy.price_book, self._loaded_us, files)
+        return Edition(policy.version, policy.price_book, self._loaded_us, files, premium_of(policy))
 
     def _load(self) -> Policy:
         policy = load_policy(

@@ -136,6 +136,7 @@ policy_versions = Table(
     Column("latest_replica", Text, nullable=False),
     Column("files", Text),
     Column("bytes", Big, nullable=False),
+    Column("premium", Text),
 )
 
 holds = Table(

@@ -1,7 +1,8 @@
 """The baseline that a saving is stated against, and what it would have needed.
 
     as recorded    the premium pool of each request's class, as the endpoint worked it out when the request ended:
-                   beside as many others as ran then
+                   beside as many others as ran then. What it would have needed is that amount at the rate of that pool
+                   under the policy that the request came under; where nobody knows that pool, nothing is made up
     a named pool   all requests on that one: their mean prompt and answer by group and class, in full containers
                    (beside target_concurrency - 1 others), at the rate in force now. Full containers are the least that
                    it could have cost, so the saving is no less than what is said.
@@ -13,9 +14,10 @@ pool's baseline, while what they cost counts on the other side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from pricing.ledger.policy_history import PremiumPool
 from pricing.money import US_PER_HOUR, half_even_nusd
 from pricing.prices.token_price import TokenPrice
 from pricing.reports.lines import Line
@@ -39,16 +41,13 @@ class BaselinePool:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """With `pool`, all requests on that one; else as recorded, where `premium` says which pool that was, by class.
-
-    `only_policy` is the policy version whose pools `premium` names, where nobody said that these are the ledger's: they
-    are told for a window with rows of that version alone. None where somebody did.
+    """With `pool`, all requests on that one; else as recorded, where `stated` has premium pools of policies that the
+    ledger may not know, by version.
     """
 
     title: str
     pool: BaselinePool | None = None
-    premium: Mapping[str, BaselinePool] = field(default_factory=dict, hash=False)
-    only_policy: str | None = None
+    stated: Mapping[str, tuple[PremiumPool, ...]] = field(default_factory=dict, hash=False)
 
 
 AS_RECORDED = Baseline("all on the premium pool of each request's class")
@@ -56,7 +55,7 @@ AS_RECORDED = Baseline("all on the premium pool of each request's class")
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What a baseline would have needed of one pool. `container_us` None: nobody says what the pool's rate was."""
+    """What a baseline would have needed of one pool. `container_us` None: the pool is billed by the token."""
 
     pool: str
     gpu: str
@@ -65,42 +64,47 @@ class Needed:
     container_us: int | None
 
 
-def compare(
-    baseline: Baseline, asked: Sequence[Asked], lines: Mapping[Key, Line]
-) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
-    """The lines with their baseline, and what it would have needed."""
-    if baseline.pool is None:
-        return dict(lines), _recorded(baseline.premium, asked)
-    return _on_one(baseline.pool, asked, lines)
+@dataclass(frozen=True, slots=True)
+class NotKnown:
+    """A recorded baseline of requests under a policy version whose premium pools nobody knows."""
+
+    policy: str
+    nusd: int
 
 
-def _recorded(premium: Mapping[str, BaselinePool], asked: Iterable[Asked]) -> tuple[Needed, ...]:
-    by_class: dict[str, int] = {}
-    for each in asked:
-        by_class[each.request_class] = by_class.get(each.request_class, 0) + each.line.baseline_nusd
-    found: dict[str, Needed] = {}
-    for name, nusd in by_class.items():
-        if nusd:
-            pool = premium.get(name)
-            needed = found.get(pool.name if pool else "-", _nothing(pool))
-            found[needed.pool] = _more(needed, nusd, pool)
-    return tuple(sorted(found.values(), key=lambda each: (-each.nusd, each.pool)))
+def as_recorded(
+    nusd: Mapping[tuple[str, str], int], premium: Mapping[str, Iterable[PremiumPool]]
+) -> tuple[tuple[Needed, ...], tuple[NotKnown, ...]]:
+    """What recorded baselines, by policy version and class, would have needed of the premium pools of these versions;
+    and what nobody knows. The largest first; together they are all of it.
+    """
+    pools = {(version, name): pool for version, each in premium.items() for pool in each for name in pool.classes}
+    found: dict[tuple[str, str, int], Needed] = {}
+    unknown: dict[str, int] = {}
+    for (version, request_class), amount in nusd.items():
+        pool = pools.get((version, request_class))
+        if pool is None:
+            unknown[version] = unknown.get(version, 0) + amount
+        else:
+            what = (pool.pool, pool.gpu, pool.gpu_count)
+            found[what] = _more(found.get(what, Needed(*what, 0, 0)), amount, pool.nusd_per_h)
+    return (
+        tuple(sorted(found.values(), key=lambda each: (-each.nusd, each.pool, each.gpu, each.gpu_count))),
+        tuple(NotKnown(*each) for each in sorted(unknown.items(), key=lambda each: (-each[1], each[0]))),
+    )
 
 
-def _nothing(pool: BaselinePool | None) -> Needed:
-    return Needed("-", "-", 0, 0, None) if pool is None else Needed(pool.name, pool.gpu, pool.gpu_count, 0, 0)
-
-
-def _more(needed: Needed, nusd: int, pool: BaselinePool | None) -> Needed:
-    if needed.container_us is None or pool is None or not pool.nusd_per_h:
+def _more(needed: Needed, nusd: int, nusd_per_h: int) -> Needed:
+    if needed.container_us is None or not nusd_per_h:
         return replace(needed, nusd=needed.nusd + nusd, container_us=None)
-    container_us = half_even_nusd(nusd * US_PER_HOUR, pool.nusd_per_h)
+    container_us = half_even_nusd(nusd * US_PER_HOUR, nusd_per_h)
     return replace(needed, nusd=needed.nusd + nusd, container_us=needed.container_us + container_us)
 
 
-def _on_one(
+def all_on(
     pool: BaselinePool, asked: Iterable[Asked], lines: Mapping[Key, Line]
 ) -> tuple[dict[Key, Line], tuple[Needed, ...]]:
+    """The lines with what all that was asked would have cost on one pool, and what it would have needed."""
     found = {key: replace(line, baseline_nusd=0) for key, line in lines.items()}
     whole_nusd = whole_us = 0
     for each in asked:

@@ -134,6 +134,11 @@ class Line:
         return replace(self, **shares)
 
 
+def saving_word(saving: float) -> str:
+    """What a saving is called wherever one is shown, beside its absolute value: below zero it is none."""
+    return "Saved" if saving >= 0 else "Lost"
+
+
 SUMMED: Final = tuple(field.name for field in fields(Line) if field.name != "key")
 _SHARES: Final = {House.BOOT: "boot_nusd", House.IDLE: "idle_nusd", House.ADJUSTMENT: "adjustment_nusd"}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pricing.reports.columns import ColumnSet, share_text, usd_text
+from pricing.reports.lines import saving_word
 from pricing.reports.pictures import pictures
 from pricing.reports.report import Report
 from pricing.reports.sections import Section, closing_text, left_out_nusd, nothing_text, sections, window_text
@@ -48,8 +49,7 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     yield "Requests served", f"{total.served:,} of {total.requests:,}"
     yield "Tokens out", f"{total.completion_tokens:,}"
     if total.saving_share is not None:
-        saved = "Saved" if total.saving_share >= 0 else "Lost"
-        yield f"{saved} on busy time", share_text(abs(total.saving_share))
+        yield f"{saving_word(total.saving_share)} on busy time", share_text(abs(total.saving_share))
         yield _left_out(report)
     alive = sum(use.alive_nusd for use in report.pools or ())
     if alive > 0:

@@ -33,6 +33,7 @@ _UNTIMED: Final = {
     },
 }
 """The columns that sums of latencies lack or have otherwise, in SQL over one row."""
+_ONE_POLICY: Final = "CASE WHEN min(policy_version) = max(policy_version) THEN min(policy_version) END"
 _ATTEMPT: Final = f"kind = '{RowKind.ATTEMPT}'"
 _FAILED: Final = f"{_ATTEMPT} AND outcome <> 'answered'"
 
@@ -89,11 +90,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one group asked of one class."""
+    """What one group asked of one class, and the policy version that all of it came under; None: there were several."""
 
     key: Key
     request_class: str
     line: Line
+    policy: str | None
 
 
 class Query:
@@ -114,9 +116,26 @@ class Query:
         dimensions = [DIMENSIONS[name] for name in by]
         columns = [*(self._column(each.request, each) for each in dimensions), "request_class"]
         source = self._source([REQUESTS_BY_HOUR], by)
-        for found, values in self._grouped(columns, (), _REQUESTS.values(), source, "1 = 1"):
+        for found, values in self._grouped(columns, (), (*_REQUESTS.values(), _ONE_POLICY), source, "1 = 1"):
             key = self._labelled(dimensions, found)
-            yield Asked(key, found[-1], Line(key, **dict(zip(_REQUESTS, values, strict=True))))
+            *sums, policy = values
+            yield Asked(key, found[-1], Line(key, **dict(zip(_REQUESTS, sums, strict=True))), policy)
+
+    def baselines(self, asked: Iterable[Asked]) -> dict[tuple[str, str], int]:
+        """Nano-dollars of recorded baselines by policy version and class; `asked` is what `requests` found.
+
+        Where no group of it came under several versions, nothing more is read.
+        """
+        compared = [each for each in asked if each.line.baseline_nusd]
+        if any(each.policy is None for each in compared):
+            by, source = ("policy_version", "request_class"), self._source([REQUESTS_BY_HOUR], ())
+            sums = self._grouped(by, (), [_sum("baseline_nusd")], source, "1 = 1")
+            return {(version, name): nusd for (version, name), (nusd,) in sums if nusd}
+        found: dict[tuple[str, str], int] = {}
+        for each in compared:
+            came = each.policy or NONE, each.request_class
+            found[came] = found.get(came, 0) + each.line.baseline_nusd
+        return found
 
     def containers(self, by: Sequence[str]) -> Iterator[HouseLine]:
         """Container time that no request caused, by account and group."""
@@ -208,7 +227,7 @@ class Query:
 
     def _grouped(
         self, texts: Sequence[str], numbers: Sequence[str], sums: Iterable[str], source: str, where: str
-    ) -> Iterator[tuple[Key, tuple[int, ...]]]:
+    ) -> Iterator[tuple[Key, tuple[Any, ...]]]:
         """(group, numbers and sums); a text that is missing is "-"."""
         keys = [*(f"coalesce(nullif({text}, ''), '{NONE}')" for text in texts), *numbers]
         group = ",".join(str(index + 1) for index in range(len(keys))) or "(SELECT 1)"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pricing.ledger.rows import House
 from pricing.money import NUSD_PER_USD, to_usd, usd_number
-from pricing.reports.baseline import Needed
+from pricing.reports.baseline import Needed, NotKnown
 from pricing.reports.columns import Column, ColumnSet, Kind, Value, all_columns, latency_of
 from pricing.reports.figures import Failure, PoolUse
 from pricing.reports.lines import HouseLine, Line
@@ -60,7 +60,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "ledger_usd": usd_number(report.ledger_nusd),
         "baseline": report.baseline,
         "baseline_needed": [_needed(each) for each in report.needed],
-        "baseline_not_known": report.not_needed or None,
+        "baseline_not_known": [_not_known(each) for each in report.not_known],
     }
     if report.pools is not None:
         document["pools"] = [_pool(each) for each in report.pools]
@@ -171,3 +171,7 @@ def _needed(each: Needed) -> dict[str, Any]:
         "gpu_s": None if seconds is None else seconds * each.gpu_count,
         "usd": usd_number(each.nusd),
     }
+
+
+def _not_known(each: NotKnown) -> dict[str, Any]:
+    return {"policy": each.policy, "baseline_nusd": each.nusd, "baseline_usd": usd_number(each.nusd)}

@@ -23,17 +23,18 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from pricing.ledger.place import LedgerPlace
+from pricing.ledger.policy_history import premium_pools
 from pricing.ledger.read import reading
-from pricing.reports.baseline import AS_RECORDED, Baseline, Needed, compare
-from pricing.reports.dimensions import DIMENSIONS, NONE, check_groupings
+from pricing.ledger.reader import Reader
+from pricing.reports.baseline import AS_RECORDED, Baseline, Needed, NotKnown, all_on, as_recorded
+from pricing.reports.dimensions import DIMENSIONS, check_groupings
 from pricing.reports.figures import Failure, Latency, PoolUse, failures_of, latencies_of, pool_uses
 from pricing.reports.lines import HouseLine, Line
-from pricing.reports.query import Key, Query, Window
+from pricing.reports.query import Asked, Key, Query, Window
 from pricing.reports.share import Containers, HouseView, Use, share
 from pricing.reports.zones import UTC_ZONE
 
 _ORDER: Final = tuple(DIMENSIONS)
-_NAMED: Final = 3  # versions of a policy; a month of edits has many
 
 
 class Part(StrEnum):
@@ -51,8 +52,8 @@ class Report:
 
     Lines are in the order of time where they are grouped by it, else the dearest first. `pools`, `failures`,
     `latencies` and `books` are None where they were not asked for; latencies and books of all lines are under the key
-    (). `needed` is what the baseline would have needed, by pool; `not_needed` says why there is none, where
-    pools of another policy would have been named.
+    (). `needed` is what the baseline would have needed, by pool; `not_known` is what of a recorded baseline nobody
+    knows that of, by policy version. Together they are the baseline.
     """
 
     by: tuple[str, ...]
@@ -70,7 +71,7 @@ class Report:
     failures: tuple[Failure, ...] | None = None
     latencies: Mapping[Key, Latency] | None = field(default=None, hash=False)
     books: Mapping[Key, tuple[str, ...]] | None = field(default=None, hash=False)
-    not_needed: str = ""
+    not_known: tuple[NotKnown, ...] = ()
 
     @property
     def ledger_nusd(self) -> int:
@@ -117,8 +118,11 @@ def report(
         asked = list(query.requests(groupings))
         for each in asked:
             _add(lines, each.key, each.line)
-        lines, needed = compare(baseline, asked, lines)
-        foreign = _foreign(query, baseline) if needed else ""
+        not_known: tuple[NotKnown, ...] = ()
+        if baseline.pool is None:
+            needed, not_known = _recorded(ledger, query, baseline, asked)
+        else:
+            lines, needed = all_on(baseline.pool, asked, lines)
         return Report(
             groupings,
             since_us,
@@ -130,12 +134,12 @@ def report(
             view,
             zone,
             baseline.title,
-            () if foreign else needed,
+            needed,
             pool_uses(query, until_us - since_us) if Part.UTILISATION in parts and tenant is None else None,
             failures_of(query, groupings) if Part.FAILURES in parts else None,
             latencies_of(query, groupings) if Part.LATENCY in parts else None,
             _books(query, groupings) if Part.BOOKS in parts else None,
-            foreign,
+            not_known,
         )
 
 
@@ -146,19 +150,12 @@ def check_view(house: str) -> HouseView:
     return HouseView(house)
 
 
-def _foreign(query: Query, baseline: Baseline) -> str:
-    """Why the baseline's pools cannot be those that the requests would have needed; "" where they can."""
-    if baseline.only_policy is None:
-        return ""
-    asked = {each.key[0] for each in query.requests(("policy",)) if each.line.baseline_nusd} - {NONE}
-    others = sorted(asked - {baseline.only_policy})
-    if not others:
-        return ""
-    if len(asked) == 1:
-        return f"the ledger's policy is version {others[0]}, not the one that was read: give --policy"
-    more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-    named = ", ".join(others[:_NAMED])
-    return f"requests ran under policies that are not the one that was read, {named}{more}: give --policy"
+def _recorded(
+    ledger: Reader, query: Query, baseline: Baseline, asked: Sequence[Asked]
+) -> tuple[tuple[Needed, ...], tuple[NotKnown, ...]]:
+    """What the recorded baselines would have needed, each by the policy that its requests came under."""
+    nusd = query.baselines(asked)
+    return as_recorded(nusd, {**baseline.stated, **premium_pools(ledger, {version for version, _ in nusd})})
 
 
 def _spent(query: Query, by: Sequence[str], view: HouseView) -> tuple[dict[Key, Line], tuple[HouseLine, ...]]:

@@ -21,6 +21,7 @@ from pricing.reports.columns import (
     usd_text,
 )
 from pricing.reports.figures import Failure
+from pricing.reports.lines import saving_word
 from pricing.reports.report import Report
 from pricing.reports.share import HouseView
 from pricing.reports.spans import instant_text
@@ -43,6 +44,7 @@ _VIEWS: Final = {
     HouseView.EVEN: "are shared evenly by those who used a pool",
 }
 _SHARED_POOLS: Final = "tenants share containers, so that a report of one tenant says nothing of them"
+_NAMED: Final = 3  # versions of a policy; a month of edits has many
 NO_BREAK: Final = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
 
@@ -163,10 +165,10 @@ def _saved_text(report: Report) -> str:
     total = report.total
     if total.saving_nusd is None or total.saving_share is None:
         return "No saving is stated: no request of this window has a baseline."
-    saved = "Saved" if total.saving_nusd >= 0 else "Lost"
+    saved = f"{saving_word(total.saving_nusd)} on busy time: {usd_text(report, abs(total.saving_nusd))}"
     return (
-        f"{saved} on busy time: {usd_text(report, abs(total.saving_nusd))}, {share_text(abs(total.saving_share))} of "
-        f"the baseline's {usd_text(report, total.baseline_nusd)}; {_left_out_text(report)} are in neither side."
+        f"{saved}, {share_text(abs(total.saving_share))} of the baseline's "
+        f"{usd_text(report, total.baseline_nusd)}; {_left_out_text(report)} are in neither side."
     )
 
 
@@ -181,15 +183,27 @@ def _left_out_text(report: Report) -> str:
 
 
 def _needed_text(report: Report) -> str:
-    if report.not_needed:
-        return f"; what it would have needed is not known ({report.not_needed})"
     needed = [
-        f"{_long(each.container_us)} of {each.pool} "
+        f"tokens of {each.pool} ({usd_text(report, each.nusd)})"
+        if each.container_us is None
+        else f"{_long(each.container_us)} of {each.pool} "
         f"({each.gpu_count}{NO_BREAK}×{NO_BREAK}{each.gpu}, {usd_text(report, each.nusd)})"
         for each in report.needed
-        if each.container_us is not None
     ]
-    return f", which would have needed {', '.join(needed)}" if needed else ""
+    known = f", which would have needed {', '.join(needed)}" if needed else ""
+    return f"{known}{_not_known_text(report)}"
+
+
+def _not_known_text(report: Report) -> str:
+    """Of how much of a baseline nobody knows what it would have needed, under which policies, and what to do."""
+    if not report.not_known:
+        return ""
+    names = [each.policy for each in report.not_known]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    several = f"policies {', '.join(names[:_NAMED])}{more}: give --policy the files of one"
+    which = several if len(names) > 1 else f"policy {names[0]}: give --policy its files"
+    amount = usd_text(report, sum(each.nusd for each in report.not_known))
+    return f"; what {amount} of it would have needed is not known (the ledger has no premium pools of {which})"
 
 
 def _long(duration_us: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich import box
@@ -12,18 +12,20 @@ from rich.table import Table
 
 from pricing.ledger.place import LedgerPlace
 from pricing.ledger.policy_history import (
-    KEPT_VERSIONS,
     PolicyFile,
     PolicyVersion,
+    PremiumPool,
     find_versions,
     policy_versions,
     version_before,
 )
+from pricing.money import format_usd, usd_number
 from pricing.reports.spans import instant_text
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, wide_console
 from router.views.policy_view import changes_json, file_json
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+LISTED_AT_MOST: Final = 1_000
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -35,7 +37,7 @@ def policy() -> None:
 @app.command("history")
 def history(
     ledger_place: LedgerOption = DEFAULT_LEDGER,
-    limit: Annotated[int, typer.Option(min=1, max=KEPT_VERSIONS, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=LISTED_AT_MOST, help="How many, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Show the versions that were put in force last: when, and by which replica."""
@@ -89,8 +91,14 @@ def _head(found: PolicyVersion) -> list[str]:
         f"policy {found.version}, price book {found.price_book}",
         f"first put in force {first} by {found.first_replica}",
     ]
-    again = (first, found.first_replica) != (latest, found.latest_replica)
-    return [*lines, f"last put in force {latest} by {found.latest_replica}"] if again else lines
+    if (first, found.first_replica) != (latest, found.latest_replica):
+        lines.append(f"last put in force {latest} by {found.latest_replica}")
+    return [*lines, *(_premium_text(pool) for pool in found.premium or ())]
+
+
+def _premium_text(pool: PremiumPool) -> str:
+    price = f"{format_usd(pool.nusd_per_h, 4)} an hour" if pool.nusd_per_h else "not billed by the hour"
+    return f"premium pool of {', '.join(pool.classes)}: {pool.pool} ({pool.gpu_count} × {pool.gpu}, {price})"
 
 
 def _print_files(files: Sequence[PolicyFile]) -> None:
@@ -141,7 +149,18 @@ def _shown_json(
     files = None if found.files is None else [{**file_json(file), "text": file.text} for file in found.files]
     return {
         **_version_json(found),
+        "premium": None if found.premium is None else [_premium_json(pool) for pool in found.premium],
         "files": files,
         "previous": None if before is None else before.version,
         "changes": None if changes is None else list(changes),
+    }
+
+
+def _premium_json(pool: PremiumPool) -> dict[str, Any]:
+    return {
+        "pool": pool.pool,
+        "gpu": pool.gpu,
+        "gpu_count": pool.gpu_count,
+        "usd_per_hour": usd_number(pool.nusd_per_h),
+        "classes": list(pool.classes),
     }

@@ -55,13 +55,16 @@ def report_command(
     ] = False,
     policy: Annotated[
         list[Path] | None,
-        typer.Option(help="Whose pools baselines are: file or folder; SLUICE_POLICY where none is given."),
+        typer.Option(
+            help="File or folder: whose pool --baseline names (SLUICE_POLICY where none is given), and whose premium "
+            "pools are meant, where the ledger lacks those of its version."
+        ),
     ] = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
 ) -> None:
     """Roll the ledger up: requests, tokens, what was charged, what boot and idle cost, what was saved."""
     now_us = SystemClock().wall_us()
-    asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show, policy_assumed=not policy)
+    asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show, policy_named=bool(policy))
     try:
         if criteria:
             since_us, until_us = parse_window(since, until, now_us, parse_zone(timezone))

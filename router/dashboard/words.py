@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pricing.money import format_usd, parse_usd
+from pricing.reports.lines import saving_word
 
 NONE: Final = "–"
 _FINE_NUSD: Final = 10_000_000  # below a cent: six decimals
@@ -127,6 +128,7 @@ FILTERS: Final = {
     "usd": usd,
     "price": price,
     "count": count,
+    "saving_word": saving_word,
     "share": share,
     "seconds": seconds,
     "moment": moment,

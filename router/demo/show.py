@@ -13,6 +13,7 @@ from rich.markup import escape
 from policies.policy import Policy
 from pricing.ledger.rows import House
 from pricing.money import format_usd
+from pricing.reports.lines import saving_word
 from pricing.reports.sections import NO_BREAK, Section
 from pricing.reports.table import drawn, paragraph
 from router.demo.books import PHASES, gap
@@ -161,10 +162,10 @@ def saving_text(policy: Policy, summary: Summary) -> Iterator[str]:
     if summary.saving is None:
         yield "No request was answered, so that nothing can have been saved on the whole bill."
         return
-    word = "Saved" if summary.saving >= 0 else "Lost"
     yield (
-        f"{word} {abs(summary.saving):.0%} of the whole bill: {format_usd(summary.ledger_nusd, 2)} instead of "
-        f"{format_usd(summary.baseline_nusd, 2)}, boots and idle time in both."
+        f"{saving_word(summary.saving)} {abs(summary.saving):.0%} of the whole bill: "
+        f"{format_usd(summary.ledger_nusd, 2)} instead of {format_usd(summary.baseline_nusd, 2)}, "
+        "boots and idle time in both."
     )
     parts = []
     for pool, nusd in summary.baseline.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policies.compile.premium import premium_of
 from policies.policy import Policy
 from pools.fit.timing import timing_of
 from pricing.reports.baseline import AS_RECORDED, Baseline, BaselinePool
@@ -10,14 +11,13 @@ from pricing.yamlfile import nearest
 PREMIUM = "premium"
 
 
-def stated_baseline(policy: Policy, name: str = PREMIUM, *, assumed: bool = False) -> Baseline:
-    """`premium`, or all requests on the pool of that name. `assumed`: nobody said that the policy is the ledger's.
+def stated_baseline(policy: Policy, name: str = PREMIUM) -> Baseline:
+    """`premium`, with the policy's pools for requests of its own version; or all requests on the pool of that name.
 
     Raises ValueError for one that cannot be a baseline.
     """
     if name == PREMIUM:
-        premium = {each.name: _pool(policy, each.premium_pool) for each in policy.classes.values()}
-        return Baseline(AS_RECORDED.title, premium=premium, only_policy=policy.version if assumed else None)
+        return Baseline(AS_RECORDED.title, stated={policy.version: premium_of(policy)})
     if name not in policy.pools:
         raise ValueError(
             f"no pool '{name}' to be the baseline{nearest(name, policy.pools)};"
@@ -25,7 +25,7 @@ def stated_baseline(policy: Policy, name: str = PREMIUM, *, assumed: bool = Fals
         )
     if policy.pools[name].model.seconds_per_item is not None:
         raise ValueError(f"pool '{name}' makes pictures or clips; a baseline needs one that writes text")
-    return Baseline(f"all on pool {name}", _pool(policy, name))
+    return Baseline(f"all on pool {name} as policy {policy.version} has it", _pool(policy, name))
 
 
 def _pool(policy: Policy, name: str) -> BaselinePool:

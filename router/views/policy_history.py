@@ -77,4 +77,6 @@ class PolicyHistory:
 def as_version(edition: Edition, replica: str) -> PolicyVersion:
     """As the ledger keeps it."""
     at_us = edition.loaded_us
-    return PolicyVersion(edition.version, edition.price_book, at_us, replica, at_us, replica, edition.files)
+    return PolicyVersion(
+        edition.version, edition.price_book, at_us, replica, at_us, replica, edition.files, edition.premium
+    )

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from policies.policy import Policy
 from pricing.ledger.place import LedgerPlace
+from pricing.reports.baseline import AS_RECORDED
 from pricing.reports.columns import ColumnSet, check_sets, every_set, parts_of
 from pricing.reports.dimensions import check_groupings
 from pricing.reports.page import as_html
@@ -40,7 +41,7 @@ class ReportAsked:
     timezone: str = "UTC"
     baseline: str = PREMIUM
     show: str | None = None
-    policy_assumed: bool = False  # nobody said that the policy at hand is that of the ledger
+    policy_named: bool = False  # somebody gave files for what the ledger does not know
 
     @property
     def groupings(self) -> tuple[str, ...]:
@@ -55,7 +56,11 @@ class ReportAsked:
 def make_report(
     place: LedgerPlace, asked: ReportAsked, policy: Callable[[], Policy], sets: Sequence[ColumnSet], now_us: int
 ) -> Report:
-    """Raises ValueError for words that mean nothing here, with the valid ones, and StoreUnavailable."""
+    """The premium pools of past requests are the ledger's to tell; `policy` is asked for a pool by its name.
+
+    Raises ValueError for words that mean nothing here, with the valid ones, and StoreUnavailable.
+    """
+    recorded = asked.baseline == PREMIUM and not asked.policy_named
     zone = parse_zone(asked.timezone)
     groupings, view = asked.groupings, check_view(asked.house)
     since_us, until_us = parse_window(asked.since, asked.until, now_us, zone)
@@ -68,7 +73,7 @@ def make_report(
         house=view,
         zone=zone,
         parts=parts_of(sets),
-        baseline=stated_baseline(policy(), asked.baseline, assumed=asked.policy_assumed),
+        baseline=AS_RECORDED if recorded else stated_baseline(policy(), asked.baseline),
     )
 
 

@@ -64,6 +64,7 @@ async def test_finance_finds_the_policy_of_a_row(tmp_path: Path) -> None:
         await in_ledger(endpoint, endpoint.service.policy.version)
     async with before_scripts(tmp_path, {"small": good}, one_pool(aliases={"helper": "chat"})) as endpoint:
         await in_ledger(endpoint, endpoint.service.policy.version)
+        rate_usd = endpoint.service.policy.rates["small"].nusd_per_h / 1e9
         now = endpoint.service.policy.version
     [row] = recent_requests(endpoint.ledger, 1)
     listed = sluice("history", ledger=endpoint.ledger)
@@ -77,6 +78,7 @@ async def test_finance_finds_the_policy_of_a_row(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert f"policy {row.policy_version}, price book modal-2026-10" in shown.output
     assert '"gpt-4o-mini": "chat:economy"' in shown.output
+    assert f"premium pool of chat: small (1 × A10, ${rate_usd:.4f} an hour)" in shown.output
     assert (
         "no version before it is known" in sluice("show", row.policy_version, "--diff", ledger=endpoint.ledger).output
     )
@@ -86,6 +88,8 @@ async def test_finance_finds_the_policy_of_a_row(tmp_path: Path) -> None:
     whole = json.loads(sluice("show", now, "--json", ledger=endpoint.ledger).output)
     assert whole["previous"] == row.policy_version
     assert '"helper": "chat"' in whole["files"][0]["text"]
+    premium = {"pool": "small", "gpu": "A10", "gpu_count": 1, "usd_per_hour": rate_usd, "classes": ["chat"]}
+    assert whole["premium"] == [premium]
 
 
 async def test_sluice_policy_says_what_is_wrong(tmp_path: Path) -> None:
@@ -99,7 +103,8 @@ async def test_sluice_policy_says_what_is_wrong(tmp_path: Path) -> None:
     assert "sluice policy history" in unknown.output
     with sqlite3.connect(endpoint.ledger) as connection:
         copy = (
-            "INSERT INTO policy_versions SELECT version || 'x', price_book, 1, '', 1, '', NULL, 0 FROM policy_versions"
+            "INSERT INTO policy_versions "
+            "SELECT version || 'x', price_book, 1, '', 1, '', NULL, 0, premium FROM policy_versions"
         )
         connection.execute(copy)
     several = sluice("show", version[:4], ledger=endpoint.ledger)

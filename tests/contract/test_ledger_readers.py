@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import PostgresUrl
+from pricing.ledger.policy_history import PolicyVersion, PremiumPool, remember
 from pricing.ledger.read import find_request, recent_requests, recent_rows
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.ledger.upgrade import ensure_current
@@ -23,6 +24,10 @@ from support.shared_ledger import empty_database, empty_file, fill, fill_file, s
 
 HOUR = 3_600_000_000
 HOURS = 80
+PREMIUM = {
+    "p1": (PremiumPool("big", "L40S", 1, 2_000_000_000, ("chat", "code")),),
+    "p2": (PremiumPool("huge", "H100", 2, 8_000_000_000, ("chat",)), PremiumPool("big", "L40S", 1, 10**9, ("code",))),
+}
 Ledgers = tuple[Path, PostgresUrl]
 Written = tuple[list[LedgerRow], list[RequestRow]]
 
@@ -131,7 +136,7 @@ def _summary(draw: st.DrawFn, request_id: str, tenant: str) -> RequestRow:
         key_id="k",
         endpoint="/v1/completions",
         model_asked=draw(st.sampled_from(["chat", "code", "ü \x7f"])),
-        request_class="chat",
+        request_class=draw(st.sampled_from(["chat", "code"])),
         tier_asked="economy",
         tier_served=draw(st.sampled_from(["economy", "premium", None])),
         pool=draw(POOLS | st.none()),
@@ -144,7 +149,7 @@ def _summary(draw: st.DrawFn, request_id: str, tenant: str) -> RequestRow:
         prompt_tokens=draw(st.none() | st.integers(0, 10**6)),
         completion_tokens=None,
         baseline_nusd=draw(st.none() | st.integers(0, 10**12)),
-        policy_version="p1",
+        policy_version=draw(st.sampled_from([*PREMIUM, "p3"])),
         decisions_json=b"[]",
         images=draw(st.integers(0, 40)),
         clips=draw(st.integers(0, 4)),
@@ -158,7 +163,23 @@ def both(tmp_path: Path, postgres_url: str) -> Ledgers:
     path, url = tmp_path / "ledger.sqlite", PostgresUrl(postgres_url)
     fill_file(path, ())
     ensure_current(url)
+    for place in (path, url):
+        for version, pools in PREMIUM.items():
+            remember(place, PolicyVersion(version, "b", 1, "r1", 1, "r1", (), pools))
     return path, url
+
+
+def needed_of(requests: list[RequestRow]) -> dict[str, int]:
+    """Nano-dollars of baselines by the premium pool of each request's class and policy, or by the version that has none
+    noted.
+    """
+    pools = {(version, name): each.pool for version, some in PREMIUM.items() for each in some for name in each.classes}
+    found: dict[str, int] = {}
+    for each in requests:
+        if each.baseline_nusd:
+            name = pools.get((each.policy_version, each.request_class), each.policy_version)
+            found[name] = found.get(name, 0) + each.baseline_nusd
+    return found
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -180,7 +201,11 @@ def test_any_rows_give_the_same_report_in_any_window(
     asyncio.run(fill(url, rows, requests))
     assert sum_problems(url) == []
     since_us, until_us = sorted(window)
-    assert report(url, by, since_us, until_us, tenant) == report(path, by, since_us, until_us, tenant)
+    found = report(path, by, since_us, until_us, tenant)
+    assert report(url, by, since_us, until_us, tenant) == found
+    mine = [each for each in requests if since_us <= each.at_us < until_us and tenant in (None, each.tenant)]
+    needed = {each.pool: each.nusd for each in found.needed} | {each.policy: each.nusd for each in found.not_known}
+    assert needed == needed_of(mine)
     query = PageQuery(start_s=since_us // 10**6, end_s=until_us // 10**6 + 1, bucket_width="1h", limit=HOURS + 1)
     assert costs(url, query, 0) == costs(path, query, 0)
     query = PageQuery(start_s=since_us // 10**6, end_s=until_us // 10**6 + 1, group_by=("service_tier", "model"))

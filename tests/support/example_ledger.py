@@ -5,7 +5,8 @@
     a10  lab 40 × $0.05: busy $2.00; boot $0.10 (2 boots of 40 s), idle $0.50
     t4   nobody: idle $0.05
 
-All on 2 to 4 November 2026; $9.21 in all.
+All on 2 to 4 November 2026; $9.21 in all. The baseline of each answer is twice what it cost, $12.00 in all, which are
+five hours of the premium pool at $2.40.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pricing.ledger.policy_history import PolicyVersion, PremiumPool, remember
 from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind
 from support.money import house_row, request, row
 from support.shared_ledger import fill_file
@@ -22,6 +24,7 @@ from support.values import replace
 BEGIN: Final = 1_793_613_600 * 10**6  # 2026-11-02 10:00 UTC
 HOUR: Final = 3_600 * 10**6
 L4, A10, T4 = "qwen3-vl-8b-fp8-l4", "qwen3-vl-8b-fp8-a10", "qwen3-4b-fp16-t4"
+L40S: Final = PremiumPool("qwen3-vl-8b-bf16-l40s", "L40S", 1, 2_400_000_000, ("chat",))
 _GPUS: Final = {L4: "L4", A10: "A10", T4: "T4"}
 _CENT: Final = 10**7
 
@@ -36,6 +39,7 @@ def write_example_ledger(path: Path) -> None:
             rows += more
             requests.append(ended)
     fill_file(path, [*rows, *_containers()], requests)
+    remember(path, PolicyVersion("p1", "modal-2026-10", BEGIN, "r1", BEGIN, "r1", (), (L40S,)))
 
 
 def _request(

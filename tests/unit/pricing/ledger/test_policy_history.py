@@ -14,13 +14,19 @@ from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.ledger.policy_history import (
     PolicyFile,
     PolicyVersion,
+    PremiumPool,
     find_versions,
     policy_versions,
+    premium_pools,
     remember,
     version_before,
 )
+from pricing.ledger.read import reading
 from pricing.ledger.upgrade import ensure_current
 from support.ledgers import take_back
+from support.values import replace
+
+PREMIUM = (PremiumPool("big", "L40S", 2, 2_400_000_000, ("chat", "ü ' ?")), PremiumPool("api", "api", 1, 0, ("code",)))
 
 
 @pytest.fixture(params=["file", "database"])
@@ -38,6 +44,12 @@ def version(name: str, at_us: int, replica: str = "r1", text: str | None = "a: 1
     return PolicyVersion(name, "modal-2026-10", at_us, replica, at_us, replica, files)
 
 
+def address(place: LedgerPlace) -> URL:
+    if isinstance(place, PostgresUrl):
+        return make_url(place.dsn).set(drivername="postgresql+psycopg")
+    return URL.create("sqlite", database=str(place))
+
+
 def names(place: LedgerPlace) -> list[str]:
     return [each.version for each in policy_versions(place, 10_000)]
 
@@ -51,7 +63,7 @@ def test_a_version_is_read_as_it_was_written(place: LedgerPlace) -> None:
     """Its files, a text with anything in it and one that is none, and who put it in force."""
     written = PolicyVersion(
         "4f1c", "modal-2026-10", 5, "r1", 5, "r1",
-        (PolicyFile("ü\0 %s ?.yaml", "\0 ü ' \" % ? :a\n", "ab"), PolicyFile("model.bin", None, "cd")),
+        (PolicyFile("ü\0 %s ?.yaml", "\0 ü ' \" % ? :a\n", "ab"), PolicyFile("model.bin", None, "cd")), PREMIUM,
     )  # fmt: skip
     remember(place, written)
     remember(place, written)
@@ -97,16 +109,41 @@ def test_versions_are_found_by_how_they_begin(place: LedgerPlace) -> None:
     assert find_versions(place, "%") == []
 
 
-def test_old_versions_are_forgotten(place: LedgerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest are kept, with the files of those that fit; one that is too large for all is known without its own."""
-    monkeypatch.setattr(policy_history, "KEPT_VERSIONS", 3)
+def test_old_files_are_forgotten_and_versions_are_not(place: LedgerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest files are kept that fit; one that is too large is known without its own. Rows of money outlive files,
+    so that what they are compared with stays.
+    """
     monkeypatch.setattr(policy_history, "KEPT_BYTES", 700)
-    for number in range(5):
-        remember(place, version(f"v{number}", number, text="x" * 100))
-    assert names(place) == ["v4", "v3", "v2"]
-    assert [find_versions(place, name)[0].files is None for name in names(place)] == [False, False, True]
+    for number in range(4):
+        remember(place, replace(version(f"v{number}", number, text="x" * 100), premium=PREMIUM))
+    assert names(place) == ["v3", "v2", "v1", "v0"]
+    assert [find_versions(place, name)[0].files is None for name in names(place)] == [False, False, True, True]
     remember(place, version("huge", 9, text="x" * 600))
-    assert [find_versions(place, name)[0].files is None for name in names(place)] == [True, False, False]
+    assert [find_versions(place, name)[0].files is None for name in names(place)] == [True, False, False, True, True]
+    assert [each.premium for each in policy_versions(place, 9)] == [None, *[PREMIUM] * 4]
+
+
+def test_premium_pools_are_found_by_version(place: LedgerPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that are asked for and noted theirs, however many are asked for; what a version said does not change."""
+    monkeypatch.setattr(policy_history, "_AT_ONCE", 2)
+    for number in range(5):
+        remember(place, replace(version(f"v{number}", number), premium=(replace(PREMIUM[0], nusd_per_h=number),)))
+    remember(place, version("silent", 9))
+    remember(place, replace(version("v1", 20), premium=PREMIUM))
+    with reading(place) as ledger:
+        found = premium_pools(ledger, {"v0", "v1", "v2", "v3", "silent", "gone"})
+        assert premium_pools(ledger, ()) == {}
+    assert {name: each[0].nusd_per_h for name, each in found.items()} == {"v0": 0, "v1": 1, "v2": 2, "v3": 3}
+
+
+def test_a_version_of_before_notes_its_premium_pools_when_it_comes_back(place: LedgerPlace) -> None:
+    """An older ledger keeps its history through the upgrade, without what nobody noted; a restart notes it."""
+    remember(place, replace(version("aa", 1), premium=PREMIUM))
+    take_back(address(place), "0010")
+    ensure_current(place)
+    assert find_versions(place, "aa") == [version("aa", 1)]
+    remember(place, replace(version("aa", 5), premium=PREMIUM))
+    assert find_versions(place, "aa")[0].premium == PREMIUM
 
 
 def test_replicas_write_at_once(place: LedgerPlace) -> None:
@@ -119,13 +156,8 @@ def test_replicas_write_at_once(place: LedgerPlace) -> None:
 
 def test_tables_of_another_version_are_left_alone(place: LedgerPlace) -> None:
     """A ledger of before has no history yet: writing and reading it says so, and changes nothing."""
-    url = (
-        make_url(place.dsn).set(drivername="postgresql+psycopg")
-        if isinstance(place, PostgresUrl)
-        else URL.create("sqlite", database=str(place))
-    )
     remember(place, version("aa", 1))
-    take_back(url, "0008")
+    take_back(address(place), "0008")
     for ask in (lambda: remember(place, version("bb", 2)), lambda: version_before(place, "bb", 3)):
         with pytest.raises(StoreUnavailable, match="tables of version 0008"):
             ask()

@@ -15,7 +15,6 @@ from pricing.reports.figures import Latency, Timed
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Part, Report, report
-from pricing.reports.sections import closing_text
 from support.example_ledger import A10, BEGIN, L4, T4, write_example_ledger
 from support.money import request, row
 from support.shared_ledger import fill_file
@@ -154,47 +153,6 @@ def test_a_line_shows_the_books_in_force(tmp_path: Path) -> None:
 
 def flat(name: str, seconds: float, nusd_per_h: int) -> BaselinePool:
     return BaselinePool(name, "H100", 2, nusd_per_h, lambda prompt, output: seconds * prompt / 1_000)
-
-
-def test_what_the_recorded_baseline_would_have_needed(ledger: Path) -> None:
-    """$12 at $6 an hour are two hours of the class's premium pool; of a class that no policy has, nobody can say."""
-    known = Baseline("premium", premium={"chat": flat("big", 1.0, 6 * USD)})
-    [needed] = whole(ledger, "tenant", baseline=known).needed
-    assert (needed.pool, needed.nusd, needed.container_us) == ("big", 12 * USD, 2 * 3_600 * US)
-    [unknown] = whole(ledger, "tenant").needed
-    assert (unknown.pool, unknown.nusd, unknown.container_us) == ("-", 12 * USD, None)
-
-
-def test_pools_of_another_policy_are_not_said_to_be_needed(ledger: Path) -> None:
-    """Where nobody said whose pools they are, and the rows carry another version: that version, and the remedy."""
-    [version] = {line.key[0] for line in whole(ledger, "policy").lines if line.baseline_nusd}
-    known = Baseline("premium", premium={"chat": flat("big", 1.0, 6 * USD)}, only_policy=version)
-    assert whole(ledger, "tenant", baseline=known).needed
-    found = whole(ledger, "tenant", baseline=Baseline("premium", premium=known.premium, only_policy="another"))
-    assert found.needed == ()
-    [*_, against] = closing_text(found)
-    assert f"the ledger's policy is version {version}, not the one that was read: give --policy" in against
-    assert "big" not in against
-    assert str(as_json(found)["baseline_not_known"]).startswith("the ledger's policy is version")
-
-
-def test_policies_that_were_edited_are_named_without_the_one_that_was_read(tmp_path: Path) -> None:
-    """After edits a window has rows of several versions: those that the pools are not of, at most three of them."""
-    path = tmp_path / "ledger.sqlite"
-    versions = ("p1", "p2", "p3", "p4", "p5")
-    asked = [request(each, at_us=BEGIN, baseline_nusd=USD) for each in versions]
-    fill_file(path, [], [replace(one, policy_version=one.request_id) for one in asked])
-    premium = {"chat": flat("big", 1.0, 6 * USD)}
-
-    def said(read: str, until_us: int = UNTIL) -> str:
-        baseline = Baseline("premium", premium=premium, only_policy=read)
-        return report(path, ["tenant"], SINCE, until_us, baseline=baseline).not_needed
-
-    assert "that was read, p1, p2, p3 and 1 more: give --policy" in said("p5")
-    assert "that was read, p1, p2, p3 and 2 more: give --policy" in said("p6")
-    fill_file(path, [], [replace(request("p6", at_us=BEGIN - 1, baseline_nusd=USD), policy_version="p6")])
-    assert said("p5", BEGIN).startswith("the ledger's policy is version p6, not the one")
-    assert said("p6", BEGIN) == ""
 
 
 def test_all_on_a_named_pool(ledger: Path) -> None:

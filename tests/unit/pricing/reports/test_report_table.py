@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from pricing.ledger.rows import RowKind
-from pricing.reports.baseline import Baseline, BaselinePool
 from pricing.reports.columns import Column, ColumnSet, columns_of, parts_of, spare_columns, text_of
 from pricing.reports.figures import Latency
 from pricing.reports.report import Report, report
@@ -25,7 +24,6 @@ from support.shared_ledger import fill_file
 from support.values import replace
 
 SINCE, UNTIL = BEGIN - 34 * 3_600 * 10**6, BEGIN + 28 * 24 * 3_600 * 10**6
-PREMIUM = Baseline("premium", premium={"chat": BaselinePool("a-pool-by-name", "H100", 2, 6 * 10**9, lambda *_: 1.0)})
 TEXT = st.text("abc ×-", min_size=1, max_size=14).map(str.strip).filter(bool)
 
 
@@ -37,7 +35,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def whole(ledger: Path, *by: str, house: str = "separate", tenant: str | None = None) -> Report:
-    return report(ledger, by, SINCE, UNTIL, tenant, house=house, baseline=PREMIUM, parts=parts_of(ColumnSet))
+    return report(ledger, by, SINCE, UNTIL, tenant, house=house, parts=parts_of(ColumnSet))
 
 
 def drawn(found: Report, width: int, *sets: ColumnSet) -> str:
@@ -57,7 +55,7 @@ def test_no_line_is_wider_than_the_terminal(ledger: Path, by: tuple[str, ...], h
     assert max(map(len, text.splitlines())) <= width
     money = [text_of(found, each, each.value(line, Latency())) for line in found.lines for each in shown_money(found)]
     assert [amount for amount in (money[0], money[-1]) if amount not in text] == []
-    assert re.search(r"2\.0 h of\s+a-pool-by-name\s+\(2 × H100,\s+\$12\.0000\)", text)
+    assert re.search(r"5\.0 h of\s+qwen3-vl-8b-bf16-l40s\s+\(1 × L40S,\s+\$12\.0000\)", text)
 
 
 def shown_money(found: Report) -> list[Column]:

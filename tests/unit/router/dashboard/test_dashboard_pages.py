@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from router.dashboard.overview import Overview
+from router.dashboard.overview import Overview, Tiles
 from router.dashboard.pages import render
 
 PANELS = ("health", "spend", "caps", "charts", "pools", "feed", "fallbacks", "policy")
@@ -75,6 +75,21 @@ def test_breakers_are_those_of_a_named_replica_where_there_are_several() -> None
     """A single process has no name that anybody needs."""
     assert "breakers of replica eu-1" in drawn(replica="eu-1")
     assert "of replica" not in drawn()
+
+
+@pytest.mark.parametrize(
+    ("nusd", "share", "says"),
+    [
+        (12_000_000_000, 0.25, "Saved on busy time, this month $12.00 25% of its baseline"),
+        (-12_000_000_000, -0.25, "Lost on busy time, this month $12.00 25% of its baseline"),
+        (None, None, "Saved on busy time, this month – nothing served yet"),
+    ],
+)
+def test_what_was_lost_is_not_called_saved(nusd: int | None, share: float | None, says: str) -> None:
+    """The words of reports, with no sign that somebody may miss; programs read the signed amount."""
+    tiles = Tiles(0, 0, 0, 0, nusd, share, "all on big", 0, 0, 0, 0)
+    assert says in " ".join(re.sub("<[^>]*>", " ", source_of(tiles=tiles)).split())
+    assert f'id="saving"><data value="{"" if nusd is None else nusd}"' in source_of(tiles=tiles).replace("\n  ", "")
 
 
 def test_nobody_takes_a_trial_for_the_real_thing() -> None:

@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 from policies.compile.reload import Edition, Reloader
 from pricing.clock import ManualClock
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.policy_history import PolicyFile, find_versions, policy_versions
+from pricing.ledger.policy_history import PolicyFile, PremiumPool, find_versions, policy_versions
 from pricing.ledger.upgrade import ensure_current
 from router.views import policy_history
 from router.views.policy_history import WAITING_AT_MOST, PolicyHistory, as_version
 from support.endpoint import policy
 
+PREMIUM = (PremiumPool("big", "L40S", 1, 2_400_000_000, ("chat",)),)
 NOBODY = PostgresUrl("postgresql://sluice@127.0.0.1:1/ledger")
 
 
 def edition(version: str, at_us: int) -> Edition:
-    return Edition(version, "modal-2026-10", at_us, (PolicyFile("p.yaml", f"{version}\n", version),))
+    return Edition(version, "modal-2026-10", at_us, (PolicyFile("p.yaml", f"{version}\n", version),), PREMIUM)
 
 
 async def written(history: PolicyHistory, place: Path, count: int) -> None:
@@ -48,7 +49,7 @@ async def test_what_is_noted_is_written(tmp_path: Path) -> None:
     history.note(edition("cc", 3))
     await written(history, place, 3)
     assert [each.version for each in policy_versions(place, 9)] == ["cc", "bb", "aa"]
-    assert {each.first_replica for each in policy_versions(place, 9)} == {"r1"}
+    assert {(each.first_replica, each.premium) for each in policy_versions(place, 9)} == {("r1", PREMIUM)}
 
 
 async def test_a_ledger_that_is_away_is_tried_again(
