@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from policies.predict.history import OutputHistory, Seen
+from policies.predict.past import question_of
 from policies.predict.question import Question
 from pricing.ledger.answers import PastAnswer
 
@@ -29,15 +30,7 @@ class Example(msgspec.Struct, frozen=True, gc=False):
 
 
 def sample_of(answer: PastAnswer) -> Sample:
-    question = Question(
-        answer.tenant,
-        answer.request_class,
-        answer.prompt_tokens,
-        answer.max_tokens,
-        frozenset(answer.features),
-        answer.stream,
-    )
-    return Sample(question, answer.completion_tokens // answer.sequences, answer.at_us, answer.ended_us)
+    return Sample(question_of(answer), answer.tokens_each, answer.at_us, answer.ended_us)
 
 
 def replayed(samples: Iterable[Sample]) -> list[Example]:

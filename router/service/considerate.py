@@ -11,23 +11,43 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 TURN_S: Final = 0.0005  # how long a thread may keep the interpreter while another waits for it
 
 
+@dataclass
+class _Interpreter:
+    """How the interpreter was set before the first who is in `considerate` came in, and how many are."""
+
+    inside: int = 0
+    interval_s: float = 0.0
+    collecting: bool = True
+
+
+_INTERPRETER: Final = _Interpreter()  # there is one in a process
+
+
 @contextmanager
 def considerate() -> Iterator[None]:
-    """While a thread works: it gives way often, and nothing is collected."""
-    interval_s, collecting = sys.getswitchinterval(), gc.isenabled()
-    sys.setswitchinterval(TURN_S)
-    gc.disable()
+    """While a thread works: it gives way often, and nothing is collected. For the event loop's own thread; several may
+    be in it at once, and the last one that leaves sets everything back.
+    """
+    before = _INTERPRETER
+    if before.inside == 0:
+        before.interval_s, before.collecting = sys.getswitchinterval(), gc.isenabled()
+        sys.setswitchinterval(TURN_S)
+        gc.disable()
+    before.inside += 1
     try:
         yield
     finally:
-        sys.setswitchinterval(interval_s)
-        if collecting:
-            gc.enable()
+        before.inside -= 1
+        if before.inside == 0:
+            sys.setswitchinterval(before.interval_s)
+            if before.collecting:
+                gc.enable()
 
 
 def settled() -> None:

@@ -35,6 +35,7 @@ from router.money.meters import MeteredPools
 from router.service.considerate import considerate, settled
 from router.service.loops import Loops
 from router.service.parts import make_parts
+from router.service.past_answers import PastAnswers
 from router.service.platforms import platform_of, poll_every_s
 from router.service.resting import rest
 from router.service.scraping import LOOK_S as LOOK_AT_ENGINES_S
@@ -114,6 +115,7 @@ class Service:
         self.platform: PoolPlatform | None = None
         self.warmups = WarmUps(self.live, clock, self.platform, self._knock, signals)
         self.controller = self._controller()
+        self.past = PastAnswers(settings.ledger, self.controller.expectation, clock)
         self.scraping = Scraping(self.live, self.backends, self._container_at, clock)
         self.loops = Loops(clock, self._retried)
         well = ServiceGauges(lambda: self.reloader.state().last_error, lambda: self.loops.dead)
@@ -156,7 +158,9 @@ class Service:
         self.loops.every("scrape", LOOK_AT_ENGINES_S, self._scrape)
         self.loops.run("store", self.store.keep_up())
         self.loops.run("policy history", self.history.keep())
-        if self.parts.shared is not None:
+        if self.parts.shared is None:
+            self.loops.once("past answers", self.past.recall())
+        else:
             self._start_shared(self.parts.shared)
 
     def _start_shared(self, shared: Shared) -> None:
@@ -174,6 +178,7 @@ class Service:
                     self.store.fell(trouble)
 
         self.loops.run("ledger", shared.drain())
+        self.loops.once("past answers", self.past.recall(shared.ledger_reached))
         self.loops.every("feed", TURN_S * self.clock.speedup, FeedSharing(self.feed, shared.feed).turn)
         self.loops.every("name", NAME_LEASE_S / 3 * self.clock.speedup, keep_name)
         self.loops.every("shapes", SHAPES_S, hear_shapes)

@@ -83,6 +83,7 @@ class Shared:
         )
         self.durability = Durability.EVERYSEC  # what the policy promises
         self.weaknesses: tuple[str, ...] = ()
+        self.ledger_reached = asyncio.Event()  # its tables are there, and of this version
         self.ledger_problem: str | None = "not reached yet"
         self.backlog: Backlog | None = None
 
@@ -132,6 +133,7 @@ class Shared:
         """Create or upgrade the tables, as soon as PostgreSQL can be reached, then move rows there until cancelled."""
         while not (await self._upgraded() and await self._introduced()):
             await self._clock.sleep(UPGRADE_AGAIN_S)
+        self.ledger_reached.set()
         with suppress(StoreUnavailable):  # it goes on trying by itself
             await self._drain_client.connect()
         await self.drainer.run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from support.replicas import Reply as SharedReply
 
 Ask = Callable[[int, dict[str, Any]], Awaitable[Any]]
 MEAN_LOG, SPREAD_LOG = 4.0, 1.0  # of output tokens: a median of 55, a mean of 90, a tenth above 195
+
+
+KNOWN = "lengths of past answers are known"
 
 
 def files(cap_usd: str = "unlimited") -> Policy:
@@ -114,6 +118,27 @@ async def test_short_answers_of_a_known_tenant_are_refused_no_more_than_long_one
     assert not [reply.body for reply in capped if went_wrong(reply)]
 
 
+async def test_a_restart_does_not_forget_that_answers_are_short(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sixty answers before it, and the first that comes after it is a burst: the ledger says what to expect of that."""
+    tokens, few = [min(50, each) for each in lengths(300)], 60
+    spent_nusd, _ = await traffic(folders[0], files(), tokens, 200, 10, few)
+    twice = files(f"{2 * spent_nusd / 10**9:.9f}")
+    origin_us = time.time_ns() // 1000
+    async with before_simulated(folders[1], twice, speedup=10, awake=("small",), origin_us=origin_us) as endpoint:
+        await replies_of(lambda _, body: endpoint.chat(**body), tokens[:few], 10)
+        await endpoint.settled()
+    caplog.set_level("INFO", "sluice")
+    async with before_simulated(folders[1], twice, speedup=10, awake=("small",), origin_us=origin_us) as endpoint:
+        async with asyncio.timeout(30):
+            while KNOWN not in caplog.messages:
+                await endpoint.ask("GET", "/health/liveness", None)
+        replies = await replies_of(lambda _, body: endpoint.chat(**body), tokens[few:], 200)
+        await endpoint.settled()
+    assert not [reply.body for reply in replies if went_wrong(reply)]
+
+
 @pytest.mark.parametrize(("at_once", "count"), [(1, 4), (20, 60), (200, 300)])
 async def test_over_two_replicas_it_refuses_nobody_either(
     folders: tuple[Path, Path], redis_server: RedisServer, postgres_server: PostgresServer, at_once: int, count: int
@@ -132,6 +157,33 @@ async def test_over_two_replicas_it_refuses_nobody_either(
     assert not [reply for reply in free if went_wrong(reply)]
     _, capped = await spend(folders[1], f"{2 * spent_nusd / 10**9:.9f}")
     assert not [reply.body for reply in capped if went_wrong(reply)]
+
+
+async def test_a_new_replica_knows_what_others_have_answered(
+    tmp_path: Path, redis_server: RedisServer, postgres_server: PostgresServer
+) -> None:
+    """It expects what the one before it did, which it can only have from the database that they share."""
+
+    async def expected_s(name: str) -> float:
+        asked = {"model": "chat", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
+        decision = (await shared.ask(name, "/v1/route", "acme", "POST", json=asked)).json
+        return float(decision["candidates"][0]["expected_seconds"])
+
+    database = postgres_server.new_database()
+    async with replicas(tmp_path, redis_server.url, database, namespace="known-again") as shared:
+        await shared.start("a")
+        unknown_s = await expected_s("a")
+        for _ in range(12):
+            assert (await shared.chat("a", sim_output_tokens=2)).status == 200
+        await shared.drained()
+        known_s = await expected_s("a")
+        await shared.running["a"].kill()
+        await shared.start("b", "--log-level", "info")
+        async with asyncio.timeout(30):
+            while KNOWN not in await asyncio.to_thread(shared.log, "b"):
+                pass
+        assert await expected_s("b") == pytest.approx(known_s, rel=0.1)
+        assert known_s < unknown_s / 2
 
 
 async def test_a_cap_of_half_the_spend_does_bite(folders: tuple[Path, Path]) -> None:

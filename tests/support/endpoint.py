@@ -272,10 +272,14 @@ async def before_simulated(
     speedup: float = SPEEDUP,
     awake: tuple[str, ...] = (),
     media: bool = False,
+    origin_us: int | None = None,
     **more: Any,
 ) -> AsyncIterator[Endpoint]:
-    """An endpoint before simulated pools, on one clock; with `media` those that make pictures or clips run too."""
-    clock = ScaledClock(speedup)
+    """An endpoint before simulated pools, on one clock; with `media` those that make pictures or clips run too.
+
+    Over a restart time goes on with the same `origin_us`, the real instant at which that clock was right.
+    """
+    clock = ScaledClock(speedup, origin_us)
     text = files or policy()
     draft = folder / "draft.yaml"
     draft.write_text(json.dumps(text), encoding="utf-8")
