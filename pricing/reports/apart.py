@@ -11,6 +11,7 @@ from pricing.reports.dimensions import DIMENSIONS, NONE
 from pricing.reports.lines import HouseLine
 from pricing.reports.query import Key
 from pricing.reports.report import Report
+from pricing.reports.zones import in_time
 
 ALL: Final = "pools"  # what is grouped by nothing that containers have: all pools together
 
@@ -52,7 +53,7 @@ def apart(report: Report) -> tuple[tuple[str, ...], tuple[Apart, ...], Apart]:
         groups.setdefault(tuple(line.key[at] for at in places) or ("all",), []).append(line)
     rows = [_apart(key, lines) for key, lines in groups.items()]
     times = [index for index, at in enumerate(places) if DIMENSIONS[report.by[at]].span]
-    rows.sort(key=lambda row: ([row.key[index] for index in times], -row.total_nusd, row.key))
+    rows.sort(key=lambda row: ([in_time(row.key[index]) for index in times], -row.total_nusd, row.key))
     return tuple(report.by[at] for at in places), tuple(rows), _apart((), report.separate)
 
 

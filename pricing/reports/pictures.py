@@ -13,7 +13,7 @@ from pricing.reports.dimensions import DIMENSIONS
 from pricing.reports.lines import Line
 from pricing.reports.plots import COLOURS, OTHERS, Bar, bars, columns
 from pricing.reports.report import Report
-from pricing.reports.zones import LocalTime
+from pricing.reports.zones import LocalTime, in_time
 
 BARS_AT_MOST: Final = 12  # the rest is one bar; its lines are in the table
 COLUMNS_AT_MOST: Final = 2_000  # hours of twelve weeks; more would be thinner than a pixel
@@ -72,7 +72,7 @@ def _over_time(report: Report, name: str) -> str:
 def _known(report: Report, name: str) -> list[str]:
     """The moments in which something happened."""
     at = report.by.index(name)
-    return sorted({line.key[at] for line in report.lines} | {line.key[at] for line in report.separate})
+    return sorted({line.key[at] for line in report.lines} | {line.key[at] for line in report.separate}, key=in_time)
 
 
 def _labels(report: Report, span: Span, known: list[str]) -> list[str]:
@@ -81,7 +81,7 @@ def _labels(report: Report, span: Span, known: list[str]) -> list[str]:
     if span == "hour" and (report.until_us - report.since_us) > COLUMNS_AT_MOST * 3_600_000_000:
         return known
     whole = local.spans(span, report.since_us, report.until_us)
-    inside = [label for label in whole if known[0] <= label <= known[-1]]
+    inside = [label for label in whole if in_time(known[0]) <= in_time(label) <= in_time(known[-1])]
     return inside if set(known) <= set(inside) else known
 
 

@@ -32,7 +32,7 @@ from pricing.reports.figures import Failure, Latency, PoolUse, failures_of, late
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.query import Asked, Key, Query, Window
 from pricing.reports.share import Containers, HouseView, Use, share
-from pricing.reports.zones import UTC_ZONE
+from pricing.reports.zones import UTC_ZONE, in_time
 
 _ORDER: Final = tuple(DIMENSIONS)
 
@@ -226,7 +226,11 @@ def _merged(apart: Iterable[HouseLine]) -> tuple[HouseLine, ...]:
 
 def _ordered(by: Sequence[str], lines: Iterable[Line]) -> tuple[Line, ...]:
     times = [index for index, name in enumerate(by) if DIMENSIONS[name].span]
-    return tuple(sorted(lines, key=lambda line: ([line.key[index] for index in times], -line.total_nusd, line.key)))
+
+    def place(line: Line) -> tuple[list[str], int, Key]:
+        return [in_time(line.key[index]) for index in times], -line.total_nusd, line.key
+
+    return tuple(sorted(lines, key=place))
 
 
 def _books(query: Query, by: Sequence[str]) -> dict[Key, tuple[str, ...]]:

@@ -30,6 +30,15 @@ def parse_zone(name: str) -> ZoneInfo:
         raise ValueError(f"'{name}' is not a time zone; write an IANA name as Europe/Berlin, or UTC") from None
 
 
+def in_time(label: str) -> str:
+    """A key by which labels of `LocalTime` sort in the order of time: of the hour that an autumn repeats, the first has
+    the larger offset in the one zone and the smaller in another.
+    """
+    if len(label) <= len("2026-01-31"):
+        return label
+    return datetime.fromisoformat(label).astimezone(UTC).isoformat()
+
+
 class LocalTime:
     """How instants of one window read in one zone. Instants are microseconds since the epoch."""
 

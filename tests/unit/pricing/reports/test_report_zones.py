@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,8 +13,14 @@ from hypothesis import strategies as st
 
 from pricing.ledger.read import reading
 from pricing.ledger.reader import Span
+from pricing.ledger.rows import LedgerRow, RowKind
+from pricing.reports.apart import apart
+from pricing.reports.pictures import pictures
+from pricing.reports.report import report
 from pricing.reports.zones import LocalTime, parse_zone
 from support.ledgers import write_small_ledger
+from support.money import house_row, request, row
+from support.shared_ledger import fill_file
 
 YEAR_US = 366 * 86_400 * 10**6
 SINCE = 1_767_225_600 * 10**6  # 2026-01-01
@@ -61,6 +68,33 @@ def test_the_hour_that_autumn_repeats_is_two_hours(ledger: Path) -> None:
     both = [in_sql(ledger, local, first + hour * 3_600 * 10**6, "hour") for hour in (0, 1)]
     assert both == ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00"]
     assert local.spans("hour", first, first + 3_601 * 10**6) == both
+
+
+@pytest.mark.parametrize(
+    ("zone", "twice"),
+    [
+        ("Europe/Berlin", "2026-10-25T00:00Z"),
+        ("America/New_York", "2026-11-01T05:00Z"),
+        ("Australia/Lord_Howe", "2026-04-04T14:00Z"),
+    ],
+)
+def test_hours_stand_in_the_order_of_time_also_where_one_comes_twice(tmp_path: Path, zone: str, twice: str) -> None:
+    """Whichever of its two offsets sorts first as text: of requests, of containers and in the picture."""
+    begin_us = round(datetime.fromisoformat(twice).timestamp()) * 10**6
+    moments = [begin_us + 1_800 * 10**6 * number for number in range(-2, 6)]
+    rows = [made for at_us in moments for made in (row(f"{at_us}:1", 1, at_us=at_us), _boot(at_us))]
+    fill_file(tmp_path / "ledger.sqlite", rows, [request(str(at_us), at_us=at_us) for at_us in moments])
+    found = report(tmp_path / "ledger.sqlite", ["hour"], moments[0], moments[-1] + 1, zone=ZoneInfo(zone))
+    hours = [line.key[0] for line in found.lines]
+    assert hours == sorted(hours, key=lambda hour: datetime.fromisoformat(hour).timestamp())
+    assert len({hour[:16] for hour in hours}) == len(hours) - 1
+    assert [each.key[0] for each in apart(found)[1]] == hours
+    [columns, *_] = pictures(found)
+    assert re.findall(r"<title>(2026-\S+): ", columns) == hours
+
+
+def _boot(at_us: int) -> LedgerRow:
+    return house_row(f"{at_us}:boot", RowKind.BOOT, 1, at_us)
 
 
 def test_whole_hours_are_told_from_others() -> None:
