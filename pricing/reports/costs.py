@@ -131,7 +131,9 @@ def _page(query: PageQuery, now_us: int, limits: Mapping[str, tuple[int, int]]) 
     begin_s = _latest_s(end_s, limit, width_s) if query.start_s is None else query.start_s
     if max(begin_s, end_s) > LAST_S:
         raise ValueError(f"{max(begin_s, end_s)} lies beyond the year 9999; instants are seconds, not milliseconds")
-    if begin_s < 0 or end_s <= begin_s:
+    if begin_s < 0:
+        raise ValueError(f"start_time {begin_s} lies before 1970; instants are seconds since then")
+    if end_s <= begin_s:
         raise ValueError(f"end_time {end_s} must be after start_time {begin_s}, both in seconds since 1970")
     start_s = begin_s if query.page is None else _cursor(query.page, begin_s, end_s)
     first_s = start_s - start_s % width_s
