@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,11 +53,21 @@ def probe_by_opencv(path: Path, within_s: float = PROBE_S) -> Clip | None:
 
 
 def main() -> None:
+    """Ends with status 1 where there is no OpenCV; what it cannot read, or says nonsense of, is three times 0."""
     cv2: Any = importlib.import_module("cv2")
-    capture = cv2.VideoCapture(sys.argv[1])
+    try:
+        found = _looked_at(cv2, sys.argv[1])
+    except cv2.error:  # of whatever C++ raises
+        found = [0, 0, 0]
+    print(json.dumps(found))
+
+
+def _looked_at(cv2: Any, path: str) -> list[int]:
+    capture = cv2.VideoCapture(path)
     wanted = (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-    print(json.dumps([int(capture.get(each)) for each in wanted]))
+    found = [capture.get(each) for each in wanted]
     capture.release()
+    return [int(number) if math.isfinite(number) else 0 for number in found]
 
 
 if __name__ == "__main__":

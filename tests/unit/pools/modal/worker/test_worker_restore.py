@@ -164,6 +164,7 @@ def test_a_full_disk_is_this_containers_trouble(tmp_path: Path) -> None:
 
 OPENCV = """\
 CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_COUNT = 3, 4, 7
+class error(Exception): pass
 class VideoCapture:
     def __init__(self, path): {reads}
     def get(self, what): return {{3: 320.0, 4: 240.0, 7: self.frames}}[what]
@@ -176,6 +177,9 @@ class VideoCapture:
     [
         ("print('a warning'); self.frames = 12.0", Clip(12, 320, 240)),
         ("self.frames = 0.0", None),
+        ("self.frames = float('nan')", None),
+        ("self.frames = float('-inf')", None),
+        ("raise error('Unknown C++ exception from OpenCV code')", None),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", None),
     ],
 )
