@@ -40,14 +40,15 @@ def probe_by_opencv(path: Path, within_s: float = PROBE_S) -> Clip | None:
     be started.
     """
     command = (sys.executable, "-m", __name__, str(path))
+    quiet = subprocess.DEVNULL  # what a demuxer complains of is out of the clip
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=within_s, check=False)
+        done = subprocess.run(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, timeout=within_s, check=False)
     except subprocess.TimeoutExpired:
         return None
     if done.returncode < 0:  # by a signal
         return None
     if done.returncode > 0:
-        raise JobFailed("the reader of clips could not be started; the container's log says why")
+        raise JobFailed("clips cannot be looked at here: try `python -c 'import cv2'` in this container")
     frames, width, height = json.loads(done.stdout.splitlines()[-1])
     return Clip(frames, width, height) if min(frames, width, height) > 0 else None
 

@@ -163,6 +163,7 @@ def test_a_full_disk_is_this_containers_trouble(tmp_path: Path) -> None:
 
 
 OPENCV = """\
+{starts}
 CAP_PROP_FRAME_WIDTH, CAP_PROP_FRAME_HEIGHT, CAP_PROP_FRAME_COUNT = 3, 4, 7
 class error(Exception): pass
 class VideoCapture:
@@ -200,14 +201,16 @@ def test_a_clip_that_holds_its_reader_for_ever_is_none(tmp_path: Path, monkeypat
 
 def test_a_reader_that_cannot_start_is_not_the_clients_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image without OpenCV answers 500, and not that every clip is broken."""
-    with pytest.raises(JobFailed, match="could not be started") as failed:
-        probed(tmp_path, monkeypatch, "raise ImportError('libGL.so.1')")
+    with pytest.raises(JobFailed, match="cannot be looked at here") as failed:
+        probed(tmp_path, monkeypatch, "pass", starts="raise ImportError('libGL.so.1')")
     assert failed.value.status == 500
 
 
-def probed(folder: Path, monkeypatch: pytest.MonkeyPatch, reads: str, within_s: float = 60.0) -> Clip | None:
-    """By a stand-in for OpenCV that does this when it opens a file."""
-    (folder / "cv2.py").write_text(OPENCV.format(reads=reads), encoding="utf-8")
+def probed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, reads: str, within_s: float = 60.0, starts: str = ""
+) -> Clip | None:
+    """By a stand-in for OpenCV that does this when it opens a file, and that when it is imported."""
+    (folder / "cv2.py").write_text(OPENCV.format(reads=reads, starts=starts), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
     return probe_by_opencv(folder / "given.mp4", within_s)
 
