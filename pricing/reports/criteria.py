@@ -197,7 +197,7 @@ def _cells(one: Judged) -> list[str]:
         _said("-" if one.success is None else f"{100 * one.success:.1f}%", verdicts["success"]),
         _said(seconds, verdicts["latency"]),
         "-" if one.nusd is None else format_usd(round(one.nusd), 6),
-        _said("-" if one.saving is None else f"{100 * one.saving:.0f}%", verdicts["saving"]),
+        _said("-" if one.saving is None else f"{100 * one.saving:.1f}%", verdicts["saving"]),
     ]
 
 

@@ -18,7 +18,7 @@ from pricing.reports.columns import ColumnSet
 from pricing.reports.criteria import BASELINE_GPU, Baseline, Judged, criteria_json, criteria_table, judge
 from pricing.reports.dimensions import DIMENSIONS
 from pricing.reports.share import HouseView
-from pricing.reports.spans import FORMS, parse_window
+from pricing.reports.spans import FORMS, instant_text, parse_window
 from pricing.reports.table import as_table
 from pricing.reports.zones import parse_zone
 from router.cli.options import DEFAULT_LEDGER, LedgerOption, fitting_console, policy_paths, wide_console
@@ -67,9 +67,13 @@ def report_command(
     asked = ReportAsked(by, since, until, tenant, house, timezone, baseline, show, policy_named=bool(policy))
     try:
         if criteria:
-            since_us, until_us = parse_window(since, until, now_us, parse_zone(timezone))
+            if tenant is not None:
+                raise ValueError("--criteria judges pools, by what everybody asked of them; leave --tenant out")
+            zone = parse_zone(timezone)
+            since_us, until_us = parse_window(since, until, now_us, zone)
             expected = expected_baselines(_policy(policy, now_us))
-            _print_criteria(judge(ledger, since_us, until_us, expected), output, since)
+            window = f"from {instant_text(since_us, zone)} to {instant_text(until_us, zone)}"
+            _print_criteria(judge(ledger, since_us, until_us, expected), output, window)
             return
         sets = asked.sets((ColumnSet.MONEY,)) if output is Format.TABLE else sets_for(asked)
         found = make_report(ledger, asked, lambda: _policy(policy, now_us), sets, now_us)
@@ -100,10 +104,10 @@ def expected_baselines(policy: Policy) -> dict[str, Baseline]:
     return found
 
 
-def _print_criteria(found: list[Judged], output: Format, since: str) -> None:
+def _print_criteria(found: list[Judged], output: Format, window: str) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps(criteria_json(found), indent=2))
     elif output is not Format.TABLE:
         raise typer.BadParameter("--criteria prints a table or JSON; use --format json", param_hint="--format")
     else:
-        wide_console().print(criteria_table(found, f"since {since}"))
+        wide_console().print(criteria_table(found, window))

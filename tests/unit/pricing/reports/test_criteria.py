@@ -80,6 +80,15 @@ async def test_without_a_measured_baseline_the_catalogue_s_is_taken_and_marked(t
     assert criteria_json([one])[0]["baseline"]["from"] == "modelled"
 
 
+def test_a_saving_reads_as_its_verdict() -> None:
+    """Three tenths of a per cent decide: 30.3% is more than 30%, and is not written as if it were not."""
+    baseline = Baseline(2.0, 1_000.0, measured=True)
+    out = io.StringIO()
+    one = Judged("flux-dev", "flux-dev-fp8-a10", "A10", 10, 10, 2.0, 697.0, baseline)
+    Console(file=out, width=160).print(criteria_table([one], "since 24h"))
+    assert "30.3% yes" in out.getvalue()
+
+
 async def test_savings_are_asked_of_cheaper_gpus_only(tmp_path: Path) -> None:
     """An A100 costs more by the second: it is judged by latency and success, and its table has no verdict on savings.
 
@@ -122,6 +131,11 @@ async def test_the_verb_prints_it(tmp_path: Path) -> None:
     assert "flux-t4" in run.invoke(app, ["--criteria", "--ledger", str(path)]).output
     nothing = run.invoke(app, ["--criteria", "--ledger", str(path), "--since", "1m"])
     assert "nothing to judge" in nothing.output
+    ended = run.invoke(app, ["--criteria", "--ledger", str(path), "--since", "2026-01-01", "--until", "2026-01-02"])
+    window = "from 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z"
+    assert ended.output == f"No pool made pictures or clips {window}, so there is nothing to judge.\n"
+    refused = run.invoke(app, ["--criteria", "--tenant", "acme", "--ledger", str(path)])
+    assert (refused.exit_code, "leave --tenant out" in refused.output) == (2, True)
     assert run.invoke(app, ["--criteria", "--format", "csv", "--ledger", str(path)]).exit_code == 2
 
 
