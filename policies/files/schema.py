@@ -212,7 +212,7 @@ class EndpointShape(Shape):
     url: str
     api_key: str | None = None
     headers: Mapping[str, str] = {}
-    always_on: int = Field(default=0, ge=0)
+    always_on: int = Field(default=0, ge=0, le=10_000)
 
     _refuse_secrets = model_validator(mode="before")(_secrets_by_name)
 
@@ -223,10 +223,14 @@ class RouterShape(Shape):
     secrets: Mapping[Name, list[VariableName]] = Field(
         min_length=1, description="Modal Secrets by name, and the variables that each holds"
     )
-    min_containers: int = Field(default=2, ge=0, description="alive whatever comes, at least 1")
-    max_containers: int = Field(default=4, ge=1, description="alive at most")
-    target_concurrency: int = Field(default=100, ge=1, description="running requests a container to scale by")
-    max_concurrency: int = Field(default=400, ge=1, description="above it a container's requests get Modal's 429")
+    min_containers: int = Field(default=2, ge=0, le=10_000, description="alive whatever comes, at least 1")
+    max_containers: int = Field(default=4, ge=1, le=10_000, description="alive at most")
+    target_concurrency: int = Field(
+        default=100, ge=1, le=100_000, description="running requests a container to scale by"
+    )
+    max_concurrency: int = Field(
+        default=400, ge=1, le=100_000, description="above it a container's requests get Modal's 429"
+    )
     cpu_cores: float = Field(default=1.0, ge=0.125, le=64, description="physical cores of a container")
     memory_gib: float = Field(default=1.0, ge=0.25, le=336, description="of a container")
     region: str | None = Field(default=None, description="where containers run; a pinned one has its price")

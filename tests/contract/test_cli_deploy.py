@@ -189,6 +189,8 @@ def without(*names: str) -> dict[str, list[str]]:
     [
         ({"min_containers": 0}, "min_containers is 0: without a container Modal answers 503 by itself"),
         ({"min_containers": 5}, "min_containers 5 is above max_containers 4; lower it"),
+        ({"max_containers": 99_999_999_999}, "less than or equal to 10000, not 99999999999"),
+        ({"max_concurrency": 99_999_999_999}, "less than or equal to 100000, not 99999999999"),
         ({"target_concurrency": 500}, "target_concurrency 500 is above max_concurrency 400"),
         ({"region": "us-eastt"}, "Modal has no region 'us-eastt'; did you mean 'us-east'?"),
         ({"secrets": without("SLUICE_LEDGER")}, "no Secret holds SLUICE_LEDGER: on Modal budgets are in Redis"),
