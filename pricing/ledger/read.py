@@ -6,7 +6,7 @@ SQLite's path imports nothing of PostgreSQL.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,20 +101,7 @@ def find_request(place: LedgerPlace, request_id: str, tenant: str | None = None)
 
 def recent_rows(place: LedgerPlace, limit: int, tenant: str | None = None) -> list[LedgerRow]:
     """The newest rows of money, newest first; with `tenant`, only those that tenant asked for."""
-    where, values = _of_tenant(tenant)
+    where, values = ("", []) if tenant is None else ("WHERE tenant = ?", [tenant])
     with reading(place) as ledger:
         rows = ledger.execute(f"{_ROWS} {where} ORDER BY seq DESC LIMIT ?", [*values, limit]).fetchall()
     return [row_from(row) for row in rows]
-
-
-def recent_requests(place: LedgerPlace, limit: int, tenant: str | None = None) -> list[RequestRow]:
-    """The newest summaries, newest first."""
-    where, values = _of_tenant(tenant)
-    with reading(place) as ledger:
-        query = f"{_REQUESTS} {where} ORDER BY at_us DESC LIMIT ?"
-        rows = ledger.execute(query, [*values, limit]).fetchall()
-    return [request_from(row) for row in rows]
-
-
-def _of_tenant(tenant: str | None) -> tuple[str, Sequence[str]]:
-    return ("", ()) if tenant is None else ("WHERE tenant = ?", (tenant,))

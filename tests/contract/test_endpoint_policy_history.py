@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from pricing.clock import ScaledClock
 from pricing.ledger.policy_history import policy_versions
-from pricing.ledger.read import recent_requests
 from router.cli.main import app
 from support.endpoint import Endpoint, before_scripts, one_pool, policy, serving
+from support.ledgers import recent_requests
 from support.scripted_server import Exchange
 
 ANSWER = json.dumps({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}).encode()

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.policy_history import PolicyVersion, PremiumPool, remember
-from pricing.ledger.read import find_request, recent_requests, recent_rows
+from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.ledger.upgrade import ensure_current
 from pricing.reports.costs import COSTS_GROUPS, USAGE_GROUPS, PageQuery, costs, usage
 from pricing.reports.dimensions import DIMENSIONS
 from pricing.reports.report import Part, report
-from support.ledgers import DAY_1, DAY_2, write_small_ledger
+from support.ledgers import DAY_1, DAY_2, recent_requests, write_small_ledger
 from support.shared_ledger import empty_database, empty_file, fill, fill_file, sum_problems
 
 HOUR = 3_600_000_000

@@ -10,13 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from pricing.ledger.place import LedgerPlace, PostgresUrl
-from pricing.ledger.read import find_request, recent_requests
+from pricing.ledger.read import find_request
 from pricing.ledger.rows import House, LedgerRow, RequestRow
 from pricing.ledger.upgrade import ensure_current
 from pricing.reports.criteria import Baseline, criteria_json, judge
 from pricing.reports.render import as_json
 from pricing.reports.report import report
 from router.cli.report import app
+from support.ledgers import recent_requests
 from support.money import request, row
 from support.shared_ledger import fill, fill_file, sum_problems
 from support.values import replace

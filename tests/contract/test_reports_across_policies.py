@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pricing.ledger.policy_history import policy_versions
-from pricing.ledger.read import recent_requests
 from pricing.money import half_even_nusd
 from router.cli.main import app
 from support.endpoint import Endpoint, Policy, before_scripts, policy
+from support.ledgers import recent_requests
 from support.scripted_server import Exchange
 
 HOUR_US: Final = 3_600_000_000

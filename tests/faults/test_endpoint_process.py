@@ -11,11 +11,12 @@ from pathlib import Path
 import aiohttp
 
 from pricing.clock import SystemClock
-from pricing.ledger.read import find_request, reading, recent_requests, recent_rows
+from pricing.ledger.read import find_request, reading, recent_rows
 from pricing.ledger.rows import RowKind
 from pricing.verify.sqlite import verify
 from router.demo.processes import Child
 from support.endpoint import ASK, CHAT, KEYS, one_pool
+from support.ledgers import recent_requests
 
 CLIENTS = 6
 FILES = one_pool(

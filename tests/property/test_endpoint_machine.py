@@ -21,12 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from pools.failures.classes import FailureClass
 from pools.wire.backend import Answer, Frame
-from pricing.ledger.read import recent_requests, recent_rows
+from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import LedgerRow, RowKind
 from pricing.money import US_PER_HOUR
 from pricing.verify.sqlite import verify
 from router.interrupts import Cause
 from support.endpoint import ASK, policy
+from support.ledgers import recent_requests
 from support.manual_endpoint import Asked, Call, ManualEndpoint, data_frame, failed
 from support.scripted_server import DONE, ROLE, frame, text_frame
 

@@ -22,13 +22,14 @@ from openai import AsyncOpenAI
 from policies.compile.load import load_policy
 from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock
-from pricing.ledger.read import reading, recent_requests, recent_rows
+from pricing.ledger.read import reading, recent_rows
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.verify.sqlite import verify
 from router.app import Server
 from router.cli.simulate import free_phases
 from router.service.service import Service
 from router.service.settings import Settings
+from support.ledgers import recent_requests
 from support.scripted_server import Script, ScriptedServer, scripted
 
 Policy = dict[str, Any]

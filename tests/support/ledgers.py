@@ -19,7 +19,10 @@ from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Settlement
 from pricing.clock import ManualClock
 from pricing.ledger import migrations
-from pricing.ledger.rows import House, LedgerRow, RowKind, SchemaResult
+from pricing.ledger.codec import REQUEST_COLUMNS, request_from
+from pricing.ledger.place import LedgerPlace
+from pricing.ledger.read import reading
+from pricing.ledger.rows import House, LedgerRow, RequestRow, RowKind, SchemaResult
 from pricing.ledger.sums_file import teach
 from support.money import GLOBEX, POOL, UTC, cap, caps, house_row, request, row, wish
 from support.values import replace
@@ -111,3 +114,11 @@ def described(engine: Engine, without: str = "") -> dict[str, Any]:
         for table in found.get_table_names()
         if table != without
     }
+
+
+def recent_requests(place: LedgerPlace, limit: int, tenant: str | None = None) -> list[RequestRow]:
+    """The newest summaries of a ledger, newest first; with `tenant`, only that tenant's."""
+    where, values = ("", []) if tenant is None else ("WHERE tenant = ?", [tenant])
+    query = f"SELECT {','.join(REQUEST_COLUMNS)} FROM requests {where} ORDER BY at_us DESC LIMIT ?"
+    with reading(place) as ledger:
+        return [request_from(found) for found in ledger.execute(query, [*values, limit])]

@@ -15,9 +15,8 @@ from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.steps import StepLog
 from pricing.clock import ManualClock
 from pricing.errors import StoreUnavailable
-from pricing.ledger.read import recent_requests
 from pricing.ledger.upgrade import ensure_current
-from support.ledgers import DAY_1
+from support.ledgers import DAY_1, recent_requests
 from support.money import ACME, cap, caps, request, wish
 
 AT_MOST_S = 20.0

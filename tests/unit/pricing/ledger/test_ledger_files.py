@@ -19,11 +19,11 @@ from pricing.ledger.codec import (
     row_to_json,
     row_values,
 )
-from pricing.ledger.read import find_request, recent_requests, recent_rows
+from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import House, SchemaResult
 from pricing.ledger.schema import metadata
 from pricing.ledger.upgrade import HEAD, ensure_current, version_of
-from support.ledgers import described, take_back, write_small_ledger
+from support.ledgers import described, recent_requests, take_back, write_small_ledger
 from support.money import request, row
 from support.shared_ledger import fill_file, sum_problems
 from support.values import replace

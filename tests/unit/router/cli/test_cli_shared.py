@@ -18,11 +18,11 @@ from policies.files.fileset import SHIPPED_DEFAULT
 from pricing.budgets.store import Settlement
 from pricing.clock import SystemClock
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.read import recent_requests, recent_rows
+from pricing.ledger.read import recent_rows
 from pricing.ledger.upgrade import HEAD, ensure_current
 from pricing.redis.store import RedisStore
 from router.cli.main import app
-from support.ledgers import write_small_ledger
+from support.ledgers import recent_requests, write_small_ledger
 from support.money import cap, caps, row, wish
 from support.real_redis import RedisServer
 from support.shared_ledger import SharedLedger, fill, shared_ledger

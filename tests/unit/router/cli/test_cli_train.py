@@ -14,12 +14,12 @@ from policies.predict.model_file import read_model
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.answers import newest_answers
 from pricing.ledger.place import PostgresUrl
-from pricing.ledger.read import recent_requests
 from pricing.ledger.upgrade import ensure_current
 from router.cli.main import app
 from router.learning.examples import sample_of
 from router.learning.train import TooFewAnswers
 from support.answers import changing, predictable, write_ledger
+from support.ledgers import recent_requests
 from support.shared_ledger import fill
 
 

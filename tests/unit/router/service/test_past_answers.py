@@ -11,12 +11,12 @@ import pytest
 from policies.predict.expect import FROM_HISTORY, Expected
 from pricing.clock import US_PER_S, ManualClock
 from pricing.ledger.place import LedgerPlace, PostgresUrl
-from pricing.ledger.read import recent_requests
 from pricing.ledger.upgrade import ensure_current
 from router.learning.examples import Sample
 from router.service.past_answers import PAGE, PastAnswers
 from router.serving.expectation import MEANWHILE_AT_MOST, OutputExpectation
 from support.answers import BEGIN_US, predictable, write_ledger
+from support.ledgers import recent_requests
 from support.money import request
 from support.shared_ledger import fill, fill_file
 
