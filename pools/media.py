@@ -2,11 +2,12 @@
 
 Diffusion works in latent patches: each step runs the whole model over all patches of all frames, and the decoder then
 turns them into pixels. Time is therefore taken as proportional to pixels × steps × frames, working memory as
-proportional to pixels × frames, both from the row's own figures at the size that the row names.
+proportional to pixels, and to frames beyond the row's, both from the row's own figures at the size that the row names.
 
 Limits: attention grows with the square of the patches, so that far above the row's size the true time is longer. By
 FLOP (57 layers of width 3,072 over 512 text tokens and the patches) FLUX takes 2.2 times as long at twice the pixels of
-1024 × 1024 and 5.6 times at four times; at half of them 0.51. What does not grow at all (a text encoder on the CPU) is
+1024 × 1024 and 5.6 times at four times; at half of them 0.51. Measured on an H200 (docs/media.md): 2.1 times at twice,
+4.9 at four times, since larger products run faster. What does not grow at all (a text encoder on the CPU) is
 `seconds_once` of the row.
 """
 
@@ -19,6 +20,10 @@ from pools.spec import MediaSize, ModelKind, PoolSpec
 PATCH_PIXELS = 256
 """Pixels of one latent patch: 8 × 8 of the autoencoder, 2 × 2 of the transformer (FLUX, SDXL's blocks, Wan, SeedVR2).
 A shape that ran out of memory is remembered by its patches, as a text is by its tokens."""
+
+DECODED_ALONE_SHARE = 0.2
+"""What a further picture of a request adds where pictures are decoded one by one, of what one takes. Measured with
+InstantID on an H200: 0.05 in bfloat16, where the decoder takes the most, 0.18 in float16, where it works in tiles."""
 
 
 class MediaAsked(msgspec.Struct, frozen=True):
@@ -57,9 +62,20 @@ def work(asked: MediaAsked, model: MediaSize) -> float:
 
 
 def activation_gib(pool: PoolSpec, asked: MediaAsked) -> float:
-    """Peak working memory of a request: items are made side by side, as engines batch them."""
+    """Peak working memory of a request."""
+    return working_gib(pool, asked.on(pool.model.item), asked.items)
+
+
+def working_gib(pool: PoolSpec, size: MediaSize, items: int) -> float:
+    """Peak memory beside the weights while so many pictures or clips of a size are made.
+
+    A decoder that goes through a clip frame by frame takes as much for a short one as for a long one. Engines batch
+    items from end to end; the diffusers worker decodes one after another.
+    """
     model = pool.model.item
-    return pool.model.activation_gib * asked.items * _pixels(asked.on(model)) / _pixels(model)
+    pixels = size.width * size.height / (model.width * model.height)
+    further = DECODED_ALONE_SHARE if pool.engine == "diffusers" else 1.0
+    return pool.activation_gib * pixels * max(1.0, size.frames / model.frames) * (1 + further * (items - 1))
 
 
 def clip_us(size: MediaSize) -> int:

@@ -102,7 +102,7 @@ class ModelSpec:
     source: str = ""
     repos: Mapping[str, str] = field(default_factory=dict)  # repository by quantization, where it differs from `repo`
     not_read_gib: float = 0.0  # embedding table and vision tower: loaded, but not read by a decode step
-    activation_gib: float = 0.0  # media models: peak working memory beside the weights
+    activation_gib: float = 0.0  # media models: peak working memory beside the weights, where a pool says nothing else
     item: MediaSize = ONE_PICTURE  # media models: the size that `seconds_per_item` and `activation_gib` are about
     seconds_once: Mapping[str, float] = field(default_factory=dict)  # of `seconds_per_item`, once a request
     from_file: bool = False  # media models: makes something of a picture or clip, and nothing of text alone
@@ -161,6 +161,7 @@ class PoolSpec:
     region: str | None  # None: no region pin, multiplier 1
     served_model_name: str
     weights_off_gpu_gib: float = 0.0  # weights kept in host memory (a text encoder on the CPU)
+    activation_gib: float = 0.0  # media: peak working memory of the model's item on this GPU
     source: str = ""
     place: str = ""  # "file:line" of the row, for messages
     kv_cache: KvCache = KvCache.PAGED

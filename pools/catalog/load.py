@@ -237,7 +237,7 @@ def _timed(pool: PoolSpec, row: _Row) -> PoolSpec:
 def _spec(name: str, row: _Row, shape: PoolRow, model: ModelSpec, gpu: GpuSpec) -> PoolSpec:
     """The frozen row, with one request at a time until its memory fit is known."""
     derived = {"model", "gpu", "features", "tensor_parallel", "served_model_name"}
-    derived |= {"target_concurrency", "max_concurrency", "billed_by"}
+    derived |= {"target_concurrency", "max_concurrency", "activation_gib", "billed_by"}
     usual = _FEATURES.get(model.kind, frozenset())
     if shape.engine in _NO_EDITS and not model.from_file:
         usual -= {Feature.EDITS}
@@ -251,6 +251,7 @@ def _spec(name: str, row: _Row, shape: PoolRow, model: ModelSpec, gpu: GpuSpec) 
         served_model_name=shape.served_model_name or model.repos.get(shape.quantization, model.repo),
         target_concurrency=1,
         max_concurrency=1,
+        activation_gib=model.activation_gib if shape.activation_gib is None else shape.activation_gib,
         place=row.place,
         **shape.model_dump(exclude=derived),
     )

@@ -156,6 +156,7 @@ class PoolRow(Shape):
     region: str | None = None
     served_model_name: str | None = None
     weights_off_gpu_gib: NotNegative = 0.0
+    activation_gib: NotNegative | None = None
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: Count | None = None
     engine_args: dict[str, bool | int | float | str] = {}

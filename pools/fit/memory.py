@@ -111,7 +111,7 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
     weights = loaded_weights_gib(pool)
     overhead = OVERHEAD_ONE_GPU_GIB if count == 1 else OVERHEAD_PER_GPU_GIB * count
     budget = count * pool.gpu.memory_gib * pool.gpu_memory_utilization
-    left = max(0.0, budget - weights - overhead - model.activation_gib)
+    left = max(0.0, budget - weights - overhead - pool.activation_gib)
     per_token = kv_bytes_per_token(pool)
     ranks = max(1, count // pool.tensor_parallel)
     kv_gib = _kv_gib(pool, left, per_token)
@@ -127,7 +127,7 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
         kv_tokens=int(kv_gib * GIB // per_token) if per_token else 0,
         largest_max_model_len=min(longest, model.native_context),
         state_mib_per_sequence=model.state_mib_per_sequence,
-        activation_gib=model.activation_gib,
+        activation_gib=pool.activation_gib,
         ranks=ranks,
     )
 

@@ -95,8 +95,7 @@ def parse_media(spec: PoolSpec, path: str, content_type: str, raw: bytes) -> Med
     size = _size(spec.model.item, fields)
     count = items * _patches(size)
     weights_gib = spec.model.weights_gib[spec.quantization] - spec.weights_off_gpu_gib
-    working_gib = spec.model.activation_gib * count / _patches(spec.model.item)
-    if weights_gib + _CONTEXT_GIB + working_gib > spec.gpu.memory_gib:
+    if weights_gib + _CONTEXT_GIB + _working_gib(spec, size, items) > spec.gpu.memory_gib:
         raise errors.cuda_out_of_memory()
     once = round(spec.model.seconds_once.get(spec.gpu.id, 0.0) / (count * _patch_step_s(spec)))
     return MediaRequest(items, size, count, size.steps + once)
@@ -132,6 +131,15 @@ def _patch_step_s(spec: PoolSpec) -> float:
     model = spec.model
     seconds = (model.seconds_per_item or {})[spec.gpu.id] - model.seconds_once.get(spec.gpu.id, 0.0)
     return seconds / (_patches(model.item) * model.item.steps)
+
+
+def _working_gib(spec: PoolSpec, size: MediaSize, items: int) -> float:
+    """What the decoder takes, frame by frame, and on diffusers picture by picture beside what the model keeps of each."""
+    usual = spec.model.item
+    frame = (size.width * size.height) / (usual.width * usual.height)
+    length = max(size.frames, usual.frames) / usual.frames
+    together = (4 + items) / 5 if spec.engine == "diffusers" else items
+    return spec.activation_gib * frame * length * together
 
 
 def _patches(size: MediaSize) -> int:

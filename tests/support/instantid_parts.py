@@ -1,4 +1,4 @@
-"""What each part of InstantID sees of a face, printed as JSON: `python tests/support/instantid_parts.py FOLDER`.
+"""What each part of InstantID sees of a face, and what the decoder gets at a time, printed as JSON: `python tests/support/instantid_parts.py FOLDER`.
 
 Run by the Python that has torch, on the weights that `tiny_instantid.py` made, through the worker's own loading.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from pools.modal.worker.faces import Face
 from pools.modal.worker.instantid import ADAPTER, load_instantid
-from pools.modal.worker.pictures import Picture
+from pools.modal.worker.pictures import Picture, decode_in_pieces
 
 HEAD = 64
 
@@ -67,6 +67,17 @@ def main(folder: Path) -> None:
         first, second = (json.loads(picture(step))["data"] for step in (1, 2))
         return bool(first != second)
 
+    def decoded(pictures: int, side: int, precision: Any) -> list[list[int]]:
+        """Shapes that the decoder gets for so many pictures of so many pixels a side."""
+        shapes: list[list[int]] = []
+        vae = pipeline.vae.to(precision)
+        decode_in_pieces(pipeline)
+        hook = vae.decoder.register_forward_pre_hook(lambda _, given: shapes.append(list(given[0].shape)))
+        with torch.no_grad():
+            vae.decode(torch.zeros(pictures, 4, side // 8, side // 8, dtype=precision))
+        hook.remove()
+        return shapes
+
     picture(1, count=2)
     weights = torch.load(folder / "instantid" / ADAPTER)["image_proj"]
     halves = (torch.zeros(1, 512), torch.tensor([[math.sin(index) for index in range(512)]]))
@@ -76,6 +87,8 @@ def main(folder: Path) -> None:
         "net_sees_the_tokens": seen[0].shape == expected.shape,
         "net_alone_sees_the_face": differs(adapter=0.0, net=1.0),
         "adapter_alone_sees_the_face": differs(adapter=1.0, net=0.0),
+        "decoded": decoded(2, 1024, torch.float32),
+        "decoded_in_float16": decoded(1, 1024, torch.float16),
     }
     print(json.dumps(report))
 

@@ -130,12 +130,25 @@ async def test_a_photo_without_a_face_is_the_clients_mistake(tmp_path: Path, wor
         assert len(made.data) == 1
 
 
-def test_the_parts_fit_as_their_authors_put_them_together(weights: Path) -> None:
+@pytest.fixture(scope="module")
+def parts(weights: Path) -> dict[str, Any]:
+    """What each part saw of a face."""
+    found: dict[str, Any] = json.loads(run("instantid_parts.py", weights).splitlines()[-1])
+    return found
+
+
+def test_the_parts_fit_as_their_authors_put_them_together(parts: dict[str, Any]) -> None:
     """The adapter's tokens are those of its authors' resampler, written anew; the IdentityNet attends to them, in the
     order of guidance; and both the adapter and the IdentityNet alone change a picture with the face.
     """
-    found = json.loads(run("instantid_parts.py", weights).splitlines()[-1])
-    assert found["furthest_token"] < 1e-4
-    assert found["net_sees_the_tokens"]
-    assert found["adapter_alone_sees_the_face"]
-    assert found["net_alone_sees_the_face"]
+    assert parts["furthest_token"] < 1e-4
+    assert parts["net_sees_the_tokens"]
+    assert parts["adapter_alone_sees_the_face"]
+    assert parts["net_alone_sees_the_face"]
+
+
+def test_the_decoder_gets_one_picture_at_a_time_and_in_float16_a_tile(parts: dict[str, Any]) -> None:
+    """What a T4 has the memory for: diffusers turns the decoder to 32 bits there, which takes 5 GiB for all of 1024."""
+    assert parts["decoded"] == 2 * [[1, 4, 128, 128]]
+    assert len(parts["decoded_in_float16"]) == 9
+    assert all(max(shape[2:]) <= 64 for shape in parts["decoded_in_float16"])

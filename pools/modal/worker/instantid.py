@@ -23,6 +23,7 @@ from pools.modal.worker.pictures import (
     Picture,
     Seeded,
     as_answer,
+    decode_in_pieces,
     half_precision,
     picture_of,
 )
@@ -128,6 +129,7 @@ def load_instantid(repo: str, base: str, device: str) -> InstantId:
     pipeline = diffusers.StableDiffusionXLControlNetPipeline.from_pretrained(base, controlnet=net, dtype=dtype)
     pipeline.load_ip_adapter(repo, subfolder="", weight_name=ADAPTER, image_encoder_folder=None)
     pipeline.set_ip_adapter_scale(ADAPTER_SCALE)
+    decode_in_pieces(pipeline)
     tokens = FaceTokens()
     net.register_forward_pre_hook(tokens, with_kwargs=True)
     return InstantId(pipeline.to(device), tokens)

@@ -21,6 +21,9 @@ STEPS_AT_MOST: Final = 200
 USUAL_SIZE: Final = (1024, 1024)
 MULTIPLE: Final = 16  # of both sides, as the latents of these models need them
 
+TILE_PIXELS: Final = 512  # of a side: a quarter of the memory that 1024 takes, overlaps of a quarter
+LATENT_PIXELS: Final = 8
+
 Pipeline = Callable[..., Any]  # diffusers': keyword arguments in, `.images` out
 Seeded = Callable[[int], Any]  # a generator of random numbers of this seed
 GGUF_FILES: Final[Mapping[str, str]] = {
@@ -107,6 +110,17 @@ def half_precision(device: str) -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+def decode_in_pieces(pipeline: Any) -> None:
+    """Bound what the decoder takes, which is more than what the model does: pictures one after another, and in tiles
+    where it computes in 32 bits, as diffusers has it do for what cards without bfloat16 hold in 16.
+    """
+    pipeline.vae.enable_slicing()
+    if str(pipeline.vae.dtype) == "torch.float16":
+        pipeline.vae.tile_sample_min_size = TILE_PIXELS
+        pipeline.vae.tile_latent_min_size = TILE_PIXELS // LATENT_PIXELS
+        pipeline.vae.enable_tiling()
+
+
 def load_pictures(repo: str, weights: str, quantization: str, lora: str | None, offload: bool, device: str) -> Pipeline:
     """The pipeline on its device, or, with `offload`, its parts there in turn."""
     diffusers: Any = importlib.import_module("diffusers")
@@ -124,6 +138,7 @@ def load_pictures(repo: str, weights: str, quantization: str, lora: str | None, 
         pipeline.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     if lora is not None:
         pipeline.load_lora_weights(lora)
+    decode_in_pieces(pipeline)
     if offload:
         pipeline.enable_model_cpu_offload(device=device)
     else:
