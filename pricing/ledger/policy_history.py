@@ -16,12 +16,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import quote
 
 import msgspec
 
 from pricing.errors import StoreUnavailable
-from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
 from pricing.ledger.read import reading
 from pricing.ledger.reader import Found, Reader, Values, check_version
 from pricing.ledger.upgrade import version_of
@@ -166,8 +165,7 @@ def _writing(place: LedgerPlace) -> Iterator[_Writer]:
 @contextmanager
 def _writing_file(path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        # Never one that is not there: an empty file in the place of a ledger that was moved away would hide that it is.
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, isolation_level=None)
+        connection = connect_existing(path, "rw")
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
