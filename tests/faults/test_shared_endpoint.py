@@ -36,6 +36,22 @@ async def shared(tmp_path: Path, redis: RedisServer, postgres_url: str) -> Async
         yield made
 
 
+async def test_a_burst_over_two_replicas_is_served_whoever_fills_the_pool(
+    tmp_path: Path, redis: RedisServer, postgres_url: str
+) -> None:
+    """A container takes twenty, and each replica hears of the other's requests a tick later: those that meet the
+    platform's 429 wait in line as the others do.
+    """
+    files = policy()
+    files["pools"]["small"] |= {"max_containers": 1}
+    async with replicas(tmp_path, redis.url, postgres_url, files) as made:
+        await asyncio.gather(made.start("a"), made.start("b"))
+        await asyncio.gather(made.chat("a"), made.chat("b"))
+        replies = await asyncio.gather(*(made.chat("ab"[number % 2], tokens=60) for number in range(60)))
+        await made.drained()
+    assert Counter(reply.status for reply in replies) == {200: 60}
+
+
 async def test_two_replicas_keep_one_budget(shared: Replicas) -> None:
     """Requests over both until the cap is full: it holds over both, and everyone who is asked says the same."""
     await asyncio.gather(shared.start("a"), shared.start("b"))
