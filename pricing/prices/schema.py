@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from pricing.money import parse_usd, rate_from_usd_per_s
 from pricing.prices.gpus import canonical_gpu
+
+_DAY_S: Final = 86_400
+_MULTIPLIER_AT_MOST: Final = 100
 
 
 def number(value: Any) -> Decimal:
@@ -38,14 +41,20 @@ def not_negative(value: Decimal) -> Decimal:
     return value
 
 
+def _at_most_a_day(value: Decimal) -> Decimal:
+    if value > _DAY_S:
+        raise ValueError(f"must be at most {_DAY_S:,}, a day")
+    return value
+
+
 def _thousandths(value: Decimal) -> Decimal:
-    if value <= 0 or value * 1000 != (value * 1000).to_integral_value():
-        raise ValueError("must be above 0, with at most three decimals")
+    if not 0 < value <= _MULTIPLIER_AT_MOST or value * 1000 != (value * 1000).to_integral_value():
+        raise ValueError(f"must be above 0 and at most {_MULTIPLIER_AT_MOST}, with at most three decimals")
     return value
 
 
 Usd = Annotated[Decimal, BeforeValidator(number), AfterValidator(_above_zero)]
-Seconds = Annotated[Decimal, BeforeValidator(number), AfterValidator(not_negative)]
+Seconds = Annotated[Decimal, BeforeValidator(number), AfterValidator(not_negative), AfterValidator(_at_most_a_day)]
 Multiplier = Annotated[Decimal, BeforeValidator(number), AfterValidator(_thousandths)]
 GpuId = Annotated[str, AfterValidator(canonical_gpu)]
 

@@ -95,6 +95,23 @@ def test_two_entries_for_one_gpu_are_refused(tmp_path: Path) -> None:
     assert f"book.yaml:{HEAD_LINES + 2}: A10 has a price already, on line {HEAD_LINES + 1}" in said
 
 
+@pytest.mark.parametrize(
+    ("stated", "typed", "words"),
+    [
+        ("min_increment_s: 0", "min_increment_s: 1e300", "must be at most 86,400, a day"),
+        ("idle_default_s: 60", "idle_default_s: 600000", "must be at most 86,400, a day"),
+        ("idle_default_s: 60", "idle_default_s: 60\nregion_multipliers: {us: 1e300}", "at most 100"),
+        ("idle_default_s: 60", "idle_default_s: 60\nnonpreemptible_multiplier: 0", "must be above 0"),
+    ],
+)
+def test_what_no_source_could_mean_is_refused(tmp_path: Path, stated: str, typed: str, words: str) -> None:
+    """Before a sum is too large to be written."""
+    path = write(tmp_path, "{gpu: L4, usd_per_hour: 0.8}")
+    path.write_text(path.read_text(encoding="utf-8").replace(stated, typed), encoding="utf-8")
+    with pytest.raises(FileProblem, match=words):
+        load_book(path)
+
+
 def test_every_problem_of_every_file_is_said_at_once(tmp_path: Path) -> None:
     """Two bad rows in one file and one in another are three problems of one error."""
     write(tmp_path, "{gpu: T4}", "{gpu: L4, usd_per_hour: -1}", name="a.yaml")
