@@ -134,7 +134,7 @@ def _patch_step_s(spec: PoolSpec) -> float:
 
 
 def _working_gib(spec: PoolSpec, size: MediaSize, items: int) -> float:
-    """What the decoder takes, frame by frame, and on diffusers picture by picture beside what the model keeps of each."""
+    """What the decoder takes: frame by frame, and on diffusers picture by picture beside what is kept of each."""
     usual = spec.model.item
     frame = (size.width * size.height) / (usual.width * usual.height)
     length = max(size.frames, usual.frames) / usual.frames

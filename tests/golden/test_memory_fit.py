@@ -150,17 +150,17 @@ def test_what_is_said_about_each_case() -> None:
         ),
         "flux-schnell-bf16-t4": (
             "bf16 needs compute capability 8.0, T4 has 7.5; use fp16 or a quantized format; weights 31.5 GiB + "
-            "activations 2.0 GiB + overhead 1.5 GiB > 13.6 GiB on 1×T4 (1 × 14.74 × 0.92), short by 21.4 GiB",
+            "activations 2.4 GiB + overhead 1.5 GiB > 13.6 GiB on 1×T4 (1 × 14.74 × 0.92), short by 21.8 GiB",
             "fits 1×A100-40GB",
         ),
         "wan2.1-14b-bf16-l40s": (
-            "weights 37.7 GiB + activations 20.0 GiB + overhead 1.5 GiB > 40.8 GiB on 1×L40S (1 × 44.4 × 0.92), "
-            "short by 18.4 GiB",
+            "weights 37.7 GiB + activations 8.8 GiB + overhead 1.5 GiB > 40.8 GiB on 1×L40S (1 × 44.4 × 0.92), "
+            "short by 7.2 GiB",
             "fits 1×A100-80GB",
         ),
         "wan2.1-14b-bf16-a100-40": (
-            "weights 37.7 GiB + activations 20.0 GiB + overhead 1.5 GiB > 36.3 GiB on 1×A100-40GB (1 × 39.5 × 0.92), "
-            "short by 22.9 GiB",
+            "weights 37.7 GiB + activations 8.8 GiB + overhead 1.5 GiB > 36.3 GiB on 1×A100-40GB (1 × 39.5 × 0.92), "
+            "short by 11.7 GiB",
             "fits 1×A100-80GB",
         ),
         "qwen3-coder-30b-fp8-a100-40-256k": (

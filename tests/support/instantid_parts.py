@@ -1,6 +1,7 @@
-"""What each part of InstantID sees of a face, and what the decoder gets at a time, printed as JSON: `python tests/support/instantid_parts.py FOLDER`.
+"""What each part of InstantID sees of a face, and what the decoder gets at a time, printed as JSON.
 
-Run by the Python that has torch, on the weights that `tiny_instantid.py` made, through the worker's own loading.
+`python tests/support/instantid_parts.py FOLDER`: run by the Python that has torch, on the weights that
+`tiny_instantid.py` made, through the worker's own loading.
 """
 
 from __future__ import annotations
