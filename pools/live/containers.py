@@ -19,10 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
 from pricing.meter.meters import Phase
+
+LATE_LIST_S: Final = 30.0  # twice what the latest list is behind, Modal's (docs/design.md)
 
 OnChange = Callable[[str, int, int, int, bool], None]  # pool, now_us, ready, booting, whether a list says so
 OnMissed = Callable[[str, Phase, int], None]  # pool, phase, duration_us (negative: was told too much)
@@ -76,6 +79,8 @@ class Containers:
         self._polled_us = now_us
         self._boot_began_us: int | None = None  # of a boot that no list has shown yet
         self._lives: dict[str, _Life] = {}
+        self._gone: set[str] = set()  # listed as ready, and nobody was met there since ...
+        self._gone_until_us = 0  # ... for as long as a list may be late
         self._ended = (0, 0)  # microseconds (boot, ready) of listed containers that have ended
         self._told = (0, 0)  # microseconds (boot, ready) that the meter has counted
         self._told_us = now_us
@@ -88,6 +93,7 @@ class Containers:
 
     def answered(self, now_us: int) -> None:
         """A container answered, so at least one is ready, and a boot that was awaited is over."""
+        self._gone.clear()
         if self.ready == 0:
             self._boot_began_us = None
             self._tell(now_us, 1, max(0, self.booting - 1))
@@ -97,6 +103,18 @@ class Containers:
         if self.ready == 0 and self.booting == 0:
             self._boot_began_us = now_us
             self._tell(now_us, 0, 1)
+
+    def met_nobody(self, now_us: int) -> None:
+        """A request came to a pool whose containers have ended unnoticed, and has started a boot. A list that is late
+        and still shows them is not believed for `LATE_LIST_S`, unless something answers.
+        """
+        if self.ready:
+            self._gone = {name for name, life in self._lives.items() if life.ready_us is not None}
+            self._gone_until_us = now_us + round(LATE_LIST_S * US_PER_S)
+            self._boot_began_us = now_us
+            self._tell(now_us, 0, max(1, self.booting))
+        else:
+            self.boot_began(now_us)
 
     def gone(self, now_us: int) -> None:
         """Nothing answers there any more. A list, where there is one, knows better."""
@@ -137,10 +155,12 @@ class Containers:
             self._on_ended(self._pool, boot, ready)
         for info in alive.values():
             self._note(info, now_us)
-        ready_now = sum(life.ready_us is not None for life in self._lives.values())
+        self._gone = self._gone & self._lives.keys() if now_us < self._gone_until_us else set()
+        there = [life for name, life in self._lives.items() if name not in self._gone]
+        ready_now = sum(life.ready_us is not None for life in there)
         self._boot_began_us = None
-        self._tell(now_us, ready_now, len(self._lives) - ready_now, first=first)
-        serving = (life.ready_us for life in self._lives.values() if life.ready_us is not None)
+        self._tell(now_us, ready_now, len(there) - ready_now, first=first)
+        serving = (life.ready_us for life in there if life.ready_us is not None)
         self.serving_since_us = min(serving, default=None)
         self._correct(now_us)
         self._polled_us = now_us

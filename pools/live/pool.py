@@ -103,6 +103,7 @@ class LivePool:
         self._members: dict[str, _Member] = {}
         self._kv_tokens = 0
         self._idle_since: tuple[int, int] | None = None  # wall and monotonic instant of the last end
+        self._idle_before_us = 0  # how long it had been idle when those in flight came; 0 once it has spoken
         self._ttft_s: float | None = None
         self._features_off: frozenset[str] = frozenset()
         self._boot_too_slow = False
@@ -124,7 +125,10 @@ class LivePool:
 
     def enter(self, member: str, needs: Sized) -> None:
         """A request was given to this pool. In a breaker's half-open state it is the one probe."""
-        self._breaker.entered(member, self._clock.mono_us())
+        now_us = self._clock.mono_us()
+        self._breaker.entered(member, now_us)
+        if not self.in_flight:
+            self._idle_before_us = 0 if self._idle_since is None else now_us - self._idle_since[1]
         kv_tokens = needs.kv_tokens(self.settings.kv_cache)
         self._members[member] = _Member(kv_tokens, shape_bucket(needs.total_tokens))
         self._kv_tokens += kv_tokens
@@ -142,7 +146,7 @@ class LivePool:
 
     def answering(self, ttft_s: float) -> None:
         """The first token came after `ttft_s`: the pool is well, however long the answer gets."""
-        self.containers.answered(self._clock.wall_us())
+        self._spoke()
         self._breaker.speaks(self._clock.mono_us())
         self._crowding.speaks()
         old = self._ttft_s
@@ -151,10 +155,14 @@ class LivePool:
 
     def answered(self) -> None:
         """A request ended well."""
-        self.containers.answered(self._clock.wall_us())
+        self._spoke()
         self._breaker.success(self._clock.mono_us())
         self._crowding.speaks()
         self._awake()
+
+    def _spoke(self) -> None:
+        self.containers.answered(self._clock.wall_us())
+        self._idle_before_us = 0
 
     def failed(
         self,
@@ -183,7 +191,8 @@ class LivePool:
                 self._breaker.overloaded(now_us, failure.retry_after_s)
                 self._crowding.refused(self.in_flight, self.containers.ready, now_us)
             case FailureClass.COLD:
-                self.waking()
+                self.containers.met_nobody(self._clock.wall_us())
+                self._awake()
             case FailureClass.MISCONFIGURED if failure.feature is not None:
                 self._features_off |= {failure.feature}
             case FailureClass.MISCONFIGURED:
@@ -253,13 +262,22 @@ class LivePool:
 
     def seen_ready(self) -> None:
         """A knock was answered."""
-        self.containers.answered(self._clock.wall_us())
+        self._spoke()
         self._awake()
 
     def observe(self, now_us: int, infos: Sequence[ContainerInfo]) -> None:
         self.containers.observe(now_us, infos, self._scale_down_us())
         self._addresses = [info.address for info in infos if info.state == "ready"]
         self._awake()
+
+    @property
+    def perhaps_asleep(self) -> bool:
+        """No container is known; or those that are may have ended meanwhile, as nothing of theirs was heard for their
+        scale-down window, and no list has said so yet.
+        """
+        if self.containers.ready == 0:
+            return True
+        return not self._kept and self._idle_before_us >= self.settings.scaledown_window_s * US_PER_S
 
     @property
     def addresses(self) -> tuple[str, ...]:

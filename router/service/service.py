@@ -255,7 +255,7 @@ class Service:
         return answered
 
     def _believed_asleep(self, pool: str) -> bool:
-        return self.live.state(pool).cold
+        return self.live.pool(pool).perhaps_asleep
 
     def _swapped(self, old: Policy, new: Policy) -> None:
         self._apply(new)

@@ -44,6 +44,7 @@ T = TypeVar("T")
 TryOne = Callable[[Attempt, Backend, UpstreamRequest], Awaitable[T]]
 
 ENGINES_AT_MOST: Final = 2  # that say they died under one request before its first token: it may be what kills them
+_NEVER_TRIED: Final = frozenset({FailureClass.OVERLOADED, FailureClass.COLD})
 CHAIN_COST_TIMES: Final = 5  # the default limit of a chain: five times its first expected charge ...
 CHAIN_COST_AT_LEAST_NUSD: Final = parse_usd("0.01")  # ... never below a cent, and one boot of its ladder's dearest pool
 
@@ -343,10 +344,11 @@ def _worth_waiting(one: Rejection, left_s: float) -> bool:
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:
     """Whether a try counts as a retry. The first move to another pool does not, and neither does coming back to one
-    that had no room: it has not tried the request, and is asked in turn, like by those that have just come.
+    that had no room or no container: it has not tried the request, and is asked in turn, like by those that have just
+    come.
     """
     name = candidate.pool.name
-    if any(past.pool == name and past.failure is FailureClass.OVERLOADED for past in chain.past):
+    if any(past.pool == name and past.failure in _NEVER_TRIED for past in chain.past):
         return False
     return chain.attempts >= 2 or name == chain.pool
 

@@ -71,6 +71,24 @@ async def test_a_burst_that_meets_a_429_waits_in_line_too(tmp_path: Path) -> Non
     assert tried == {(200, "1"): 20, (200, "2"): 20}
 
 
+async def test_a_burst_on_a_pool_that_fell_asleep_unseen_waits_for_its_boot(tmp_path: Path) -> None:
+    """The platform ended the container since it was last listed. Thirty requests meet its 503, or come meanwhile: one
+    boot serves them all, no breaker opens, and no budget of retries is asked.
+    """
+    files = one_pool()
+    files["pools"]["small"] |= {"max_containers": 1, "scaledown_window_s": 2}
+    async with before_simulated(tmp_path, files, awake=("small",), platform_poll_s=600) as endpoint:
+        assert (await endpoint.chat(max_tokens=2)).status == 200
+        while (await endpoint.control("GET", "/containers"))["small"]:
+            pass
+        assert endpoint.service.live.state("small").ready == 1
+        replies = await asyncio.gather(*(endpoint.chat(max_tokens=20) for _ in range(30)))
+        containers = (await endpoint.control("GET", "/containers"))["small"]
+    assert {reply.status for reply in replies} == {200}
+    assert {reply.headers["x-sluice-attempts"] for reply in replies} <= {"1", "2"}
+    assert len(containers) == 1
+
+
 async def test_a_burst_on_a_full_pool_wakes_no_pool_that_would_be_ready_later(tmp_path: Path) -> None:
     """Sixty short requests where twenty run at once: the cheap pool serves all of them, in less time than the next
     tier takes to boot.

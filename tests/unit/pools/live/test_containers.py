@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pools.live.containers import Containers
+from pools.live.containers import LATE_LIST_S, Containers
 from pools.platform import ContainerInfo
 from pricing.clock import US_PER_S
 from pricing.meter.meters import Phase
@@ -147,6 +147,39 @@ def test_a_list_knows_better_than_silence() -> None:
     containers.scale_down(s(100), s(90), kept=0)
     containers.gone(s(100))
     assert containers.ready == 1
+
+
+def test_a_list_that_is_late_is_not_believed_about_containers_that_nobody_met() -> None:
+    """A request started a boot where two were listed; the list shows them for a while, and the meter has every second
+    that it shows in the end.
+    """
+    containers, meter = watched()
+    old = [ready("a", 0, 0), ready("b", 0, 0)]
+    containers.observe(s(1), old, None)
+    containers.met_nobody(s(100))
+    containers.met_nobody(s(100))  # with all others of its burst
+    assert (containers.ready, containers.booting) == (0, 1)
+    containers.observe(s(102), [*old, booting("c", 100)], None)
+    assert (containers.ready, containers.booting, containers.serving_since_us) == (0, 1, None)
+    containers.observe(s(104), [booting("c", 100)], None)
+    containers.answered(s(141))
+    containers.observe(s(142), [ready("c", 100, 140)], None)
+    assert (containers.ready, containers.booting) == (1, 0)
+    assert meter.until(s(142)).spent == {"boot": s(40), "ready": s(2 * 103 + 2)}
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_answer_or_time_makes_a_list_believed_again(answers: bool) -> None:
+    """Nobody was met because of something else: the containers were there all the time."""
+    containers, meter = watched()
+    containers.observe(s(1), [ready("a", 0, 0)], None)
+    containers.met_nobody(s(100))
+    if answers:
+        containers.answered(s(101))
+    until_s = 102 if answers else 100 + LATE_LIST_S
+    containers.observe(s(until_s), [ready("a", 0, 0)], None)
+    assert (containers.ready, containers.booting) == (1, 0)
+    assert meter.until(s(until_s)).spent == {"boot": 0, "ready": s(until_s)}
 
 
 def test_containers_that_are_always_there_stay() -> None:

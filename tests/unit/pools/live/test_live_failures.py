@@ -71,6 +71,34 @@ def test_overload_pauses_as_long_as_the_pool_asks(world: World) -> None:
     assert (state.breaker, state.breaker_reason, state.breaker_retry_s) == (BreakerState.OPEN, "overloaded", 7.0)
 
 
+def test_a_pool_may_be_asleep_once_nothing_was_heard_of_it_for_its_window(world: World) -> None:
+    """The list comes later than the platform ends containers. A burst that meets nobody starts one boot, whatever the
+    list said; as long as something answers, or had answered within the window, a container is there.
+    """
+    pool = world.live.pool("p")
+    world.list(world.container())
+    world.clock.advance(SETTINGS.scaledown_window_s)
+    assert not pool.perhaps_asleep
+    for member in ("a", "b"):
+        world.live.enter("p", member, NEEDS)
+        assert pool.perhaps_asleep
+    world.live.answering("p", 0.1)
+    assert not pool.perhaps_asleep
+    for member in ("a", "b"):
+        world.live.leave("p", member)
+    world.clock.advance(SETTINGS.scaledown_window_s - 1)
+    world.live.enter("p", "soon", NEEDS)
+    assert not pool.perhaps_asleep
+    world.live.leave("p", "soon")
+    world.clock.advance(SETTINGS.scaledown_window_s)
+    world.live.enter("p", "late", NEEDS)
+    assert pool.perhaps_asleep
+    world.live.leave("p", "late")
+    world.fail(FailureClass.COLD, times=2)
+    state = world.live.state("p")
+    assert (state.ready, state.booting, pool.became_ready.is_set(), pool.perhaps_asleep) == (0, 1, False, True)
+
+
 def test_a_missing_feature_is_switched_off_and_the_pool_stays(world: World) -> None:
     """Until the files are read again."""
     world.fail(FailureClass.MISCONFIGURED, feature="tools")
