@@ -234,7 +234,10 @@ def validate(document: Document, model: type[M], where: Sequence[str | int] = ()
         return model.model_validate(part)
     except ValidationError as error:
         problems = [_say(document, model, tuple(where), detail) for detail in error.errors()]
-        raise FileProblem(problems) from None
+        raise FileProblem(list(dict.fromkeys(problems))) from None
+
+
+_ABSENT: Final = ("missing", "extra_forbidden")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -245,7 +248,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def _say(document: Document, model: type[BaseModel], base: Path_, detail: Any) -> str:
     steps: Path_ = tuple(step for step in detail["loc"] if step != "[key]")
-    where = _known_steps(document, base, steps)
+    where = _known_steps(document, base, steps, last=detail["type"] in _ABSENT)
     name = ".".join(str(step) for step in (*base, *where))
     if detail["type"] == "extra_forbidden":
         allowed = sorted(_fields_at(model, where[:-1]))
@@ -262,12 +265,13 @@ def _say(document: Document, model: type[BaseModel], base: Path_, detail: Any) -
     return document.problem((*base, *where), f"{shown_name}: {message[:1].lower()}{message[1:]}{got}")
 
 
-def _known_steps(document: Document, base: Path_, steps: Path_) -> Path_:
-    """Drop the names of union members, which pydantic puts into a location and no file has."""
+def _known_steps(document: Document, base: Path_, steps: Path_, *, last: bool) -> Path_:
+    """Drop the names of union members, which pydantic puts into a location and no file has; `last` keeps the last step,
+    of a key that the file lacks or should not have.
+    """
     kept: list[str | int] = []
     for index, step in enumerate(steps):
-        last = index == len(steps) - 1
-        if (*base, *kept, step) in document.lines or last:
+        if (*base, *kept, step) in document.lines or (last and index == len(steps) - 1):
             kept.append(step)
     return tuple(kept)
 

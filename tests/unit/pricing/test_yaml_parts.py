@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from pricing.errors import FileProblem
-from pricing.yamlfile import Document, PartLines, parse_yaml
+from pricing.yamlfile import Document, PartLines, parse_yaml, validate
 from pricing.yamlparts import LONG
 
 ENTRY = """\
@@ -64,3 +65,15 @@ def test_what_is_nested_too_deep_is_refused_with_its_line(text: str) -> None:
         parse_yaml(text, Path("p.yaml"))
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "[[" in line)
     assert refused.value.problems == [f"p.yaml:{line}: nested too deep to be read; write it with fewer levels"]
+
+
+def test_a_value_of_several_kinds_is_named_as_the_file_names_it() -> None:
+    """Without what the kinds are called inside: a day where a book's name, or several, should stand."""
+    document = parse_yaml("books: 2026-10-01\n", Path("p.yaml"))
+    with pytest.raises(FileProblem) as caught:
+        validate(document, _Books)
+    assert [problem.partition(": input")[0] for problem in caught.value.problems] == ["p.yaml:1: 'books'"] * 2
+
+
+class _Books(BaseModel):
+    books: str | list[str]
