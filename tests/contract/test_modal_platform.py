@@ -9,25 +9,17 @@ import modal
 import pytest
 from grpclib import Status
 
-from pools.catalog.load import load_catalog
-from pools.modal.declare import declare
-from pools.modal.deploy import delete_volumes, deploy, deployed, existing_secrets, stop
-from pools.modal.errors import ModalTrouble
+from pools.modal.deploy import deploy
 from pools.modal.leases import LEASE_TIMES, LOOK_S
 from pools.modal.live import ON_MODAL, QUIET_S, ModalPlatform
-from pools.modal.settings import ModalSettings, Watched
+from pools.modal.settings import Watched
 from pools.platform import PlatformUnavailable
 from pricing.clock import ManualClock
-from support.modal_control_plane import FakeModal, control_plane
+from support.modal_apps import APP, DECLARED, OTHER, POOL, SETTINGS, deployed_pools
+from support.modal_control_plane import FakeModal
 
-SETTINGS = ModalSettings()
-POOL = "qwen3-4b-bf16-a10"
-OTHER = "qwen3-4b-fp16-t4"
 BOOT_S = 100.0
-SPECS = load_catalog().pools
-DECLARED = {name: declare(SPECS[name], SETTINGS) for name in (POOL, OTHER)}
 WATCHED = {each.pool: Watched(each.app, each.server, 0, BOOT_S) for each in DECLARED.values()}
-APP = DECLARED[POOL].app
 
 
 @pytest.fixture
@@ -37,9 +29,7 @@ def fake() -> FakeModal:
 
 @pytest.fixture
 def client(fake: FakeModal) -> Iterator[modal.Client]:
-    with control_plane(fake) as client:
-        for declaration in DECLARED.values():
-            deploy(declaration, SETTINGS, client)
+    with deployed_pools(fake) as client:
         yield client
 
 
@@ -372,49 +362,3 @@ async def test_a_wake_that_cannot_be_taken_back_holds_up_no_other(
     assert fake.app(DECLARED[OTHER].app).autoscaler.min_containers == 1
     await platform.containers()
     assert fake.app(DECLARED[OTHER].app).autoscaler.min_containers == 0
-
-
-def test_only_apps_that_are_ours_are_listed(fake: FakeModal, client: modal.Client) -> None:
-    """Another prefix's pools, and Apps without tags, are nobody's business here."""
-    assert [each.pool for each in deployed(SETTINGS, client)] == [POOL, OTHER]
-    assert deployed(ModalSettings(app_prefix="sluice-qwen3"), client) == ()
-
-
-def test_a_prefix_is_found_again_as_it_was_written_into_names(fake: FakeModal, client: modal.Client) -> None:
-    """`Team.A` becomes `team-a` in an App's name; what is deployed under it must be stoppable."""
-    settings = ModalSettings(app_prefix="Team.A")
-    deploy(declare(SPECS[POOL], settings), settings, client)
-    assert [each.app for each in deployed(settings, client)] == [f"team-a-{POOL}"]
-
-
-def test_a_stopped_app_leaves_nothing_alive(fake: FakeModal, client: modal.Client) -> None:
-    """Its containers are gone, stopping again is no error, and its Volumes go only when asked for."""
-    fake.boot(APP, "ta-1", 1.0)
-    mine = next(each for each in deployed(SETTINGS, client) if each.pool == POOL)
-    stop(mine, SETTINGS, client)
-    stop(mine, SETTINGS, client)
-    assert [each.pool for each in deployed(SETTINGS, client)] == [OTHER]
-    assert [app.tasks for app in fake.apps.values()] == [{}, {}]
-    assert set(fake.volumes.values()) == set(delete_volumes(SETTINGS, client))
-    assert fake.volumes == {}
-
-
-def test_secrets_are_looked_for_before_anything_is_deployed(fake: FakeModal, client: modal.Client) -> None:
-    """Only those that exist come back."""
-    fake.secrets.add("hf")
-    assert existing_secrets(("hf", "other"), SETTINGS, client) == ["hf"]
-
-
-@pytest.mark.parametrize(
-    ("status", "says"),
-    [
-        (Status.UNAUTHENTICATED, "Modal knows no token here"),
-        (Status.RESOURCE_EXHAUSTED, r"a limit of the account is reached \(as ordered\); try again later"),
-        (Status.FAILED_PRECONDITION, "deploying 'sluice-qwen3-4b-bf16-a10': as ordered"),
-    ],
-)
-def test_a_deployment_that_fails_says_why(fake: FakeModal, client: modal.Client, status: Status, says: str) -> None:
-    """In one line, with what to do."""
-    fake.fail("FunctionCreate", status)
-    with pytest.raises(ModalTrouble, match=says):
-        deploy(DECLARED[POOL], SETTINGS, client)
