@@ -2,7 +2,7 @@
 
     python benchmarks/diffusion_on_a_gpu.py [--only flux wan2.1-1.3b] [--json FILE]
 
-Needs a CUDA GPU of 80 GB, PyTorch 2.8 or later and diffusers, and downloads nothing: the classes are diffusers' own,
+Needs a CUDA GPU of 80 GB, PyTorch and diffusers, and downloads nothing: the classes are diffusers' own,
 built with the published configurations and random weights, which take the same time and memory as trained ones. Text
 encoders are left out: they run once for a request, in some hundredths of a second on a GPU.
 
@@ -64,7 +64,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Measured:
-    """One part at one size. `peak_gib` is above `weights_gib`; `tflop` of one pass, `share` of a dense 989 TFLOP/s."""
+    """One part at one size. `peak_gib` is above `weights_gib`; `tflop` and `seconds` are of one pass."""
 
     subject: str
     part: str
@@ -86,7 +86,7 @@ class Measured:
 # -- the models --------------------------------------------------------------------------------------------------------
 
 
-def _flux(_torch: Any, diffusers: Any) -> Any:
+def flux(_torch: Any, diffusers: Any) -> Any:
     """FLUX.1's transformer: the class's own defaults; Schnell is not told the guidance."""
     return diffusers.FluxTransformer2DModel(guidance_embeds=False)
 
@@ -104,7 +104,7 @@ def _flux_pass(torch: Any, model: Any, size: Size) -> Callable[[], Any]:
     return lambda: model(**given)
 
 
-def _autoencoder(channels: int) -> Callable[[Any, Any], Any]:
+def autoencoder(channels: int, **more: Any) -> Callable[[Any, Any], Any]:
     """SDXL's and FLUX's differ in the channels of a latent."""
 
     def build(_torch: Any, diffusers: Any) -> Any:
@@ -114,6 +114,7 @@ def _autoencoder(channels: int) -> Callable[[Any, Any], Any]:
             latent_channels=channels,
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
+            **more,
         )
 
     return build
@@ -127,7 +128,7 @@ def _decode(channels: int) -> Callable[[Any, Any, Size], Callable[[], Any]]:
     return call
 
 
-def _sdxl(diffusers: Any) -> Any:
+def sdxl(diffusers: Any) -> Any:
     return diffusers.UNet2DConditionModel(
         sample_size=128,
         block_out_channels=(320, 640, 1280),
@@ -144,12 +145,12 @@ def _sdxl(diffusers: Any) -> Any:
 
 
 def _sdxl_alone(_torch: Any, diffusers: Any) -> Any:
-    return _sdxl(diffusers)
+    return sdxl(diffusers)
 
 
 def _sdxl_with_net(torch: Any, diffusers: Any) -> Any:
     """SDXL and InstantID's IdentityNet, which is a ControlNet of the same blocks."""
-    unet = _sdxl(diffusers)
+    unet = sdxl(diffusers)
     return torch.nn.ModuleDict({"unet": unet, "net": diffusers.ControlNetModel.from_unet(unet)})
 
 
@@ -185,8 +186,12 @@ def _wan(**larger: int) -> Callable[[Any, Any], Any]:
     return lambda _torch, diffusers: diffusers.WanTransformer3DModel(**larger)
 
 
+def _wan_latents(torch: Any, size: Size) -> Any:
+    return torch.randn(1, 16, (size.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+
+
 def _wan_pass(torch: Any, model: Any, size: Size) -> Callable[[], Any]:
-    latents = torch.randn(1, 16, (size.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+    latents = _wan_latents(torch, size)
     words = torch.randn(1, 512, 4096)
     instant = torch.tensor([500])
     return lambda: model(hidden_states=latents, timestep=instant, encoder_hidden_states=words)
@@ -197,37 +202,17 @@ def _wan_autoencoder(_torch: Any, diffusers: Any) -> Any:
 
 
 def _wan_decode(torch: Any, vae: Any, size: Size) -> Callable[[], Any]:
-    latents = torch.randn(1, 16, (size.frames - 1) // 4 + 1, size.height // 8, size.width // 8)
+    latents = _wan_latents(torch, size)
     return lambda: vae.decode(latents)
 
 
 SQUARES: Final = [Size(side, side) for side in (512, 768, 1024, 1440, 2048)]
 CLIPS: Final = [Size(832, 480, frames) for frames in (17, 41, 81)] + [Size(1280, 720, 81)]
+SDXL_DECODER: Final = Part(autoencoder(4), _decode(4), "float32")
 SUBJECTS: Final = [
-    Subject(
-        "flux",
-        4,
-        1,
-        Part(_flux, _flux_pass, "bfloat16"),
-        Part(_autoencoder(16), _decode(16), "bfloat16"),
-        SQUARES,
-    ),
-    Subject(
-        "sdxl-lora",
-        30,
-        1,
-        Part(_sdxl_alone, _sdxl_pass, "float16"),
-        Part(_autoencoder(4), _decode(4), "float32"),
-        SQUARES,
-    ),
-    Subject(
-        "instantid",
-        30,
-        1,
-        Part(_sdxl_with_net, _instantid_pass, "float16"),
-        Part(_autoencoder(4), _decode(4), "float32"),
-        SQUARES,
-    ),
+    Subject("flux", 4, 1, Part(flux, _flux_pass, "bfloat16"), Part(autoencoder(16), _decode(16), "bfloat16"), SQUARES),
+    Subject("sdxl-lora", 30, 1, Part(_sdxl_alone, _sdxl_pass, "float16"), SDXL_DECODER, SQUARES),
+    Subject("instantid", 30, 1, Part(_sdxl_with_net, _instantid_pass, "float16"), SDXL_DECODER, SQUARES),
     Subject(
         "wan2.1-1.3b",
         50,
@@ -237,12 +222,7 @@ SUBJECTS: Final = [
         CLIPS,
     ),
     Subject(
-        "wan2.1-14b",
-        50,
-        2,
-        Part(_wan(), _wan_pass, "bfloat16"),
-        Part(_wan_autoencoder, _wan_decode, "bfloat16"),
-        CLIPS,
+        "wan2.1-14b", 50, 2, Part(_wan(), _wan_pass, "bfloat16"), Part(_wan_autoencoder, _wan_decode, "bfloat16"), CLIPS
     ),
 ]
 

@@ -126,7 +126,7 @@ def decode_in_pieces(pipeline: Any) -> None:
 
 def stream_text_encoder(pipeline: Any, device: str) -> None:
     """T5's weights pass through the device layer by layer, once a request, and are never copied back. Measured on an
-    H200 (docs/media.md): moving the parts there and back in turn took 14 s a picture.
+    H200 (docs/media.md): moving the parts there and back in turn took 13 s a picture.
     """
     torch: Any = importlib.import_module("torch")
     hooks: Any = importlib.import_module("diffusers.hooks")
