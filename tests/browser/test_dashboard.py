@@ -122,6 +122,7 @@ async def test_charts_are_drawn_and_stand_in_tables_too(page: Page, tmp_path: Pa
     """Each chart has a picture with something on it, and a table whose sum is that of `/v1/costs` and `/v1/usage`."""
     async with with_traffic(tmp_path) as endpoint:
         await sign_in(page, endpoint)
+        await page.until("document.querySelectorAll('.plot canvas').length === 2")  # a moment after the numbers
         costs = (await endpoint.ask("GET", "/v1/costs?bucket_width=1h&limit=24", "ops")).json["data"]
         painted = await page.run("""[...document.querySelectorAll(".plot canvas")].map((canvas) => {
             const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

@@ -38,7 +38,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 ASK: list[Any] = [{"role": "user", "content": "hello"}]
 SPEEDUP = 20.0
-WAITS_S = {"connect_timeout_s": 5, "first_token_timeout_s": 10, "stall_timeout_s": 20}  # by default
+WAITS_S = {"connect_timeout_s": 5, "first_token_timeout_s": 10, "stall_timeout_s": 20, "hold_lease_s": 30}  # by default
 
 
 def policy(**sections: Any) -> Policy:
@@ -78,7 +78,7 @@ def _key(name: str, *rights: str) -> Policy:
 
 def patient(files: Policy, speedup: float) -> Policy:
     """The policy for a clock that is faster than life: what it leaves to the default waits is as long as that is in
-    real time, so that a machine that has too much to do is not taken for a pool that hangs.
+    real time, so that a machine that has too much to do is not taken for a pool that hangs, or a replica that died.
     """
     if speedup == 1:
         return files
