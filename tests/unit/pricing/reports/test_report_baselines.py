@@ -16,7 +16,7 @@ from pricing.reports.render import as_json
 from pricing.reports.report import report
 from pricing.reports.sections import closing_text
 from pricing.reports.zones import UTC_ZONE
-from support.example_ledger import BEGIN, write_example_ledger
+from support.example_ledger import BEGIN
 from support.money import request
 from support.shared_ledger import fill_file
 from support.values import replace
@@ -24,13 +24,6 @@ from support.values import replace
 SINCE, UNTIL = BEGIN - 34 * 3_600 * 10**6, BEGIN + 28 * 24 * 3_600 * 10**6
 US = 10**6
 USD = 10**9
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    write_example_ledger(path)
-    return path
 
 
 def fixed(pool: str, nusd_per_h: int, *classes: str, gpu: str = "L40S") -> PremiumPool:

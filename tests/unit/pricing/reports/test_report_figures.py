@@ -15,7 +15,7 @@ from pricing.reports.figures import Latency, Timed
 from pricing.reports.lines import HouseLine, Line
 from pricing.reports.render import as_csv, as_json
 from pricing.reports.report import Part, Report, report
-from support.example_ledger import A10, BEGIN, L4, T4, write_example_ledger
+from support.example_ledger import A10, BEGIN, L4, T4
 from support.money import request, row
 from support.shared_ledger import fill_file
 from support.values import replace
@@ -23,13 +23,6 @@ from support.values import replace
 SINCE, UNTIL = BEGIN - 34 * 3_600 * 10**6, BEGIN + 28 * 24 * 3_600 * 10**6
 US = 10**6
 USD = 10**9
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    write_example_ledger(path)
-    return path
 
 
 def whole(ledger: Path, *by: str, **more: object) -> Report:

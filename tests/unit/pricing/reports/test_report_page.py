@@ -16,20 +16,13 @@ from pricing.reports.page import as_html
 from pricing.reports.pictures import BARS_AT_MOST, pictures
 from pricing.reports.plots import Bar, bars, columns
 from pricing.reports.report import Report, report
-from support.example_ledger import BEGIN, write_example_ledger
+from support.example_ledger import BEGIN
 from support.money import house_row, request, row
 from support.shared_ledger import fill_file
 
 SINCE, UNTIL = BEGIN - 34 * 3_600 * 10**6, BEGIN + 28 * 24 * 3_600 * 10**6
 VOID: Final = {"meta", "rect", "br"}
 EVIL = '<img src=x onerror="alert(1)">&'
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    write_example_ledger(path)
-    return path
 
 
 def whole(ledger: Path, *by: str, house: str = "separate") -> Report:

@@ -18,20 +18,13 @@ from pricing.reports.report import Report, report
 from pricing.reports.sections import Section
 from pricing.reports.share import HouseView
 from pricing.reports.table import as_table, fitted
-from support.example_ledger import BEGIN, write_example_ledger
+from support.example_ledger import BEGIN
 from support.money import house_row, request, row
 from support.shared_ledger import fill_file
 from support.values import replace
 
 SINCE, UNTIL = BEGIN - 34 * 3_600 * 10**6, BEGIN + 28 * 24 * 3_600 * 10**6
 TEXT = st.text("abc ×-", min_size=1, max_size=14).map(str.strip).filter(bool)
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    write_example_ledger(path)
-    return path
 
 
 def whole(ledger: Path, *by: str, house: str = "separate", tenant: str | None = None) -> Report:

@@ -18,20 +18,12 @@ from pricing.reports.apart import apart
 from pricing.reports.pictures import pictures
 from pricing.reports.report import report
 from pricing.reports.zones import LocalTime, parse_zone
-from support.ledgers import write_small_ledger
 from support.money import house_row, request, row
 from support.shared_ledger import fill_file
 
 YEAR_US = 366 * 86_400 * 10**6
 SINCE = 1_767_225_600 * 10**6  # 2026-01-01
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Chatham"]
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    write_small_ledger(path)
-    return path
 
 
 def in_sql(ledger: Path, local: LocalTime, at_us: int, span: Span) -> str:
@@ -44,12 +36,12 @@ def in_sql(ledger: Path, local: LocalTime, at_us: int, span: Span) -> str:
 @given(st.sampled_from(ZONES), st.integers(0, 366 * 86_400 - 1), st.sampled_from(["hour", "day", "month"]))
 @example("Europe/Berlin", 25 * 86_400 * 12 - 3_600, "hour")
 @example("Australia/Lord_Howe", 93 * 86_400 + 15 * 3_600, "hour")
-def test_sql_knows_what_the_calendar_knows(ledger: Path, zone: str, after_s: int, span: Span) -> None:
+def test_sql_knows_what_the_calendar_knows(small_ledger: Path, zone: str, after_s: int, span: Span) -> None:
     """In any zone, half-hour summer time included, an instant falls into the span that the zone's rules say."""
     local = LocalTime(ZoneInfo(zone), SINCE, SINCE + YEAR_US)
     at_us = SINCE + after_s * 10**6
     moment = datetime.fromtimestamp(at_us / 10**6, UTC).astimezone(ZoneInfo(zone))
-    said = in_sql(ledger, local, at_us, span)
+    said = in_sql(small_ledger, local, at_us, span)
     if span == "month":
         assert said == moment.strftime("%Y-%m")
     elif span == "day":
@@ -61,11 +53,11 @@ def test_sql_knows_what_the_calendar_knows(ledger: Path, zone: str, after_s: int
         assert (said[13:16], datetime.fromisoformat(said).utcoffset()) == (":00", moment.utcoffset())
 
 
-def test_the_hour_that_autumn_repeats_is_two_hours(ledger: Path) -> None:
+def test_the_hour_that_autumn_repeats_is_two_hours(small_ledger: Path) -> None:
     """02:30 comes twice in Berlin on 2026-10-25; the offset tells the two apart."""
     first = round(datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp()) * 10**6
     local = LocalTime(ZoneInfo("Europe/Berlin"), first - 10**6, first + YEAR_US // 100)
-    both = [in_sql(ledger, local, first + hour * 3_600 * 10**6, "hour") for hour in (0, 1)]
+    both = [in_sql(small_ledger, local, first + hour * 3_600 * 10**6, "hour") for hour in (0, 1)]
     assert both == ["2026-10-25T02:00+02:00", "2026-10-25T02:00+01:00"]
     assert local.spans("hour", first, first + 3_601 * 10**6) == both
 
