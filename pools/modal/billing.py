@@ -35,10 +35,14 @@ async def modal_bill(
     now_us: int,
     client: modal.Client | None = None,
     timeout_s: float = ANSWERED_WITHIN_S,
+    environment: str | None = None,
 ) -> Bill:
-    """The bill of whole hours in a window. `client` None: the one of the environment's token. Raises ModalTrouble."""
+    """The bill of whole hours in a window, for the pools of one Environment of Modal's, or of all (None).
+
+    `client` None: the one of the environment's token. Raises ModalTrouble.
+    """
     until_us = min(until_us, (now_us - SETTLED_AFTER_US) // US_PER_HOUR * US_PER_HOUR)
-    builder = BillBuilder("Modal's billing report", pool_of, since_us, until_us)
+    builder = BillBuilder("Modal's billing report", pool_of, since_us, until_us, environment)
     if since_us >= until_us:
         return builder.bill()
     for item in await _report(_moment(since_us), _moment(until_us), client, timeout_s):
@@ -46,7 +50,8 @@ async def modal_bill(
         if at_us % US_PER_HOUR:
             raise ModalTrouble(f"Modal's report has an interval at {item.interval_start}, which begins no hour of UTC")
         for resource, usd in _parts(item):
-            builder.add(at_us, item.description or item.object_id, item.tags, resource, usd)
+            name = item.description or item.object_id
+            builder.add(at_us, name, item.tags, resource, usd, item.environment_name)
     return builder.bill()
 
 

@@ -54,23 +54,33 @@ class BillBuilder:
     """Adds lines up exactly, and rounds their sums to the nano-dollar, half to even.
 
     Lines outside the hours from `since_us` to before `until_us` are left out, but count for what the bill covers.
+    `environment` is where our pools run, None where any may be theirs: what is billed in another is no pool of ours,
+    whatever its name and tags, since one file is often deployed as staging and as production.
     """
 
-    def __init__(self, source: str, pool_of: PoolOf, since_us: int, until_us: int) -> None:
+    def __init__(
+        self, source: str, pool_of: PoolOf, since_us: int, until_us: int, environment: str | None = None
+    ) -> None:
         self._source = source
         self._pool_of = pool_of
         self._since_us = since_us
         self._until_us = until_us
+        self._environment = environment
         self._sums: dict[PoolHour, dict[Resource, Fraction]] = {}
         self._unknown: dict[str, Fraction] = {}
         self._hours: list[int] = []
 
-    def add(self, at_us: int, name: str, tags: Mapping[str, str], resource: Resource, usd: Decimal) -> None:
+    def add(
+        self, at_us: int, name: str, tags: Mapping[str, str], resource: Resource, usd: Decimal, environment: str = ""
+    ) -> None:
+        """`environment` is empty where the bill does not say it."""
         self._hours = [min([at_us, *self._hours]), max([at_us, *self._hours])]
         if not self._since_us <= at_us < self._until_us:
             return
-        pool = self._pool_of(name, tags)
+        elsewhere = self._environment is not None and environment not in ("", self._environment)
+        pool = None if elsewhere else self._pool_of(name, tags)
         if pool is None:
+            name = f"{name} in environment {environment}" if elsewhere else name
             self._unknown[name] = self._unknown.get(name, Fraction(0)) + Fraction(usd)
             return
         sums = self._sums.setdefault((pool, at_us), {})

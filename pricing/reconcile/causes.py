@@ -17,7 +17,7 @@ from typing import Final
 from pricing.money import half_even_nusd
 from pricing.prices.resources import PricedPool, Resource, in_parts
 from pricing.reconcile.booked import BookedHour
-from pricing.reconcile.factors import Factors, metered_like
+from pricing.reconcile.factors import Factors, told_alike
 
 _NOISE: Final = 1000  # a residual below this part of what is expected is no cause
 
@@ -94,9 +94,7 @@ def explain(hour: BookedHour | None, billed: Mapping[Resource, int], around: Aro
 def _explain_containers(
     causes: Counter[Cause], hour: BookedHour, billed: Mapping[Resource, int], around: Around
 ) -> None:
-    metered = metered_like(hour, billed)
-    if Resource.CONTAINER in metered:
-        billed = {Resource.CONTAINER: sum(billed.values())}
+    metered, billed = told_alike(hour, billed)
     lead = Resource.CONTAINER if Resource.CONTAINER in metered else Resource.GPU
     causes[Cause.TOKEN_PRICE] = billed.get(Resource.TOKENS, 0) - metered.get(Resource.TOKENS, 0)
     causes[Cause.NOT_PRICED] = billed.get(Resource.OTHER, 0)

@@ -27,6 +27,7 @@ CURRENCY: Final = "USD"
 _NAMES: Final = ("app", "description", "object", "pool")
 _HOURLY: Final = "`modal billing report --resolution h --show-resources --tag-names pool --csv` has hours"
 _ONE_WORD: Final = (Resource.CPU, Resource.MEMORY, Resource.CONTAINER)  # a bill may have several GPUs, and other things
+_NAMED: Final = 20  # bad lines: a bill of another currency has a hundred thousand
 _DIGITS: Final = 30  # of a cost: more is no price of anything
 
 
@@ -40,7 +41,8 @@ class _Line(NamedTuple):
     tags: Mapping[str, str]
     word: str  # what the bill calls the resource
     usd: Decimal
-    owner: tuple[str, ...]  # what tells objects of one name apart
+    object_id: str
+    environment: str
 
     @property
     def resource(self) -> Resource:
@@ -55,7 +57,7 @@ class _Told:
 
     def check(self, line: _Line, number: int) -> None:
         """Raises BadLine for what an earlier line has told, alone or in a sum."""
-        lines = self._lines.setdefault((line.at_us, line.name, line.owner), {})
+        lines = self._lines.setdefault((line.at_us, line.name, line.object_id, line.environment), {})
         word = line.resource if line.resource in _ONE_WORD else line.word.lower()
         together = line.resource is Resource.CONTAINER
         if word in lines:
@@ -69,9 +71,9 @@ class _Told:
         lines[word] = number
 
 
-def read_csv_bill(path: Path, pool_of: PoolOf, since_us: int, until_us: int) -> Bill:
-    """A bill's hours in a window. Raises FileProblem with every bad line."""
-    builder = BillBuilder(str(path), pool_of, since_us, until_us)
+def read_csv_bill(path: Path, pool_of: PoolOf, since_us: int, until_us: int, environment: str | None = None) -> Bill:
+    """A bill's hours in a window, see `BillBuilder`. Raises FileProblem with every bad line, as far as they fit."""
+    builder = BillBuilder(str(path), pool_of, since_us, until_us, environment)
     problems: list[str] = []
     told = _Told()
     hours: set[int] = set()
@@ -83,9 +85,11 @@ def read_csv_bill(path: Path, pool_of: PoolOf, since_us: int, until_us: int) -> 
             problems.append(f"{path}:{number}: {problem}")
             continue
         hours.add(line.at_us)
-        builder.add(line.at_us, line.name, line.tags, line.resource, line.usd)
+        builder.add(line.at_us, line.name, line.tags, line.resource, line.usd, line.environment)
     if hours and all(at_us % (24 * US_PER_HOUR) == 0 for at_us in hours):
         problems.append(f"{path}:1: every interval begins at midnight, so that it is a report by day; {_HOURLY}")
+    if len(problems) > _NAMED:
+        problems[_NAMED:] = [f"{path}: and {len(problems) - _NAMED:,} more lines like these"]
     if problems:
         raise FileProblem(problems)
     return builder.bill()
@@ -99,15 +103,22 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             names = [name.strip().lower().replace(" ", "_") for name in next(reader, [])]
             _check_names(path, names)
             for record in reader:
-                if record and len(record) != len(names):
+                if not any(record):  # as spreadsheets leave behind
+                    continue
+                if len(record) != len(names):
                     raise FileProblem([f"{path}:{reader.line_num}: {len(record)} fields, the header has {len(names)}"])
-                if record:
-                    yield reader.line_num, dict(zip(names, (field.strip() for field in record), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                yield reader.line_num, dict(zip(names, (field.strip() for field in record), strict=True))
+    except UnicodeDecodeError:
+        raise FileProblem([f"{path}: cannot be read: it is not UTF-8 text; save it as CSV in UTF-8"]) from None
+    except (OSError, csv.Error) as error:
         raise FileProblem([f"{path}: cannot be read: {error}"]) from None
 
 
 def _check_names(path: Path, names: list[str]) -> None:
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t"):
+        raise FileProblem(
+            [f"{path}:1: columns stand between semicolons or tabs; save it with commas and decimal points"]
+        )
     missing = [name for name in ("interval_start", "cost") if name not in names]
     if not any(name in names for name in _NAMES):
         missing.append("app")
@@ -132,7 +143,8 @@ def _line(fields: Mapping[str, str]) -> _Line:
         tags={**_tags(fields.get("tags", "")), **({"pool": fields["pool"]} if fields.get("pool") else {})},
         word=fields.get("resource", ""),
         usd=_cost(fields["cost"]),
-        owner=(fields.get("object_id", ""), fields.get("environment", "")),
+        object_id=fields.get("object_id", ""),
+        environment=fields.get("environment", ""),
     )
 
 

@@ -59,9 +59,10 @@ def find_factors(booked: Booked, bill: Bill) -> dict[str, Factors]:
         hour = booked.hours.get(place)
         if hour is not None and not hour.was_reconciled:
             of_pool = ratios.setdefault(place[0], {})
-            for resource, known in metered_like(hour, billed).items():
-                if known > 0 and resource in billed:
-                    ratio = _Ratio(Fraction(billed[resource], known), bool(hour.boots or hour.boot_nusd))
+            metered, alike = told_alike(hour, billed)
+            for resource, known in metered.items():
+                if known > 0 and resource in alike:
+                    ratio = _Ratio(Fraction(alike[resource], known), bool(hour.boots or hour.boot_nusd))
                     of_pool.setdefault(resource, []).append(ratio)
     return {pool: _factors({each: _shared(_calm(found)) for each, found in by.items()}) for pool, by in ratios.items()}
 
@@ -79,11 +80,16 @@ def _calm(ratios: Sequence[_Ratio]) -> list[Fraction]:
     return without if len(without) >= _AT_LEAST else [ratio.value for ratio in ratios]
 
 
-def metered_like(hour: BookedHour, billed: Mapping[Resource, int]) -> Mapping[Resource, int]:
-    """What the router booked, by resource as far as the bill tells resources apart."""
-    if Resource.CONTAINER in billed or Resource.CONTAINER in hour.metered:
-        return {Resource.CONTAINER: sum(hour.metered.values())}
-    return hour.metered
+def told_alike(
+    hour: BookedHour, billed: Mapping[Resource, int]
+) -> tuple[Mapping[Resource, int], Mapping[Resource, int]]:
+    """What the router booked and what was billed, by resource as far as both tell resources apart."""
+    if Resource.CONTAINER not in billed and Resource.CONTAINER not in hour.metered:
+        return hour.metered, billed
+    parts = {resource: nusd for resource, nusd in billed.items() if resource is not Resource.OTHER}
+    whole = {Resource.CONTAINER: sum(parts.values())} if parts else {}
+    rest = {Resource.OTHER: billed[Resource.OTHER]} if Resource.OTHER in billed else {}
+    return {Resource.CONTAINER: sum(hour.metered.values())}, {**whole, **rest}
 
 
 def _factors(shared: Mapping[Resource, Fraction]) -> Factors:
@@ -113,5 +119,5 @@ def _shared(ratios: Iterable[Fraction]) -> Fraction:
 
 
 def _near_one(factor: Fraction) -> Fraction:
-    """In thousandths; 1 for what nobody would notice."""
-    return ONE if abs(factor - 1) < NOTICED else Fraction(round(factor * _PER), _PER)
+    """In thousandths; 1 for what nobody would notice, and for what comes to none: that is not billed, at any price."""
+    return ONE if abs(factor - 1) < NOTICED else Fraction(round(factor * _PER) or _PER, _PER)

@@ -111,18 +111,19 @@ def _asked(since: str, until: str, bill: Path | None, threshold: float) -> _Aske
 
 def _compared(ledger: LedgerPlace, asked: _Asked, policy: Policy, pricing: Pricing) -> tuple[Booked, Comparison]:
     booked = read_booked(ledger, asked.since_us, asked.until_us, pricing)
-    bill = _bill(asked, _pool_of(policy, booked))
+    bill = _bill(asked, policy, _pool_of(policy, booked))
     window = (asked.since_us, asked.until_us)
     return booked, compare(booked, bill, pricing, window, asked.threshold)
 
 
-def _bill(asked: _Asked, pool_of: PoolOf) -> Bill:
+def _bill(asked: _Asked, policy: Policy, pool_of: PoolOf) -> Bill:
     """Raises FileProblem, and ModalTrouble."""
+    environment = policy.modal.environment if policy.modal else None
     if asked.bill is not None:
-        return read_csv_bill(asked.bill, pool_of, asked.since_us, asked.until_us)
+        return read_csv_bill(asked.bill, pool_of, asked.since_us, asked.until_us, environment)
     from pools.modal.billing import modal_bill
 
-    return asyncio.run(modal_bill(pool_of, asked.since_us, asked.until_us, asked.now_us))
+    return asyncio.run(modal_bill(pool_of, asked.since_us, asked.until_us, asked.now_us, environment=environment))
 
 
 def _pool_of(policy: Policy, booked: Booked) -> PoolOf:

@@ -94,6 +94,17 @@ async def test_cost_that_no_resource_names_is_kept(fake: FakeModal, client: moda
     ]
 
 
+async def test_only_our_environment_is_ours(fake: FakeModal, client: modal.Client) -> None:
+    """One file deployed as staging and as production makes Apps of the same names and tags in both."""
+    fake.bill("sluice-l4", BEGIN, L4, pool="l4")
+    fake.bill("sluice-l4", BEGIN, {"L4": "5"}, pool="l4")
+    fake.billed[-1].environment_name = "staging"
+    both = await modal_bill(pool_of, *DAY, LATER, client)
+    assert both.total_nusd == 6_245_200_000
+    ours = await modal_bill(pool_of, *DAY, LATER, client, environment="main")
+    assert (ours.total_nusd, ours.unknown) == (1_245_200_000, {"sluice-l4 in environment staging": 5_000_000_000})
+
+
 async def test_an_interval_that_is_no_hour_is_refused(fake: FakeModal, client: modal.Client) -> None:
     """It would be compared with another hour of the ledger."""
     fake.bill("sluice-l4", BEGIN + 900, L4)

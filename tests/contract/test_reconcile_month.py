@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,20 @@ def test_what_the_bill_and_the_ledger_do_not_share_is_said(tmp_path: Path) -> No
     printed = ran(ledger, bill).output
     assert "notebooks, $1.5000" in printed
     assert f"Not in this bill: {L4}" in printed
+
+
+def test_the_policy_s_environment_is_the_one_that_counts(tmp_path: Path) -> None:
+    """What staging was billed under the names of these pools is no money of this ledger."""
+    ledger, bill, month = month_in(tmp_path, Distorted(), SOME)
+    tag = '"{""pool"": ""' + L4 + '""}"'
+    write_modal_csv(bill, month, f"ap-s,sluice-{L4},staging,2026-11-01T03:00:00,L4,1.5,{tag}")
+    assert found(ledger, bill)["unknown_apps"] == {}
+    rules = tmp_path / "policy.yaml"
+    shipped = (resources.files("policies.files") / "default.yaml").read_text(encoding="utf-8")
+    rules.write_text(f"{shipped}\nplatform:\n  modal:\n    environment: main\n", encoding="utf-8")
+    document = found(ledger, bill, "--policy", str(rules))
+    assert document["unknown_apps"] == {f"sluice-{L4} in environment staging": 1_500_000_000}
+    assert document["capture_rate"] == 1.0
 
 
 def test_days_below_the_threshold_are_the_status(tmp_path: Path) -> None:

@@ -66,6 +66,33 @@ def test_modal_s_columns(tmp_path: Path) -> None:
     }
 
 
+def test_another_environment_is_another_deployment(tmp_path: Path) -> None:
+    """Staging has Apps of the same names and tags; where ours is named they are no pool, and are listed as its own."""
+    path = tmp_path / "bill.csv"
+    lines = ("main,l4,1", "dev,l4,2", ",l4,4", "dev,notebooks,8")
+    text = "\n".join(["environment,app,cost,interval_start", *(f"{line},2026-11-01T01:00Z" for line in lines)])
+    path.write_text(text, encoding="utf-8")
+    everywhere = read_csv_bill(path, pool_of, BEGIN, BEGIN + 48 * HOUR)
+    assert everywhere.amounts == {("l4", BEGIN + HOUR): {Resource.CONTAINER: 7_000_000_000}}
+    assert everywhere.unknown == {"notebooks": 8_000_000_000}
+    ours = read_csv_bill(path, pool_of, BEGIN, BEGIN + 48 * HOUR, "main")
+    assert ours.amounts == {("l4", BEGIN + HOUR): {Resource.CONTAINER: 5_000_000_000}}
+    assert ours.unknown == {
+        "l4 in environment dev": 2_000_000_000,
+        "notebooks in environment dev": 8_000_000_000,
+    }
+
+
+def test_what_a_spreadsheet_adds_is_read_over(tmp_path: Path) -> None:
+    """A byte order mark, CRLF, quotes around everything, empty rows at the end."""
+    path = tmp_path / "bill.csv"
+    lines = ("interval_start,app,resource,cost,currency", "2026-11-01T01:00Z,l4,L4,0.8,USD")
+    quoted = [",".join(f'"{field}"' for field in line.split(",")) for line in lines]
+    path.write_text("\r\n".join([*quoted, ",,,,", '"","","","",""', ""]), encoding="utf-8-sig", newline="")
+    bill = read_csv_bill(path, pool_of, BEGIN, BEGIN + 48 * HOUR)
+    assert bill.amounts == {("l4", BEGIN + HOUR): {Resource.GPU: 800_000_000}}
+
+
 def test_lines_outside_the_window_are_left_out(tmp_path: Path) -> None:
     """They say how far the bill reaches, and no more."""
     lines = [f"2026-11-01T{hour:02d}:00Z,l4,L4,1,USD" for hour in range(6)]
@@ -124,12 +151,21 @@ def test_all_bad_lines_are_named_at_once(tmp_path: Path) -> None:
     assert [problem.split(" ")[0] for problem in found] == ["bill.csv:2:", "bill.csv:4:"]
 
 
+def test_a_bill_that_is_wrong_throughout_does_not_fill_the_screen(tmp_path: Path) -> None:
+    """Twenty lines say what is wrong, and one how many there are besides."""
+    found = problems(tmp_path, HEADER, *(f"2026-11-01T01:00Z,l4,L4,{cost},EUR" for cost in range(1_500)))
+    assert [problem.split(" ")[0] for problem in found[:-1]] == [f"bill.csv:{number}:" for number in range(2, 22)]
+    assert found[-1] == "bill.csv: and 1,480 more lines like these"
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
         (["interval_start,cost"], "bill.csv:1: column app is missing"),
         (["app,cost"], "bill.csv:1: column interval_start is missing"),
         ([""], "bill.csv:1: column interval_start is missing"),
+        (["interval_start;app;cost", "2026-11-01T01:00Z;l4;0,8"], "between semicolons or tabs; save it with commas"),
+        (["interval_start\tapp\tcost"], "bill.csv:1: columns stand between semicolons or tabs"),
         (["app,app,interval_start,cost"], "bill.csv:1: column app is there twice"),
         ([HEADER, "2026-11-01T01:00Z,l4"], "bill.csv:2: 2 fields, the header has 5"),
         ([HEADER, '2026-11-01T01:00Z,"l4'], "bill.csv: cannot be read"),
@@ -144,10 +180,13 @@ def test_what_is_no_bill_is_refused(tmp_path: Path, lines: list[str], said: str)
     assert said in problem
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """Says so."""
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Because it is not there, or no text: says so, and no more."""
     with pytest.raises(FileProblem, match="cannot be read"):
         read_csv_bill(tmp_path / "none.csv", pool_of, 0, HOUR)
+    (tmp_path / "utf16.csv").write_text(HEADER, encoding="utf-16")
+    with pytest.raises(FileProblem, match="it is not UTF-8 text; save it as CSV in UTF-8"):
+        read_csv_bill(tmp_path / "utf16.csv", pool_of, 0, HOUR)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,30 @@ def test_factors_that_hours_share(ratios: tuple[Fraction, Fraction, Fraction], e
         assert find_factors(booked, bill) == {"l4": found}
 
 
+def test_nothing_billed_is_no_factor() -> None:
+    """Hours that a free plan covers, in full or all but a trace, are time that was not billed: nobody divides by it."""
+    for billed in (scaled(0, 0, 0), scaled(0, 1, 1), scaled(*[Fraction(1, 5_000)] * 3)):
+        places: list[PoolHour] = [("l4", number) for number in range(4)]
+        booked = Booked({place: hour(KNOWN) for place in places}, frozenset())
+        assert find_factors(booked, Bill("a bill", dict.fromkeys(places, billed), {}, 0, 4)) == {"l4": Factors()}
+    assert explain(hour(KNOWN), scaled(0, 0, 0), QUIET) == {Cause.TIME_NOT_BILLED: -10_000_000}
+
+
+def test_a_pool_that_the_policy_no_longer_has_is_compared_as_a_whole() -> None:
+    """Nobody can divide its rows any more: their sum is held against that of the bill's parts, storage stands apart."""
+    retired = hour({Resource.CONTAINER: 10_000_000})
+    places: list[PoolHour] = [("l4", number) for number in range(4)]
+    billed = {**scaled(*[Fraction(5, 4)] * 3), Resource.OTHER: 9}
+    bill = Bill("a bill", dict.fromkeys(places, billed), {}, 0, 4)
+    found = find_factors(Booked(dict.fromkeys(places, retired), frozenset()), bill)
+    assert found == {"l4": Factors(uniform=Fraction(5, 4))}
+    causes = explain(retired, billed, around(priced=None, factors=found["l4"]))
+    assert causes == {Cause.MULTIPLIER: 2_500_000, Cause.NOT_PRICED: 9}
+    storage = {Resource.OTHER: 9}
+    only_storage = Bill("a bill", dict.fromkeys(places, storage), {}, 0, 4)
+    assert find_factors(Booked(dict.fromkeys(places, retired), frozenset()), only_storage) == {"l4": Factors()}
+
+
 def test_every_cause_is_explained() -> None:
     """In a sentence, for tables."""
     assert set(SAID) == set(Cause)
