@@ -20,7 +20,7 @@ from pricing.errors import Shortfall
 
 @dataclass(frozen=True, slots=True)
 class CapWarning:
-    """A cap passed its warning threshold; sent once per window. Amounts in nano-dollars."""
+    """A cap passed its warning threshold; sent once per window. Amounts in nano-dollars, that of the cap as raised."""
 
     cap: str
     scope: Scope
@@ -29,6 +29,7 @@ class CapWarning:
     spent_nusd: int
     at_us: int
     quiet_until_us: int  # no second warning before
+    warns_as: tuple[str, str]  # by which the cap's silence is remembered
 
 
 class Account:
@@ -121,6 +122,7 @@ class CapView:
             spent_nusd=self.spent_nusd,
             at_us=wall_us,
             quiet_until_us=self.quiet_until_us,
+            warns_as=self.cap.warns_as,
         )
 
     def status(self, wall_us: int) -> CapStatus:

@@ -79,13 +79,14 @@ class BudgetBook:
         self._expired: dict[str, str] = {}
         self._caps = CapTable((), caps.timezone)
         self._limited: list[Account] = []
+        self._quiet: dict[tuple[str, str], int] = {}  # until when caps have warned, in force or not
         self._on_warn = on_warn
         self.replace_caps(caps, wall_us)
 
     # -- caps ------------------------------------------------------------------------------------------------------
 
     def replace_caps(self, caps: CapTable, wall_us: int) -> None:
-        """Put a table in force. Money stays where it is; a cap that is unchanged keeps silent about old warnings.
+        """Put a table in force. Money stays where it is; a cap that has warned keeps silent, put back too.
 
         Scopes whose caps are as they were are left alone, which takes next to no time for those of `CapTable.keeping`.
         """
@@ -95,9 +96,8 @@ class BudgetBook:
         for scope, theirs in caps.by_scope.items():
             account = self.account(scope)
             if before.timezone != caps.timezone or [view.cap for view in account.views] != list(theirs):
-                quiet = {_warning_key(view): view.quiet_until_us for view in account.views}
                 account.views = [CapView(cap, account, caps.timezone, wall_us) for cap in theirs]
-                _keep_quiet(account.views, quiet)
+                self._silence(account.views)
         self._limit(caps.limits)
 
     def _limit(self, limits: Mapping[Scope, RateLimits]) -> None:
@@ -111,8 +111,14 @@ class BudgetBook:
             account.rates.limits = limits[account.scope]
 
     def keep_quiet(self, quiet: Mapping[tuple[str, str], int]) -> None:
-        """Until when caps at their present amounts have warned: (label, amount) -> microseconds since the epoch."""
-        _keep_quiet(self._views(), quiet)
+        """Until when caps have warned: `Cap.warns_as` -> microseconds since the epoch."""
+        self._quiet.update(quiet)
+        self._silence(self._views())
+
+    def _silence(self, views: Iterable[CapView]) -> None:
+        if self._quiet:
+            for view in views:
+                view.quiet_until_us = self._quiet.get(view.cap.warns_as, 0)
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
@@ -303,7 +309,8 @@ class BudgetBook:
         return account
 
     def prune(self, wall_us: int) -> None:
-        """Forget spend that no window can hold any more; call it now and then."""
+        """Forget spend that no window can hold any more, and windows that are over; call it now and then."""
+        self._quiet = {warned: until_us for warned, until_us in self._quiet.items() if until_us > wall_us}
         oldest = bucket_of(wall_us - KEPT_US)
         for account in self._accounts.values():
             account.forget_before(oldest)
@@ -362,6 +369,7 @@ class BudgetBook:
         for view in account.views:
             warning = view.warning(wall_us)
             if warning is not None:
+                self._quiet[warning.warns_as] = warning.quiet_until_us
                 self._on_warn(warning)
 
 
@@ -372,16 +380,6 @@ def _first_shortfall(accounts: Sequence[Account], more_nusd: int, bucket: int, w
             if shortfall is not None:
                 return shortfall
     return None
-
-
-def _keep_quiet(views: Iterable[CapView], quiet: Mapping[tuple[str, str], int]) -> None:
-    if quiet:
-        for view in views:
-            view.quiet_until_us = quiet.get(_warning_key(view), view.quiet_until_us)
-
-
-def _warning_key(view: CapView) -> tuple[str, str]:
-    return view.cap.label, str(view.cap.amount_nusd)
 
 
 def _remember(ends: dict[str, str], hold_id: str, how: str) -> None:

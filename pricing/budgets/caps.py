@@ -87,6 +87,11 @@ class Cap:
         whose = self.scope.value if self.scope.kind is ScopeKind.TENANT else str(self.scope)
         return f"{whose}/{self.name}"
 
+    @property
+    def warns_as(self) -> tuple[str, str]:
+        """By what it is remembered that it has warned: its label, and what it allows. Edited, it may warn anew."""
+        return self.label, f"{self.amount_nusd} per {self.window.text}"
+
     def amount_at(self, wall_us: int) -> int | Unlimited:
         """The amount in force at an instant: the file's, or the highest temporary raise that has not ended."""
         if not self.raises or isinstance(self.amount_nusd, Unlimited):

@@ -217,8 +217,8 @@ def _write_spend(connection: sqlite3.Connection, changes: Sequence[Change]) -> N
 
 
 def _write_warnings(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    sent = {(warning.cap, str(warning.amount_nusd)): warning for change in changes for warning in change.warnings}
-    values = [[cap, amount, warning.quiet_until_us] for (cap, amount), warning in sent.items()]
+    sent = {warning.warns_as: warning for change in changes for warning in change.warnings}
+    values = [[cap, allows, warning.quiet_until_us] for (cap, allows), warning in sent.items()]
     renew = "ON CONFLICT (cap, amount) DO UPDATE SET quiet_until_us = excluded.quiet_until_us"
     insert_values(connection, "warnings", ("cap", "amount", "quiet_until_us"), values, renew)
 

@@ -28,7 +28,7 @@ def recover(connection: sqlite3.Connection, book: BudgetBook, wall_us: int, mono
     for values in connection.execute(f"SELECT {','.join(HOLD_COLUMNS)} FROM holds"):
         book.restore_hold(_held(book, values, wall_us, mono_us))
     quiet = connection.execute("SELECT cap, amount, quiet_until_us FROM warnings WHERE quiet_until_us > ?", [wall_us])
-    book.keep_quiet({(cap, amount): until_us for cap, amount, until_us in quiet})
+    book.keep_quiet({(cap, allows): until_us for cap, allows, until_us in quiet})
 
 
 def _held(

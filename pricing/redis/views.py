@@ -29,7 +29,7 @@ class CapSeen:
 
     def __init__(self, cap: Cap) -> None:
         self.cap = cap
-        self.warned_as = f"{cap.label} {cap.amount_nusd}"
+        self.warned_as = " ".join(cap.warns_as)
         self.spent_nusd = 0
         self.held_nusd = 0
         self.asked_nusd: int | None = None
@@ -85,6 +85,7 @@ class CapSeen:
             spent_nusd=spent_nusd,
             at_us=at_us,
             quiet_until_us=quiet_until_us,
+            warns_as=self.cap.warns_as,
         )
 
     def stands(self) -> tuple[Cap, int, int]:
