@@ -71,7 +71,9 @@ MODELS: Final = {
         _dense("llama2-70b", 68.98, "fp16", 128.5, (80, 8192, 64, 8), 0.49),
         _dense("llama-3.1-70b", 70.55, "fp8", 67.7, (80, 8192, 64, 8), 1.96),
         _dense("qwen3-32b", 32.76, "bf16", 61.0, (64, 5120, 64, 8), 1.45),
-        replace(_MINIMAX, active_params_b=10.2, experts=256, experts_active=8, expert_intermediate=1536),
+        replace(
+            _MINIMAX, active_params_b=10.2, experts=256, experts_active=8, expert_intermediate=1536, expert_layers=62
+        ),
     )
 }
 

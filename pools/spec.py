@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-ArgValue = str | bool | int | float
-"""Of an engine's argument; True is the bare switch, False its `--no-` form."""
+ArgValue = str | bool | int | float | list[Any] | dict[str, Any]
+"""Of an engine's argument; True is the bare switch, False its `--no-` form. Lists and tables are what JSON can say."""
 
 
 class ModelKind(StrEnum):
@@ -93,6 +93,7 @@ class ModelSpec:
     head_dim: int = 0
     experts: int = 0
     experts_active: int = 0
+    expert_layers: int = 0  # layers that have experts
     state_mib_per_sequence: float = 0.0  # linear-attention state, per running sequence
     fp8_block: int = 0  # block size of FP8 weights, 0 where it does not constrain parallelism
     expert_intermediate: int = 0

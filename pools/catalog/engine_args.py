@@ -7,20 +7,16 @@ What a row's other keys decide (`max_model_len`, `gpu_count` …) cannot be said
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Final
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from pools.catalog.known_arguments import KnownArguments, known_arguments
+from pools.catalog.not_kept import not_kept
 from pools.catalog.worker_args import worker_arguments, worker_serves, worker_takes, worker_wants
 from pools.fit.compatibility import version
 from pools.spec import ArgValue, Feature, PoolSpec
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest, parse_yaml, validate
+from pricing.yamlfile import nearest
 
 DRAIN_S: Final = 25
 """How long vLLM lets requests end after SIGTERM: within the 30 s that a platform gives exit handlers."""
@@ -36,6 +32,9 @@ _OWNED: Final[Mapping[str, str]] = {
     "gpu-memory-utilization": "gpu_memory_utilization",
     "tensor-parallel-size": "tensor_parallel",
     "data-parallel-size": "gpu_count and tensor_parallel",
+    "data-parallel-size-local": "gpu_count and tensor_parallel",
+    "pipeline-parallel-size": "gpu_count and tensor_parallel",
+    "prefill-context-parallel-size": "gpu_count and tensor_parallel",
     "enable-expert-parallel": "expert_parallel",
     "max-num-seqs": "max_concurrency",
     "dtype": "quantization",
@@ -43,7 +42,15 @@ _OWNED: Final[Mapping[str, str]] = {
 }
 """Arguments that other keys of a row decide."""
 
-_PLATFORMS: Final = frozenset({"host", "port", "omni"})
+_PLATFORMS: Final = frozenset(
+    {
+        "host", "port", "uds", "grpc", "grpc-port", "ssl-certfile", "omni", "headless", "nnodes", "node-rank",
+        "master-addr", "master-port", "data-parallel-address", "data-parallel-rank", "data-parallel-rpc-port",
+        "data-parallel-start-rank", "data-parallel-external-lb", "data-parallel-hybrid-lb",
+        "data-parallel-multi-port-external-lb",
+    }
+)  # fmt: skip
+"""One container serves HTTP at its port, by itself: what speaks otherwise, elsewhere, or of other nodes."""
 _SECRET: Final = frozenset({"api-key", "hf-token", "ssl-keyfile"})
 _DTYPES: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
 """Weights in 16 bits are loaded as what the row says; other formats say it themselves."""
@@ -51,75 +58,6 @@ _DTYPES: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
 
 class NoServer(FileProblem):
     """A row whose engine and model nothing here can serve; other means may."""
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Span(_Shape):
-    since: str
-    until: str | None = None
-    arguments: list[str]
-
-
-class _Engine(_Shape):
-    releases: Annotated[list[str], Field(min_length=1)]
-    spans: list[_Span]
-
-
-class _ArgumentsFile(_Shape):
-    vllm: _Engine
-    vllm_omni: Annotated[_Engine, Field(alias="vllm-omni")]
-
-
-@dataclass(frozen=True, slots=True)
-class KnownArguments:
-    """Arguments of one engine by the releases that have them, without their leading dashes."""
-
-    engine: str
-    releases: tuple[str, ...]
-    spans: Mapping[str, tuple[str, str | None]]  # argument -> first and last release read that has it
-
-    def trouble(self, argument: str, release: str) -> str | None:
-        """Why an argument cannot be given to a release; None where it can."""
-        if argument not in self.spans:
-            hint = self._hint(argument, release)
-            return f"no release of {self.engine} that was read has an argument --{argument}{hint}"
-        since, until = self.spans[argument]
-        if version(release) < version(since):
-            return f"--{argument} came with {self.engine} {since}, this pool runs {release}; raise engine_version"
-        if until is not None and version(release) > version(until):
-            return f"--{argument} was last seen in {self.engine} {until}, this pool runs {release}; take it out"
-        return None
-
-    def knows(self, argument: str, release: str) -> bool:
-        return self.trouble(argument, release) is None
-
-    def _hint(self, argument: str, release: str) -> str:
-        return nearest(argument, [name for name in self.spans if self.knows(name, release)])
-
-
-def known_arguments(engine: str) -> KnownArguments | None:
-    """What is known of an engine's arguments; None for one whose command line is not ours to write."""
-    return _known().get(engine)
-
-
-@cache
-def _known() -> Mapping[str, KnownArguments]:
-    where = Path("pools", "catalog", "engine_arguments.yaml")
-    text = (resources.files("pools") / "catalog" / where.name).read_text(encoding="utf-8")
-    file = validate(parse_yaml(text, where), _ArgumentsFile)
-    vllm = _spans(file.vllm)
-    omni = {**vllm, **_spans(file.vllm_omni)}
-    return {
-        "vllm": KnownArguments("vllm", tuple(file.vllm.releases), vllm),
-        "vllm-omni": KnownArguments("vllm-omni", tuple(file.vllm_omni.releases), omni),
-    }
-
-
-def _spans(engine: _Engine) -> dict[str, tuple[str, str | None]]:
-    return {name: (span.since, span.until) for span in engine.spans for name in span.arguments}
 
 
 def argument_problems(pool: PoolSpec) -> Iterator[str]:
@@ -133,11 +71,15 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
             elif (wanted := worker_wants(name, value)) is not None:
                 yield f"engine_args: --{name} is {wanted}, not {json.dumps(value)}"
         return
+    yield from _known_problems(pool, known)
+
+
+def _known_problems(pool: PoolSpec, known: KnownArguments) -> Iterator[str]:
     oldest = known.releases[0]
     if version(pool.engine_version) < version(oldest):
         yield f"arguments of {pool.engine} before {oldest} are not known; raise engine_version"
         return
-    for name in pool.engine_args:
+    for name, value in pool.engine_args.items():
         if name in _OWNED:
             yield f"engine_args: --{name} follows from {_OWNED[name]}; set that instead"
         elif name in _PLATFORMS:
@@ -146,33 +88,54 @@ def argument_problems(pool: PoolSpec) -> Iterator[str]:
             yield f"engine_args: --{name} would put a secret into a file; the platform guards pools, take it out"
         elif (trouble := known.trouble(name, pool.engine_version)) is not None:
             yield f"engine_args: {trouble}"
+        elif (wanted := known.wants(name, value)) is not None:
+            yield f"engine_args: --{name} is {wanted}, not {json.dumps(value)}"
 
 
 def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
-    """The command that serves a pool on `port` of its container. Raises FileProblem for a row that makes none,
-    NoServer among them.
+    """The command that serves a pool on `port` of its container. Raises FileProblem for a row that makes none, or one
+    that would not do what the row says; NoServer among them.
     """
-    problems = [f"{pool.place}: pool '{pool.name}': {problem}" for problem in argument_problems(pool)]
+    known = known_arguments(pool.engine)
+    if known is None and not worker_serves(pool):
+        raise _no_server(pool)
+    problems = [*argument_problems(pool), *not_kept(pool)]
+    arguments = _arguments(pool, port)
+    problems += _taken_for_others(arguments)
     if problems:
-        raise FileProblem(problems)
+        raise FileProblem([f"{pool.place}: pool '{pool.name}': {problem}" for problem in problems])
+    if known is None:
+        return ("python", "-m", "pools.modal.worker", pool.model.id, *_words(arguments))
+    return ("vllm", "serve", _repository(pool), *_words(arguments, known.several))
+
+
+def _no_server(pool: PoolSpec) -> NoServer:
+    what = f"engine '{pool.engine}'"
+    if pool.engine in ("diffusers", "seedvr2"):
+        what = f"model '{pool.model.id}' on {pool.engine}"
+    text = f"pool '{pool.name}': there is no server for {what} here; run your own"
+    return NoServer([f"{pool.place}: {text}, and point `endpoints:` at it"])
+
+
+def _arguments(pool: PoolSpec, port: int) -> dict[str, ArgValue]:
     if pool.engine == "vllm":
-        arguments = {**_common(pool, port), **_vllm(pool), **pool.engine_args}
-    elif pool.engine == "vllm-omni":
-        arguments = {**_common(pool, port), "omni": True, **_bounds(pool), **pool.engine_args}
-    elif worker_serves(pool):
-        return _worker(pool, port)
-    else:
-        what = f"engine '{pool.engine}'"
-        if pool.engine in ("diffusers", "seedvr2"):
-            what = f"model '{pool.model.id}' on {pool.engine}"
-        text = f"pool '{pool.name}': there is no server for {what} here; run your own"
-        raise NoServer([f"{pool.place}: {text}, and point `endpoints:` at it"])
-    return ("vllm", "serve", _repository(pool), *_words(arguments))
+        return {**_common(pool, port), **_vllm(pool), **pool.engine_args}
+    if pool.engine == "vllm-omni":
+        return {**_common(pool, port), "omni": True, **_bounds(pool), **pool.engine_args}
+    return _worker(pool, port)
 
 
-def _worker(pool: PoolSpec, port: int) -> tuple[str, ...]:
+def _taken_for_others(arguments: Mapping[str, ArgValue]) -> Iterator[str]:
+    """Words that a command line would take for arguments of their own."""
+    for name, value in arguments.items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and word.startswith("-"):
+                yield f"--{name} would be given '{word}', which its engine takes for another argument; change it"
+
+
+def _worker(pool: PoolSpec, port: int) -> dict[str, ArgValue]:
     """Models without a server of their own run in `pools.modal.worker`."""
-    arguments: dict[str, ArgValue] = {
+    return {
         "repo": pool.model.repo,
         "weights": _repository(pool),
         "served-model-name": pool.served_model_name,
@@ -182,7 +145,6 @@ def _worker(pool: PoolSpec, port: int) -> tuple[str, ...]:
         **worker_arguments(pool),
         **pool.engine_args,
     }
-    return ("python", "-m", "pools.modal.worker", pool.model.id, *_words(arguments))
 
 
 def _repository(pool: PoolSpec) -> str:
@@ -215,8 +177,8 @@ def _bounds(pool: PoolSpec) -> dict[str, ArgValue]:
         "max-num-queued-reqs": QUEUE_TIMES * pool.max_concurrency,
         "shutdown-timeout": DRAIN_S,
     }
-    known = _known()[pool.engine]
-    return {name: value for name, value in wanted.items() if known.knows(name, pool.engine_version)}
+    known = known_arguments(pool.engine)
+    return {name: value for name, value in wanted.items() if known and known.knows(name, pool.engine_version)}
 
 
 def _parallel(pool: PoolSpec) -> dict[str, ArgValue]:
@@ -230,15 +192,18 @@ def _parallel(pool: PoolSpec) -> dict[str, ArgValue]:
     return arguments
 
 
-def _words(arguments: Mapping[str, ArgValue]) -> Iterator[str]:
+def _words(arguments: Mapping[str, ArgValue], several: Collection[str] = ()) -> Iterator[str]:
+    """A list is one word for each of its values where the argument takes `several`; else it is JSON, as a table is."""
     for name, value in arguments.items():
         if value is True:
             yield f"--{name}"
         elif value is False:
             yield f"--no-{name}"
+        elif isinstance(value, list) and name in several:
+            yield from (f"--{name}", *map(_text, value))
         else:
             yield from (f"--{name}", _text(value))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

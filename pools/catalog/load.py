@@ -40,6 +40,13 @@ _FEATURES: Final[Mapping[ModelKind, frozenset[Feature]]] = {
     ModelKind.VISION: _TEXT | {Feature.VISION},
     ModelKind.IMAGE: frozenset({Feature.EDITS}),
 }
+_KINDS: Final[Mapping[Feature, frozenset[ModelKind]]] = {
+    Feature.VISION: frozenset({ModelKind.VISION}),
+    Feature.EDITS: frozenset({ModelKind.IMAGE}),
+    **dict.fromkeys(_TEXT, frozenset({ModelKind.TEXT, ModelKind.VISION})),
+}
+"""Kinds of models that can have a feature."""
+
 _NO_EDITS: Final = frozenset({"diffusers"})
 """Engines that make pictures of text alone, unless the model is one that starts from a picture (`from_file`). A row
 whose own server does more says so under `features`."""
@@ -144,13 +151,15 @@ def _gpu(name: str, row: GpuRow) -> GpuSpec:
 
 
 def _model(name: str, row: ModelRow) -> ModelSpec:
-    plain = row.model_dump(exclude={"weights", "active_params_b", "attention_layers", "tokenizer", "item"})
+    apart = {"weights", "active_params_b", "attention_layers", "expert_layers", "tokenizer", "item"}
+    plain = row.model_dump(exclude=apart)
     return ModelSpec(
         id=name,
         weights_gib={form: weights.gib for form, weights in row.weights.items()},
         repos={form: weights.repo for form, weights in row.weights.items() if weights.repo is not None},
         active_params_b=row.params_b if row.active_params_b is None else row.active_params_b,
         attention_layers=row.layers if row.attention_layers is None else row.attention_layers,
+        expert_layers=row.layers if row.expert_layers is None else row.expert_layers,
         tokenizer=name if row.tokenizer is None else row.tokenizer,
         item=ONE_PICTURE if row.item is None else MediaSize(**row.item.model_dump()),
         **plain,
@@ -216,6 +225,10 @@ def _mismatches(shape: PoolRow, row: _Row, model: ModelSpec) -> Iterable[str]:
     elif shape.weights_off_gpu_gib >= model.weights_gib[shape.quantization]:
         text = f"all {model.weights_gib[shape.quantization]:g} GiB of weights are off the GPU; lower it"
         yield row.problem("weights_off_gpu_gib", f"'weights_off_gpu_gib': {text}")
+    for feature in shape.features or ():
+        if model.kind not in _KINDS[feature]:
+            text = f"'{shape.model}' makes {model.kind}, without the feature {feature}; take it out"
+            yield row.problem("features", text)
     if model.native_context and not shape.max_model_len:
         text = f"'max_model_len' is missing; vLLM would take the native {model.native_context}, which few GPUs hold"
         yield row.problem("max_model_len", text)

@@ -6,9 +6,10 @@ may `extends: <another pool>` and change some keys, so pools are checked after t
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from pools.spec import Feature, KvCache, ModelKind
 from pricing.errors import UnknownGpu
@@ -30,7 +31,27 @@ def _known_gpu(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-GpuId = Annotated[str, AfterValidator(_known_gpu)]
+def _one_gpu(name: object) -> object:
+    if isinstance(name, list):
+        raise ValueError("a pool has one kind of GPU; give each its own pool, and list them on a class's ladder")
+    return name
+
+
+def _argument(value: object) -> object:
+    """What can be written into a command line, itself or as JSON."""
+    if isinstance(value, list):
+        return [_argument(each) for each in value]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {name: _argument(each) for name, each in value.items()}
+    if isinstance(value, str | bool | int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    raise ValueError("must be text, a number, true or false, or a list or table of these")
+
+
+GpuId = Annotated[str, AfterValidator(_known_gpu), BeforeValidator(_one_gpu)]
+
+
+EngineArgument = Annotated[Any, BeforeValidator(_argument)]
 
 
 class Shape(BaseModel):
@@ -90,6 +111,7 @@ class ModelRow(Shape):
     experts: CountOrNone = 0
     experts_active: CountOrNone = 0
     expert_intermediate: CountOrNone = 0
+    expert_layers: CountOrNone | None = None  # all layers where the row does not say
     state_mib_per_sequence: NotNegative = 0.0
     fp8_block: CountOrNone = 0
     image_patch: CountOrNone = 0
@@ -116,10 +138,12 @@ class ModelRow(Shape):
         longer = [gpu for gpu, once_s in self.seconds_once.items() if once_s >= whole.get(gpu, 0.0)]
         if longer:
             raise ValueError(f"seconds_once of {longer[0]} is not below its seconds_per_item, of which it is a part")
-        experts_b = self.layers * self.experts * 3 * self.hidden * self.expert_intermediate / 1e9
+        expert_layers = self.layers if self.expert_layers is None else self.expert_layers
+        experts_b = expert_layers * self.experts * 3 * self.hidden * self.expert_intermediate / 1e9
         if experts_b > self.params_b:
             raise ValueError(
-                f"the experts alone have {experts_b:.1f} billion parameters, params_b says {self.params_b:g}"
+                f"the experts alone have {experts_b:.1f} billion parameters, params_b says {self.params_b:g}; where "
+                "not all layers have experts, say how many by expert_layers"
             )
         if media and self.item is None:
             raise ValueError(f"a model of kind {self.kind} needs item: the width, height and steps of its figures")
@@ -159,7 +183,7 @@ class PoolRow(Shape):
     activation_gib: NotNegative | None = None
     kv_cache: KvCache = KvCache.PAGED
     kv_tokens: Count | None = None
-    engine_args: dict[str, bool | int | float | str] = {}
+    engine_args: dict[str, EngineArgument] = {}
     time_factor: Annotated[float, Field(ge=0.05, le=20)] = 1.0
     source: str = ""
 

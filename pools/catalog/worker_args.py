@@ -29,6 +29,10 @@ _TAKEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 }
 """Models by engine, and what their rows may add under `engine_args`."""
 
+WORKERS_ALONE: Final[Mapping[str, str]] = {"instantid": "diffusers", "seedvr2-3b": "seedvr2"}
+"""Models that nothing but our worker serves, with the engine that says so."""
+
+_T5: Final = frozenset({"flux-schnell", "flux-dev"})
 _ALL_TAKE: Final = frozenset({"max-num-queued-reqs"})
 
 
@@ -40,6 +44,11 @@ def worker_serves(pool: PoolSpec) -> bool:
 def worker_takes(pool: PoolSpec) -> frozenset[str]:
     """What its `engine_args` may say."""
     return _TAKEN[pool.engine][pool.model.id] | _ALL_TAKE if worker_serves(pool) else frozenset()
+
+
+def worker_streams(pool: PoolSpec) -> bool:
+    """Whether the worker can keep a part of the weights in the host's memory: T5, which only FLUX has."""
+    return pool.engine == "diffusers" and pool.model.id in _T5
 
 
 def worker_wants(name: str, value: ArgValue) -> str | None:

@@ -76,6 +76,8 @@ def _parallelism(pool: PoolSpec) -> Iterator[str]:
         yield f"tensor_parallel {tensor} does not divide the {model.q_heads} attention heads of {model.id}"
     if model.kv_heads and model.kv_heads % tensor and tensor % model.kv_heads:
         yield f"tensor_parallel {tensor} and the {model.kv_heads} KV heads of {model.id} do not divide one another"
+    if pool.expert_parallel and not model.experts:
+        yield f"expert_parallel needs a mixture of experts, {model.id} has none; take it out"
     blocks = fp8_blocks(pool)
     if blocks and blocks % tensor:
         largest = max(size for size in range(1, tensor) if blocks % size == 0 and model.q_heads % size == 0)

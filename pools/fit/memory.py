@@ -2,7 +2,7 @@
 
     budget   = GPUs × usable memory × gpu_memory_utilization
     left     = budget - weights - overhead          (overhead 1.5 GiB on one GPU, 2.0 per GPU from two up)
-    KV/token = 2 × attention layers × KV heads × head dim × 2 bytes
+    KV/token = 2 × attention layers × KV heads × head dim × 2 bytes (1 where engine_args say kv-cache-dtype: fp8)
 
 Take results as ±1 GiB or ±2%: the overhead stands for CUDA context, activations and CUDA graphs, which depend on the
 engine's settings. Only layers with full attention keep KV; linear-attention layers hold a fixed state per sequence.
@@ -31,11 +31,18 @@ OVERHEAD_PER_GPU_GIB = 2.0
 KV_BYTES_PER_VALUE = 2
 """16-bit KV cache, vLLM's default at every weight format."""
 
+KV_CACHE_DTYPE = "kv-cache-dtype"
+KV_IN_ONE_BYTE = frozenset({"fp8", "fp8_e4m3", "fp8_e5m2"})
+"""The engine argument by which a row keeps its KV cache in another format, and those of one byte a value."""
+
 CONTIGUOUS_SHARE = 0.3
 """Of the memory beside the weights, what a cache in one piece can use: it is copied whenever a batch grows, so that the
 old and the new one stand side by side, and padded to its longest sequence. Five of seven engines fitted to LLM-Pilot's
 measured failures (TGIS, `benchmarks/oom_admission.py`) held 0.37 to 0.71 of the arithmetic above; where they held less,
 only `kv_tokens` or running out of memory tells."""
+
+USUAL_UTILIZATION = 0.92
+"""vLLM's own since 0.20, and what a row has that says nothing."""
 
 GPU_COUNTS = (1, 2, 4, 8)
 """How many GPUs of one kind a remedy may propose."""
@@ -84,7 +91,7 @@ def fit(pool: PoolSpec, gpus: Mapping[str, GpuSpec]) -> MemoryFit:
 
 def expert_share(model: ModelSpec) -> float:
     """Share of the parameters that sit in routed experts: three matrices of hidden × expert_intermediate each."""
-    experts = model.layers * model.experts * 3 * model.hidden * model.expert_intermediate
+    experts = model.expert_layers * model.experts * 3 * model.hidden * model.expert_intermediate
     return experts / (model.params_b * 1e9)
 
 
@@ -102,7 +109,8 @@ def kv_bytes_per_token(pool: PoolSpec) -> int:
     """KV cache of one token, over all GPUs of one data-parallel rank."""
     model = pool.model
     heads = max(model.kv_heads, pool.tensor_parallel) if model.kv_heads else 0
-    return 2 * model.attention_layers * heads * model.head_dim * KV_BYTES_PER_VALUE
+    width = 1 if pool.engine_args.get(KV_CACHE_DTYPE) in KV_IN_ONE_BYTE else KV_BYTES_PER_VALUE
+    return 2 * model.attention_layers * heads * model.head_dim * width
 
 
 def _arithmetic(pool: PoolSpec) -> MemoryFit:
@@ -116,7 +124,8 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
     ranks = max(1, count // pool.tensor_parallel)
     kv_gib = _kv_gib(pool, left, per_token)
     state_bytes = model.state_mib_per_sequence * 2**20
-    longest = max(0, int((kv_gib / ranks * GIB - state_bytes) // per_token)) if per_token else 0
+    room = kv_gib / ranks * GIB - state_bytes
+    longest = max(0, int(room // per_token)) if per_token else model.native_context * (room >= 0)
     return MemoryFit(
         loads=False,
         weights_gib=weights,
@@ -134,10 +143,10 @@ def _arithmetic(pool: PoolSpec) -> MemoryFit:
 
 def _kv_gib(pool: PoolSpec, left_gib: float, per_token: int) -> float:
     """Memory of KV cache: what was measured, or what is left beside the weights, as far as the engine can use it."""
+    if not per_token:
+        return left_gib if pool.model.state_mib_per_sequence else 0.0
     if pool.kv_tokens is not None:
         return pool.kv_tokens * per_token / GIB
-    if not per_token:
-        return 0.0
     return left_gib if pool.kv_cache is KvCache.PAGED else left_gib * CONTIGUOUS_SHARE
 
 
@@ -170,6 +179,10 @@ def _remedy(pool: PoolSpec, result: MemoryFit, gpus: Mapping[str, GpuSpec]) -> s
     shorter = min(result.largest_max_model_len, pool.model.native_context)
     if 0 < shorter < pool.max_model_len and _loads(replace(pool, max_model_len=shorter)):
         options.append(f"lower max_model_len to {shorter} or less")
+    if pool.gpu_memory_utilization < USUAL_UTILIZATION and _loads(
+        replace(pool, gpu_memory_utilization=USUAL_UTILIZATION)
+    ):
+        options.append(f"raise gpu_memory_utilization to {USUAL_UTILIZATION:g}")
     if places := _placements(pool, gpus):
         options.append(_places_text(places, pool))
     formats = [name for name in pool.model.weights_gib if _loads(replace(pool, quantization=name))]

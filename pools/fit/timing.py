@@ -192,7 +192,7 @@ def timing_model(pool: PoolSpec) -> TimingModel:
     flops_per_s = count * _tflops(pool) * 1e12 * efficiency
     weights_s = tuple(_reading_s(pool, batch, bytes_per_s) for batch in range(BATCH_MAX + 1))
     overhead_s = STEP_OVERHEAD_S + (ALL_REDUCE_S * model.layers if count > 1 else 0.0)
-    overhead_s += EXPERTS_LAYER_S * model.layers if model.experts else 0.0
+    overhead_s += EXPERTS_LAYER_S * model.expert_layers if model.experts else 0.0
     token_s = 2 * model.active_params_b * 1e9 / flops_per_s
     timing = TimingModel(
         weights_s=weights_s,

@@ -6,6 +6,7 @@ Modal's documentation of November 2026.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -39,6 +40,14 @@ NAME_AT_MOST: Final = 64
 TAG_AT_MOST: Final = 63
 SCALEDOWN_S: Final = (2, 3600)
 _TAG_RULE: Final = f"letters, digits, - _ and . only, at most {TAG_AT_MOST}"
+_OWN_TAGS: Final = frozenset(
+    {
+        "sluice", "plan", "pool", "model", "quantization", "gpu", "gpu_count", "engine",
+        "role", "version", "sources", "policy", "containers",
+    }
+)  # fmt: skip
+"""Tags that pools or the router have of themselves, and are found by."""
+
 _TAG_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
@@ -56,6 +65,13 @@ def settings_problems(settings: ModalSettings) -> Iterator[str]:
     for name, value in settings.tags.items():
         if not (_is_tag(name) and _is_tag(value)):
             yield f"{settings.place}: tag '{name}': name and value have {_TAG_RULE}"
+        elif name in _OWN_TAGS:
+            yield f"{settings.place}: tag '{name}' is one that Apps have of themselves; give yours another name"
+    if settings.weights_volume == settings.cache_volume:
+        yield (
+            f"{settings.place}: weights_volume and cache_volume are both '{settings.cache_volume}', and Modal mounts a "
+            "Volume once; name two"
+        )
 
 
 def name_problems(declarations: Sequence[Declaration]) -> Iterator[str]:
@@ -69,7 +85,9 @@ def name_problems(declarations: Sequence[Declaration]) -> Iterator[str]:
                 f"({other.place}); rename one of the pools"
             )
         first.setdefault(each.app, each)
-        if len(each.app) > NAME_AT_MOST:
+        if not re.search("[a-z0-9]", each.pool.lower()):
+            yield f"{each.place}: pool '{each.pool}': its App would have the prefix alone as its name; rename it"
+        elif len(each.app) > NAME_AT_MOST:
             yield f"{each.place}: pool '{each.pool}': '{each.app}' is longer than {NAME_AT_MOST}; shorten its name"
         elif wrong := [name for name, value in each.tags.items() if not _is_tag(value)]:
             yield f"{each.place}: pool '{each.pool}': {wrong[0]} becomes a tag, with {_TAG_RULE}; rename it"

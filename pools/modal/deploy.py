@@ -5,7 +5,7 @@ Each call takes a `modal.Client`, None for the one of the environment's token. W
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import modal
@@ -40,7 +40,9 @@ def build(declaration: Declaration) -> tuple[modal.App, modal.Server]:
 
 def deploy(declaration: Declaration, settings: ModalSettings, client: modal.Client | None = None) -> str | None:
     """Deploy one pool, in place of what was deployed under its name; returns its address. Raises ModalTrouble."""
-    return publish(*build(declaration), settings, client)
+    with told(f"deploying '{declaration.app}'"):
+        app, server = build(declaration)
+    return publish(app, server, settings, client)
 
 
 def publish(
@@ -64,10 +66,20 @@ def address(
         return found
 
 
-def deployed(settings: ModalSettings, client: modal.Client | None = None) -> tuple[Deployed, ...]:
-    """The deployed Apps that carry this prefix's tag, by name. Raises ModalTrouble."""
+def deployed(
+    settings: ModalSettings, client: modal.Client | None = None, wanted: Collection[str] = ()
+) -> tuple[Deployed, ...]:
+    """The deployed Apps that carry this prefix's tag, by name.
+
+    Raises ModalTrouble, also where an App of a name that is `wanted` is somebody else's: deploying would replace it.
+    """
     with told("listing Apps"):
-        return tuple(sorted(_ours(settings, client), key=lambda each: each.app))
+        listed = sorted(listed_apps(settings, client), key=lambda each: each.app)
+    ours = tuple(each for each in listed if _is_ours(each, settings))
+    others = [each.app for each in listed if each.app in wanted and each not in ours]
+    if others:
+        raise ModalTrouble(f"an App '{others[0]}' is deployed and is no pool of ours; choose another app_prefix")
+    return ours
 
 
 def existing_secrets(names: Iterable[str], settings: ModalSettings, client: modal.Client | None = None) -> list[str]:
@@ -94,10 +106,8 @@ def delete_volumes(settings: ModalSettings, client: modal.Client | None = None) 
     return names
 
 
-def _ours(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:
-    for each in listed_apps(settings, client):
-        if each.tags.get("sluice") == settings.app_prefix and "pool" in each.tags:
-            yield each
+def _is_ours(app: Deployed, settings: ModalSettings) -> bool:
+    return app.tags.get("sluice") == settings.app_prefix and "pool" in app.tags
 
 
 def listed_apps(settings: ModalSettings, client: modal.Client | None) -> Iterator[Deployed]:

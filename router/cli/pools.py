@@ -19,7 +19,7 @@ from policies.deploy.pools import Wanted, modal_settings, wanted_pools
 from pools.modal.check import secret_problems
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, Plan, make_plan
-from pools.modal.settings import LastHour
+from pools.modal.settings import LastHour, ModalSettings
 from pools.platform import PlatformUnavailable
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
@@ -73,7 +73,7 @@ def deploy(names: NamesArgument = None, policy: PolicyOption = None, as_json: Js
     problems = list(secret_problems(wanted.settings.secrets, found, wanted.settings))
     if problems:
         raise FileProblem(problems)
-    planned = _plan(wanted, names, platform.deployed(wanted.settings))
+    planned = _plan(wanted, names, platform.deployed(wanted.settings, wanted=_apps_of(wanted)))
     addresses: dict[str, str | None] = {}
     for step in planned.steps:
         if step.action is not Action.KEEP:
@@ -114,7 +114,10 @@ def stop(
     ] = False,
     policy: PolicyOption = None,
 ) -> None:
-    """Stop pools: their containers end at once, with what runs in them. A deployment brings them back."""
+    """Stop pools: their containers end at once, with what runs in them. A deployment brings them back.
+
+    One that cannot be stopped does not keep the others alive.
+    """
     from pools.modal import deploy as platform
 
     if bool(names) == everything or (volumes and not everything):
@@ -122,11 +125,11 @@ def stop(
     settings = modal_settings(policy_paths(policy))
     deployed = platform.deployed(settings)
     chosen = [each for each in deployed if everything or each.pool in (names or ())]
-    for each in chosen:
-        platform.stop(each, settings)
-        typer.echo(f"{each.pool}: stopped {each.app}")
+    troubles = [trouble for each in chosen if (trouble := _stopped(each, settings)) is not None]
     for name in sorted(set(names or ()) - {each.pool for each in chosen}):
         typer.echo(f"{name}: not deployed")
+    if troubles:
+        raise ModalTrouble(f"{'; '.join(troubles)}. What was not stopped goes on billing: stop it again")
     if volumes:
         typer.echo(f"deleted Volumes {', '.join(platform.delete_volumes(settings))}")
     left = sorted({each.app for each in chosen} & {each.app for each in platform.deployed(settings)})
@@ -151,6 +154,18 @@ def warmup(
     typer.echo(f"{name} is ready after {time.monotonic() - began_s:.0f} s")
 
 
+def _stopped(app: Deployed, settings: ModalSettings) -> str | None:
+    """What went wrong, so that the next one is stopped all the same."""
+    from pools.modal import deploy as platform
+
+    try:
+        platform.stop(app, settings)
+    except ModalTrouble as trouble:
+        return str(trouble)
+    typer.echo(f"{app.pool}: stopped {app.app}")
+    return None
+
+
 def _wanted(policy: list[Path] | None, names: Sequence[str] | None) -> Wanted:
     return wanted_pools(policy_paths(policy), names or [], SystemClock().wall_us())
 
@@ -158,15 +173,18 @@ def _wanted(policy: list[Path] | None, names: Sequence[str] | None) -> Wanted:
 def _plan(wanted: Wanted, names: Sequence[str] | None, deployed: Sequence[Deployed] | None) -> Plan:
     """Apps that nobody asks for are told where the whole policy was meant."""
     if names and deployed is not None:
-        apps = {each.app for each in wanted.declarations}
-        deployed = [each for each in deployed if each.app in apps]
+        deployed = [each for each in deployed if each.app in _apps_of(wanted)]
     return make_plan(wanted.declarations, wanted.costs, deployed)
+
+
+def _apps_of(wanted: Wanted) -> set[str]:
+    return {each.app for each in wanted.declarations}
 
 
 def _deployed_if_known(wanted: Wanted) -> Sequence[Deployed] | None:
     from pools.modal import deploy as platform
 
-    return platform.deployed(wanted.settings) if platform.has_token() else None
+    return platform.deployed(wanted.settings, wanted=_apps_of(wanted)) if platform.has_token() else None
 
 
 async def _seen(wanted: Wanted, here: set[str]) -> dict[str, view.Seen]:

@@ -143,11 +143,17 @@ def endpoints_part(addresses: Mapping[str, str | None]) -> str:
     lines = ["endpoints:"]
     for pool, address in addresses.items():
         lines += [
-            f"  {pool}:",
+            f"  {_key(pool)}:",
             f"    url: {address or 'https://…  # Modal gave no address; see its dashboard'}",
             '    headers: {Modal-Key: "${MODAL_PROXY_KEY}", Modal-Secret: "${MODAL_PROXY_SECRET}"}',
         ]
     return "\n".join(lines)
+
+
+def _key(pool: str) -> str:
+    """A pool's name as a key of a file: in quotes where it would be read as a number or a word of YAML's own."""
+    plain = pool[:1].isalpha() and pool.lower() not in ("null", "true", "false")
+    return pool if plain else f'"{pool}"'
 
 
 def status_lines(wanted: Wanted, seen: Mapping[str, Seen], now_us: int) -> list[Standing]:

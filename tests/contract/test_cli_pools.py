@@ -109,6 +109,16 @@ def test_deploying_gives_the_part_that_a_router_needs(fake: FakeModal, policy: P
     assert dict(loaded.endpoints["small"].headers) == {"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}
 
 
+def test_pools_that_are_called_by_a_number_keep_their_names(fake: FakeModal, policy: Path) -> None:
+    """The printed part loads: what YAML would read as a number or as true stands in quotes."""
+    text = POLICY.replace("small", '"1e3"').replace("fast", '"true"')
+    policy.write_text(text)
+    part = output("deploy", "--policy", policy)
+    policy.write_text(text + part[part.index("endpoints:") :])
+    environ = {"MODAL_PROXY_KEY": "wk-1", "MODAL_PROXY_SECRET": "ws-1"}
+    assert set(load_policy([policy], environ=environ, now_us=1_795_000_000_000_000).endpoints) == {"1e3", "true"}
+
+
 def test_what_deploying_prints_is_that_part_alone(fake: FakeModal, policy: Path) -> None:
     """So that it can go into a file: progress, and Apps that no pool asks for any more, stand beside it."""
     output("deploy", "--policy", policy)
@@ -134,6 +144,17 @@ def test_deploying_again_changes_nothing(fake: FakeModal, policy: Path) -> None:
     output("deploy", "--policy", policy)
     output("deploy", "--policy", policy)
     assert [each.deployments for each in fake.apps.values()] == [1, 1]
+
+
+def test_an_app_of_somebody_elses_is_not_replaced(fake: FakeModal, policy: Path) -> None:
+    """Another prefix may lead to the same name: `team-a` with pool `small`, and `team` with pool `a-small`."""
+    policy.write_text(POLICY.replace("app_prefix: team", "app_prefix: team-a"))
+    output("deploy", "small", "--policy", policy)
+    policy.write_text(POLICY.replace("small", "a-small"))
+    for verb in ("plan", "deploy"):
+        trouble = str(error(verb, "--policy", policy))
+        assert trouble == "an App 'team-a-small' is deployed and is no pool of ours; choose another app_prefix"
+    assert [each.deployments for each in fake.apps.values()] == [1]
 
 
 def test_a_missing_secret_stops_everything(fake: FakeModal, policy: Path) -> None:
@@ -249,6 +270,16 @@ def test_stopping_leaves_nothing_that_bills(fake: FakeModal, policy: Path) -> No
     assert text == "fast: stopped team-fast\ndeleted Volumes sluice-weights, sluice-compile-cache\n"
     assert all(each.stopped and not each.tasks for each in fake.apps.values())
     assert fake.volumes == {}
+
+
+def test_one_pool_that_cannot_be_stopped_leaves_no_other_alive(fake: FakeModal, policy: Path) -> None:
+    """The rest is stopped, the Volumes of what still runs stay, and what is left is named."""
+    output("deploy", "--policy", policy)
+    fake.fail("AppStop", Status.PERMISSION_DENIED, times=1, message="not yours")
+    trouble = str(error("stop", "--all", "--volumes", "--policy", policy))
+    assert trouble == "stopping 'team-fast': not yours. What was not stopped goes on billing: stop it again"
+    assert {each.name: each.stopped for each in fake.apps.values()} == {"team-small": True, "team-fast": False}
+    assert len(fake.volumes) == 2
 
 
 def test_what_cannot_be_deployed_any_more_can_be_stopped(fake: FakeModal, policy: Path) -> None:

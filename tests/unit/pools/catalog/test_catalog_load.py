@@ -198,6 +198,15 @@ def test_a_gpu_under_an_alias_is_the_same_gpu(tmp_path: Path) -> None:
         ("extends: qwen3-4b-bf16-a10\n    model: qwen3-5b", 4, "no model 'qwen3-5b'; did you mean 'qwen3-4b'?"),
         ("extends: qwen3-4b-bf16-a10\n    gpu: A1O0", 4, "'A1O0' is not a known GPU"),
         ("extends: qwen3-4b-bf16-a10\n    gpu: A100", 4, "write A100-40GB or A100-80GB"),
+        ("extends: qwen3-4b-bf16-a10\n    gpu: [A10, L4]", 4, "a pool has one kind of GPU; give each its own pool"),
+        ("extends: qwen3-4b-bf16-a10\n    features: [vision]", 4, "'qwen3-4b' makes text, without the feature vision"),
+        (
+            "extends: flux-dev-bf16-l40s\n    features: [tools]",
+            4,
+            "makes image, without the feature tools; take it out",
+        ),
+        ("extends: qwen3-4b-bf16-a10\n    engine_args: {seed: null}", 4, "must be text, a number, true or false, or"),
+        ("extends: qwen3-4b-bf16-a10\n    engine_args: {seed: .nan}", 4, "must be text, a number, true or false, or"),
         ("extends: qwen3-4b-bf16-a10\n    gpu: B300", 4, "GPU 'B300' has no row; add it to"),
         ("extends: qwen3-4b-bf16-a10\n    quantization: fp6", 4, "did you mean 'fp16'? (it has bf16, fp16, fp8)"),
         ("extends: qwen3-4b-bf16-a10\n    max_model_length: 1", 4, "did you mean 'max_model_len'?"),
@@ -235,7 +244,7 @@ def test_a_wrong_row_is_named_with_its_line(tmp_path: Path, row: str, line: int,
         (
             "kind: image, params_b: 1, seconds_per_item: {T4: 3}, layers: 10, hidden: 1000, experts: 100, "
             "experts_active: 2, expert_intermediate: 1000",
-            "the experts alone have 3.0 billion parameters, params_b says 1",
+            "the experts alone have 3.0 billion parameters, params_b says 1; where not all layers have experts",
         ),
     ],
 )

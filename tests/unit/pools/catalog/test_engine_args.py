@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pools.catalog.engine_args import NoServer, argument_problems, engine_command, known_arguments
+from pools.catalog.engine_args import NoServer, argument_problems, engine_command
+from pools.catalog.known_arguments import known_arguments
 from pools.catalog.load import load_catalog
 from pools.spec import ArgValue, PoolSpec
 from pricing.errors import FileProblem
@@ -72,6 +73,52 @@ def test_a_row_adds_arguments_in_the_engines_spelling() -> None:
     assert engine_command(pool, 8000)[-4:] == ("--enforce-eager", "--no-enable-prefix-caching", "--seed", "7")
 
 
+def test_lists_are_words_where_the_engine_takes_several_and_tables_are_json() -> None:
+    """Adapters stand one behind the other; a speculative configuration is one word."""
+    pool = with_args(
+        "qwen3-4b-bf16-a10",
+        "0.32.0",
+        lora_modules=["a=me/a", "b=me/b"],
+        speculative_config={"method": "ngram", "num_speculative_tokens": 4},
+        allowed_origins=["*"],
+    )
+    assert engine_command(pool, 8000)[-7:] == (
+        *("--lora-modules", "a=me/a", "b=me/b"),
+        *("--speculative-config", '{"method": "ngram", "num_speculative_tokens": 4}'),
+        *("--allowed-origins", '["*"]'),
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "says"),
+    [
+        ("enforce-eager", 1, "a switch, true or false, not 1"),
+        ("enforce-eager", "true", 'a switch, true or false, not "true"'),
+        ("seed", True, "given a value, not true"),
+        ("seed", False, "given a value, not false"),
+        ("disable-log-stats", False, "a switch without a --no- form, true or left out, not false"),
+    ],
+)
+def test_values_that_the_engine_would_not_start_with_are_refused(argument: str, value: ArgValue, says: str) -> None:
+    """What its parser would end with is said before a container is billed for it."""
+    [problem] = argument_problems(replace(POOLS["qwen3-4b-bf16-a10"], engine_args={argument: value}))
+    assert problem == f"engine_args: --{argument} is {says}"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"served_model_name": "--trust-remote-code"},
+        {"engine_args": {"chat-template": "--api-key=x"}},
+        {"engine_args": {"lora-modules": ["a=b", "--trust-remote-code"]}},
+    ],
+)
+def test_no_value_becomes_an_argument_of_its_own(changed: dict[str, object]) -> None:
+    """A text that begins with a dash is refused: the engine's parser would read it as another argument."""
+    with pytest.raises(FileProblem, match="which its engine takes for another argument; change it"):
+        engine_command(replace(POOLS["qwen3-4b-bf16-a10"], **changed), 8000)
+
+
 @pytest.mark.parametrize(
     ("release", "argument", "says"),
     [
@@ -79,7 +126,11 @@ def test_a_row_adds_arguments_in_the_engines_spelling() -> None:
         ("0.28.0", "max_num_queued_tokens", "came with vllm 0.29.0, this pool runs 0.28.0; raise engine_version"),
         ("0.32.0", "disable_log_requests", "was last seen in vllm 0.16.0, this pool runs 0.32.0; take it out"),
         ("0.32.0", "max_model_len", "follows from max_model_len; set that instead"),
+        ("0.32.0", "pipeline_parallel_size", "follows from gpu_count and tensor_parallel; set that instead"),
         ("0.32.0", "port", "is set by what deploys the pool; take it out"),
+        ("0.32.0", "headless", "is set by what deploys the pool; take it out"),
+        ("0.32.0", "nnodes", "is set by what deploys the pool; take it out"),
+        ("0.32.0", "uds", "is set by what deploys the pool; take it out"),
         ("0.32.0", "api_key", "would put a secret into a file"),
         ("0.10.0", "seed", "arguments of vllm before 0.16.0 are not known; raise engine_version"),
     ],

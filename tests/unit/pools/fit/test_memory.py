@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pools.catalog.load import load_catalog
-from pools.fit.memory import CONTIGUOUS_SHARE, fit, kv_bytes_per_token, loaded_weights_gib
+from pools.fit.memory import CONTIGUOUS_SHARE, expert_share, fit, kv_bytes_per_token, loaded_weights_gib
 from pools.spec import KvCache
 from support.values import replace
 
@@ -119,3 +121,82 @@ def test_what_an_engine_logs_counts_before_arithmetic(cache: KvCache) -> None:
     pool = replace(POOLS["qwen3-vl-8b-bf16-l40s"], kv_tokens=40_000, kv_cache=cache, max_model_len=32_768)
     assert fit(pool, CATALOG.gpus).kv_tokens == 40_000
     assert not fit(replace(pool, kv_tokens=30_000), CATALOG.gpus).loads
+
+
+DEEPSEEK = """
+models:
+  deepseek-v3:
+    repo: deepseek-ai/DeepSeek-V3
+    kind: text
+    params_b: 671
+    active_params_b: 37
+    weights: {fp8: {gib: 641}}
+    native_context: 163840
+    layers: 61
+    hidden: 7168
+    q_heads: 128
+    kv_heads: 1 # one latent for all heads
+    head_dim: 288 # half of its 512 + 64 values
+    experts: 256
+    experts_active: 8
+    expert_intermediate: 2048
+    expert_layers: 58 # the first three are dense
+    fp8_block: 128
+    source: config.json of the repository
+pools:
+  deepseek:
+    model: deepseek-v3
+    quantization: fp8
+    gpu: H200
+    gpu_count: 8
+    engine_version: "0.32.0"
+    max_model_len: 163840
+"""
+
+
+def test_a_mixture_of_experts_behind_dense_layers_is_counted_as_it_is(tmp_path: Path) -> None:
+    """DeepSeek-V3: 653.9 of 671 billion parameters are in experts, and a token's latent takes 68.6 KiB on each GPU."""
+    path = tmp_path / "deepseek.yaml"
+    path.write_text(DEEPSEEK, encoding="utf-8")
+    pool = load_catalog([path]).pools["deepseek"]
+    assert expert_share(pool.model) == pytest.approx(653.9 / 671, abs=1e-4)
+    assert kv_bytes_per_token(pool) == 8 * 61 * 576 * 2
+    assert kv_bytes_per_token(replace(pool, tensor_parallel=1)) == 70_272
+    assert fit(pool, CATALOG.gpus).loads
+    on_h100 = fit(replace(pool, gpu=CATALOG.gpus["H100"]), CATALOG.gpus)
+    assert (on_h100.problem or "").startswith("weights 641.0 GiB + overhead 16.0 GiB > 582.9 GiB on 8×H100")
+    assert on_h100.remedy == "fits 8×H200"
+
+
+def test_a_model_without_any_kv_cache_is_held_by_its_states() -> None:
+    """Of a model whose layers all keep a fixed state, each request takes one, however long it is."""
+    pool = POOLS["qwen3-4b-bf16-a10"]
+    states = replace(pool, model=replace(pool.model, attention_layers=0, state_mib_per_sequence=100.0))
+    result = fit(replace(states, max_model_len=262144), CATALOG.gpus)
+    assert result.loads
+    assert (result.kv_tokens, result.largest_max_model_len) == (0, 262144)
+    assert result.concurrency_at(4096) == result.concurrency_at(262144) == int(result.kv_gib * 1024 // 100)
+    small = replace(states, model=replace(states.model, state_mib_per_sequence=20_000.0))
+    assert not fit(small, CATALOG.gpus).loads
+
+
+def test_an_8_bit_cache_holds_twice_the_tokens() -> None:
+    """`kv-cache-dtype: fp8` halves a token's bytes; `auto` is the 16 bits of the weights."""
+    pool = POOLS["qwen3-4b-bf16-a10"]
+    eight = replace(pool, engine_args={"kv-cache-dtype": "fp8"})
+    assert kv_bytes_per_token(pool) == 2 * kv_bytes_per_token(eight)
+    assert kv_bytes_per_token(replace(pool, engine_args={"kv-cache-dtype": "auto"})) == kv_bytes_per_token(pool)
+    assert fit(replace(eight, max_model_len=131072), CATALOG.gpus).loads
+    assert not fit(replace(pool, max_model_len=131072), CATALOG.gpus).loads
+
+
+def test_expert_parallelism_needs_experts() -> None:
+    """vLLM ends at the start of a dense model that is told to spread its experts."""
+    result = fit(replace(POOLS["qwen3-4b-bf16-a10"], expert_parallel=True), CATALOG.gpus)
+    assert result.problem == "expert_parallel needs a mixture of experts, qwen3-4b has none; take it out"
+
+
+def test_a_low_utilization_is_proposed_to_be_raised() -> None:
+    """Before other GPUs are: what does not fit into 30% of a card may fit into what vLLM takes by itself."""
+    result = fit(replace(POOLS["qwen3-4b-bf16-a10"], gpu_memory_utilization=0.3), CATALOG.gpus)
+    assert (result.remedy or "").startswith("raise gpu_memory_utilization to 0.92; ")

@@ -132,6 +132,12 @@ def test_a_name_that_cannot_be_a_tag_is_refused() -> None:
     assert "pool becomes a tag, with letters, digits, - _ and . only, at most 63; rename it" in problem
 
 
+def test_a_name_that_leaves_the_prefix_alone_is_refused() -> None:
+    """Its App would not be found again among those of the prefix, and so never be stopped."""
+    [problem] = name_problems([declare(replace(A10, name="___"), SETTINGS)])
+    assert "its App would have the prefix alone as its name; rename it" in problem
+
+
 def test_a_missing_secret_is_named_with_how_to_make_it() -> None:
     """Only those that are not there; the settings' place says where they are asked for."""
     [problem] = secret_problems(("hf", "other"), ("other",), SETTINGS)
@@ -144,6 +150,19 @@ def test_tags_that_modal_would_refuse_are_refused() -> None:
     """Letters, digits and a few signs, at most 63."""
     assert list(settings_problems(replace(SETTINGS, tags={"team": "a b"}))) != []
     assert list(settings_problems(replace(SETTINGS, tags={"team": "research"}))) == []
+
+
+@pytest.mark.parametrize("name", ["pool", "plan", "role", "sluice"])
+def test_tags_that_apps_have_of_themselves_are_refused(name: str) -> None:
+    """A pool that is tagged as the router would be stopped in its place."""
+    [problem] = settings_problems(replace(SETTINGS, tags={name: "router"}))
+    assert problem == f"policy.yaml:3: tag '{name}' is one that Apps have of themselves; give yours another name"
+
+
+def test_one_volume_for_weights_and_kernels_is_refused() -> None:
+    """Modal mounts a Volume in one place only."""
+    [problem] = settings_problems(replace(SETTINGS, cache_volume=SETTINGS.weights_volume))
+    assert "weights_volume and cache_volume are both 'sluice-weights'" in problem
 
 
 def test_names_become_part_of_a_host_name() -> None:
