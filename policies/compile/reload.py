@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from policies.compile.load import load_policy
+from policies.compile.noted import noted_pools
 from policies.compile.premium import premium_of
 from policies.files.fileset import SHIPPED_DEFAULT, outside_paths, policy_files
 from policies.files.hide import hide_secrets
@@ -24,6 +25,7 @@ from policies.policy import Policy
 from pricing.clock import Clock
 from pricing.errors import FileProblem
 from pricing.ledger.policy_history import PolicyFile, PremiumPool
+from pricing.ledger.policy_pools import NotedPool
 
 OnSwap = Callable[[Policy, Policy], None]
 """(old, new), called after the swap."""
@@ -52,13 +54,16 @@ class ReloadState:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """A policy as it was put in force: when, its files as they may be shown, what its requests are compared with."""
+    """A policy as it was put in force: when, its files as they may be shown, what its requests are compared with, and
+    what its pools cost.
+    """
 
     version: str
     price_book: str
     loaded_us: int
     files: tuple[PolicyFile, ...]
     premium: tuple[PremiumPool, ...]
+    pools: tuple[NotedPool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,8 @@ class Reloader:
         return "swapped"
 
     def _edition_of(self, policy: Policy, files: tuple[PolicyFile, ...]) -> Edition:
-        return Edition(policy.version, policy.price_book, self._loaded_us, files, premium_of(policy))
+        premium, pools = premium_of(policy), noted_pools(policy)
+        return Edition(policy.version, policy.price_book, self._loaded_us, files, premium, pools)
 
     def _load(self) -> Policy:
         policy = load_policy(

@@ -21,6 +21,7 @@ import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
+from pricing.ledger.policy_pools import ADD, NotedPool, as_kept
 from pricing.ledger.read import reading
 from pricing.ledger.reader import Found, Reader, Values, check_version
 from pricing.ledger.upgrade import version_of
@@ -55,7 +56,8 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     """A version with who put it in force first, and last: replicas by name, microseconds since the epoch.
 
     `files` None: they were not asked for, or are not kept any more. `premium` None: nobody noted the premium pools, as
-    before ledgers of version 0011.
+    before ledgers of version 0011. `pools` are written and not read back: `pricing.ledger.policy_pools.pools_of` finds
+    them; None: leave what is there.
     """
 
     version: str
@@ -66,6 +68,7 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     latest_replica: str
     files: tuple[PolicyFile, ...] | None = None
     premium: tuple[PremiumPool, ...] | None = None
+    pools: tuple[NotedPool, ...] | None = None
 
 
 class _Writer(Protocol):
@@ -85,8 +88,11 @@ def remember(place: LedgerPlace, found: PolicyVersion) -> None:
     files, size = (said.decode(), len(said)) if len(said) <= KEPT_BYTES else (None, 0)
     premium = None if found.premium is None else msgspec.json.encode(found.premium).decode()
     values = [found.version, found.price_book, found.first_us, found.first_replica, found.latest_us]
+    kept = None if found.pools is None else as_kept(found.pools)
     with _writing(place) as ledger:
-        ledger.execute(_UPSERT, [*values, found.latest_replica, premium, files, size])
+        if kept is not None:
+            ledger.execute(ADD, kept)
+        ledger.execute(_UPSERT, [*values, found.latest_replica, premium, files, size, kept and kept[0]])
         ledger.execute(_FORGET_FILES, [KEPT_BYTES])
 
 
@@ -180,8 +186,9 @@ def _writing_file(path: Path) -> Iterator[sqlite3.Connection]:
 
 _LATER: Final = "CASE WHEN excluded.latest_us >= known.latest_us THEN excluded.{0} ELSE known.{0} END"
 _UPSERT: Final = f"""
-    INSERT INTO policy_versions AS known ({_COLUMNS}, files, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO policy_versions AS known ({_COLUMNS}, files, bytes, pools) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (version) DO UPDATE SET premium = coalesce(known.premium, excluded.premium),
+    pools = coalesce(known.pools, excluded.pools),
     {", ".join(f"{name} = {_LATER.format(name)}" for name in ("latest_us", "latest_replica", "files", "bytes"))}"""
 _FORGET_FILES: Final = """
     UPDATE policy_versions SET files = NULL, bytes = 0 WHERE files IS NOT NULL AND version IN (

@@ -6,7 +6,7 @@ column lists of `pricing.ledger.codec`. Amounts are nano-dollars, instants micro
     ledger_rows   money, append-only: one row per `pricing.ledger.rows.LedgerRow`, house accounts included
     requests      one summary per request, no amounts
     ledger_hours, request_hours, latency_hours   sums by hour, see `pricing.ledger.rollups`
-    policy_versions   policies that were in force, see `pricing.ledger.policy_history`
+    policy_versions, policy_pools   policies that were in force, see `pricing.ledger.policy_history`
 
 In a SQLite file:
 
@@ -137,6 +137,14 @@ policy_versions = Table(
     Column("files", Text),
     Column("bytes", Big, nullable=False),
     Column("premium", Text),
+    Column("pools", Text),
+)
+
+policy_pools = Table(
+    "policy_pools",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("pools", Text, nullable=False),
 )
 
 holds = Table(
@@ -190,7 +198,8 @@ for table in (ledger_rows, requests):
     shared = table.to_metadata(shared_metadata)
     shared.append_column(Column("stream_ms", BigInteger))
     shared.append_column(Column("stream_n", BigInteger))
-policy_versions.to_metadata(shared_metadata)
+for table in (policy_versions, policy_pools):
+    table.to_metadata(shared_metadata)
 
 
 def _summed(rollup: Rollup) -> list[Column[Any]]:

@@ -13,7 +13,7 @@ from typing import Final
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 
-HEAD: Final = "0011"  # the newest script in migrations/versions
+HEAD: Final = "0012"  # the newest script in migrations/versions
 _BUSY_S: Final = 5.0  # as long as sqlite3 waits by itself for other locks
 _LOOK_S: Final = 0.02
 

@@ -24,7 +24,7 @@ class ContainerRate:
     A container's billed time is rounded up to a multiple of `increment_us`, microseconds, unless that is 0.
     `notes` says what the book does not state and how that is counted, `not_billed` what it says is free, `not_applied`
     what it states and meters do not follow. `tokens` is set for pools that are billed by the token; their time costs
-    nothing, so that all parts are 0.
+    nothing, so that all parts are 0. `provider` sells it, as `product`.
     """
 
     nusd_per_h: int
@@ -38,6 +38,8 @@ class ContainerRate:
     increment_us: int = 0
     not_billed: tuple[str, ...] = ()
     not_applied: tuple[str, ...] = ()
+    provider: str = ""
+    product: str = ""
 
     @property
     def boot_nusd_per_h(self) -> int:
@@ -57,7 +59,9 @@ class ContainerRate:
 
 def token_rate(book: PriceBook, model: str) -> ContainerRate:
     """The rate of a pool that is billed by the token. Raises UnknownPrice for a model that the book does not list."""
-    return ContainerRate(0, 0, 0, 0, book.id, tokens=book.token_price(model))
+    return ContainerRate(
+        0, 0, 0, 0, book.id, tokens=book.token_price(model), provider=book.provider, product=book.product
+    )
 
 
 def container_rate(
@@ -117,6 +121,8 @@ def _rate(
         increment_us=_increment_us(book),
         not_billed=not_billed(book),
         not_applied=not_applied(book),
+        provider=book.provider,
+        product=book.product,
     )
 
 

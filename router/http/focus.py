@@ -18,7 +18,7 @@ from router.http.parameters import check_parameters
 from router.http.replies import viewer_of
 from router.inbound.callers import ADMIN
 from router.service.service import Service
-from router.views.priced import known_books, pricing_of
+from router.views.priced import given, known_books
 
 _PARAMETERS: Final = ("since", "until", "account", "billed_only")
 _IN_MEMORY_BYTES: Final = 2**20  # more of an export goes through a temporary file
@@ -51,7 +51,7 @@ def _export(service: Service, asked: FocusAsked) -> IO[str]:
     Raises StoreUnavailable, and ApiError for price books that somebody has spoilt since the policy was loaded.
     """
     try:
-        pricing = pricing_of(service.policy, known_books(service.settings.policy_paths))
+        known = given(service.policy, known_books(service.settings.policy_paths))
     except FileProblem as error:
         text = f"a price book cannot be read: {error.problems[0]}; `sluice check` says what is wrong"
         raise ApiError("internal_error", text) from None
@@ -59,7 +59,7 @@ def _export(service: Service, asked: FocusAsked) -> IO[str]:
         _IN_MEMORY_BYTES, "w+", encoding="utf-8", newline=""
     )
     try:
-        write_focus(service.settings.ledger, asked, pricing, file)
+        write_focus(service.settings.ledger, asked, known, file)
     except BaseException:
         file.close()
         raise

@@ -78,5 +78,13 @@ def as_version(edition: Edition, replica: str) -> PolicyVersion:
     """As the ledger keeps it."""
     at_us = edition.loaded_us
     return PolicyVersion(
-        edition.version, edition.price_book, at_us, replica, at_us, replica, edition.files, edition.premium
+        edition.version,
+        edition.price_book,
+        at_us,
+        replica,
+        at_us,
+        replica,
+        edition.files,
+        edition.premium,
+        edition.pools,
     )

@@ -14,6 +14,7 @@ from pools.spec import PoolSpec
 from pricing.errors import UnknownPrice
 from pricing.prices.book import PriceBook, load_books, shipped_books
 from pricing.prices.resources import PricedPool, Pricing
+from pricing.reports.focus_pools import Given
 
 _SUFFIX: Final = ".yaml"
 
@@ -34,6 +35,11 @@ def pricing_of(policy: Policy, books: Mapping[str, PriceBook]) -> Pricing:
         return None if spec is None or book is None else _priced(spec, book)
 
     return priced
+
+
+def given(policy: Policy, books: Mapping[str, PriceBook]) -> Given:
+    """A policy at hand, for an export that asks what pools were when its rows were written."""
+    return Given(policy.version, pricing_of(policy, books), books)
 
 
 def _priced(spec: PoolSpec, book: PriceBook) -> PricedPool | None:

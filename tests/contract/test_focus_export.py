@@ -13,20 +13,22 @@ from typer.testing import CliRunner
 
 from policies.compile.load import load_policy
 from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.policy_history import remember
 from pricing.ledger.read import recent_rows
 from pricing.ledger.rows import RECONCILED, WITHOUT_STORE, House, LedgerRow, RowKind
 from pricing.ledger.upgrade import ensure_current
 from pricing.money import NUSD_PER_USD, parse_usd
 from pricing.prices.rates import ContainerRate
-from pricing.prices.resources import PricedPool, Pricing
+from pricing.prices.resources import PricedPool
 from pricing.prices.token_price import TokenPrice
 from pricing.reports.focus import FocusAsked, write_focus
 from pricing.reports.focus_columns import COLUMNS, MANDATORY
+from pricing.reports.focus_pools import Given
 from pricing.reports.spans import instant_text
 from router.cli.main import app
-from router.views.priced import known_books, pricing_of
+from router.views.priced import given, known_books
 from support.endpoint import before_simulated, one_pool
-from support.example_ledger import A10, BEGIN, HOUR, L4, T4, write_example_ledger
+from support.example_ledger import A10, BEGIN, HOUR, IN_FORCE, L4, T4, write_example_ledger
 from support.focus_rules import TABLE, Row, broken_rules, read_export
 from support.money import house_row, row
 from support.shared_ledger import fill, fill_file
@@ -40,7 +42,7 @@ TOKENS = ContainerRate(0, 0, 0, 0, "modal-2026-10", tokens=TokenPrice("big", 500
 
 def more_rows() -> list[LedgerRow]:
     """What the example lacks: pools by the token and unknown ones, cuts, failures, free attempts and boots, rows of no
-    book.
+    book; under a policy whose pools the ledger does not have.
     """
     api = row(
         "t:1", 1_234_567, at_us=BEGIN, pool="api", gpu="api", model="big", prompt_tokens=1_900, completion_tokens=77
@@ -53,7 +55,8 @@ def more_rows() -> list[LedgerRow]:
     unpaid = replace(house_row("a10@5:boot", RowKind.BOOT, 0, BEGIN, A10), duration_us=9_000_000, boots=1)
     learnt = house_row("a10@9:adjustment", RowKind.ADJUSTMENT, -3, BEGIN, A10)
     late = replace(row("y:1", 0, at_us=BEGIN, pool=L4), row_id="y:1:late", kind=RowKind.LATE, metered_nusd=10**9)
-    return [api, gone, cut, beyond, free, unknown, unpaid, learnt, late]
+    made = [api, gone, cut, beyond, free, unknown, unpaid, learnt, late]
+    return [replace(each, policy_version="p2") for each in made]
 
 
 def to_bill(known: list[LedgerRow], pool: str, billed: dict[str, int]) -> list[LedgerRow]:
@@ -88,22 +91,25 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> LedgerPlace:
     url = PostgresUrl(request.getfixturevalue("postgres_url"))
     ensure_current(url)
     await fill(url, rows)
+    await asyncio.to_thread(remember, url, IN_FORCE)
     return url
 
 
 @pytest.fixture(scope="module")
-def pricing() -> Pricing:
-    """The shipped policy's pools, and one that is billed by the token."""
-    shipped = pricing_of(load_policy([], environ={}, now_us=BEGIN, assume_deployed=True), known_books([]))
+def policy() -> Given:
+    """The shipped policy's pools, and one that is billed by the token, as the pools of those rows."""
+    shipped = given(load_policy([], environ={}, now_us=BEGIN, assume_deployed=True), known_books([]))
     api = PricedPool(TOKENS, "tokens-inc", "chat", "api", 0, 0.0, 0.0)
-    return lambda pool, book: api if pool == "api" else shipped(pool, book)
+    return replace(
+        shipped, version="p2", pricing=lambda pool, book: api if pool == "api" else shipped.pricing(pool, book)
+    )
 
 
-def exported(place: LedgerPlace, pricing: Pricing, window: tuple[int, int] = NOVEMBER, **more: object) -> list[Row]:
+def exported(place: LedgerPlace, policy: Given, window: tuple[int, int] = NOVEMBER, **more: object) -> list[Row]:
     file = io.StringIO(newline="")
-    count = write_focus(place, replace(FocusAsked(*window), **more), pricing, file)
+    done = write_focus(place, replace(FocusAsked(*window), **more), policy, file)
     rows = read_export(file.getvalue())
-    assert len(rows) == count
+    assert done.rows == len(rows)
     return rows
 
 
@@ -120,19 +126,19 @@ def test_columns_are_those_of_focus_and_ours_come_last() -> None:
     assert {each.name.startswith("x_") for each in TABLE if each.since == "x"} == {True}
 
 
-def test_no_rule_is_broken(place: LedgerPlace, pricing: Pricing) -> None:
+def test_no_rule_is_broken(place: LedgerPlace, policy: Given) -> None:
     """Types, nulls, allowed values and formats of every column, and the rules between columns, on every row."""
-    rows = exported(place, pricing)
+    rows = exported(place, policy)
     assert broken_rules(rows) == []
     assert {each["x_Resource"] for each in rows} == {"gpu", "cpu", "memory", "tokens", "container", "other"}
     phases = {"busy", "idle", "boot", "failed", "overrun", "adjustment", "reconciled"}
     assert {each["x_Phase"] for each in rows} == phases
 
 
-def test_predicted_cost_is_the_ledger(place: LedgerPlace, pricing: Pricing) -> None:
+def test_predicted_cost_is_the_ledger(place: LedgerPlace, policy: Given) -> None:
     """To the nano-dollar, in all and by pool, account and price book, however a window is cut at hours."""
     path_rows = recent_rows(place, 10_000)
-    rows = exported(place, pricing)
+    rows = exported(place, policy)
     assert total(rows, "x_PredictedCost") == sum(each.amount_nusd for each in path_rows)
     sums: Counter[tuple[str | None, ...]] = Counter()
     for each in rows:
@@ -143,14 +149,14 @@ def test_predicted_cost_is_the_ledger(place: LedgerPlace, pricing: Pricing) -> N
             expected[known.pool, known.account, known.price_books or None] += known.amount_nusd
     assert +sums == +expected
     cut = BEGIN + HOUR
-    both = exported(place, pricing, (NOVEMBER[0], cut)) + exported(place, pricing, (cut, NOVEMBER[1]))
+    both = exported(place, policy, (NOVEMBER[0], cut)) + exported(place, policy, (cut, NOVEMBER[1]))
     assert sorted(map(str, both)) == sorted(map(str, rows))
 
 
-def test_estimates_carry_no_billed_cost_and_reconciled_hours_the_bill(place: LedgerPlace, pricing: Pricing) -> None:
+def test_estimates_carry_no_billed_cost_and_reconciled_hours_the_bill(place: LedgerPlace, policy: Given) -> None:
     """BilledCost comes to the provider's bill of the month; `billed_only` has those rows alone, and no null in it."""
-    rows = exported(place, pricing)
-    billed = exported(place, pricing, billed_only=True)
+    rows = exported(place, policy)
+    billed = exported(place, policy, billed_only=True)
     assert billed == [each for each in rows if each["BilledCost"] is not None]
     assert total(rows, "BilledCost") == sum(nusd for bill in BILL.values() for nusd in bill.values())
     assert {(each["ResourceId"], each["ChargePeriodStart"]) for each in billed} == {
@@ -159,21 +165,21 @@ def test_estimates_carry_no_billed_cost_and_reconciled_hours_the_bill(place: Led
     }
 
 
-def test_an_hour_that_changed_after_its_bill_is_an_estimate_again(tmp_path: Path, pricing: Pricing) -> None:
+def test_an_hour_that_changed_after_its_bill_is_an_estimate_again(tmp_path: Path, policy: Given) -> None:
     """A row that came later is in no bill yet, and no sum of BilledCost may go beyond the bill."""
     path = tmp_path / "later.sqlite"
     known = [house_row("l4:idle", RowKind.IDLE, 1_000, BILLED_HOUR, L4)]
     fill_file(path, [*known, *to_bill(known, L4, {"gpu": 1_500})])
-    assert total(exported(path, pricing), "BilledCost") == 1_500
+    assert total(exported(path, policy), "BilledCost") == 1_500
     fill_file(path, [house_row("l4:boot", RowKind.BOOT, 1, BILLED_HOUR, L4)])
-    rows = exported(path, pricing)
+    rows = exported(path, policy)
     assert {each["x_Estimated"] for each in rows} == {"true"}
     assert (total(rows, "BilledCost"), total(rows, "x_PredictedCost")) == (0, 1_501)
 
 
-def test_tokens_are_counted_once(place: LedgerPlace, pricing: Pricing) -> None:
+def test_tokens_are_counted_once(place: LedgerPlace, policy: Given) -> None:
     """A charge has several rows, of which one carries its tokens."""
-    rows = exported(place, pricing)
+    rows = exported(place, policy)
     columns = {
         "x_InputTokens": "prompt_tokens",
         "x_CachedInputTokens": "cached_prompt_tokens",
@@ -184,10 +190,10 @@ def test_tokens_are_counted_once(place: LedgerPlace, pricing: Pricing) -> None:
         assert sum(int(each[column] or 0) for each in rows) == sum(getattr(each, field) or 0 for each in known)
 
 
-def test_unit_prices_are_the_book_s(place: LedgerPlace, pricing: Pricing) -> None:
+def test_unit_prices_are_the_book_s(place: LedgerPlace, policy: Given) -> None:
     """A GPU-hour, a core-hour and a GiB-hour cost what the price book of the row says; a SKU has one price."""
     prices: dict[str, set[str | None]] = defaultdict(set)
-    for each in exported(place, pricing):
+    for each in exported(place, policy):
         if each["PricingUnit"] in ("GPU-Hours", "Core-Hours", "GiB-Hours"):
             prices[each["SkuPriceId"] or ""].add(each["ListUnitPrice"])
     assert prices == {

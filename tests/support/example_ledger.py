@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pricing.ledger.policy_history import PolicyVersion, PremiumPool, remember
+from pricing.ledger.policy_pools import NotedPool
 from pricing.ledger.rows import Evidence, House, LedgerRow, RequestRow, RowKind
 from support.money import house_row, request, row
 from support.shared_ledger import fill_file
@@ -27,6 +28,20 @@ L4, A10, T4 = "qwen3-vl-8b-fp8-l4", "qwen3-vl-8b-fp8-a10", "qwen3-4b-fp16-t4"
 L40S: Final = PremiumPool("qwen3-vl-8b-bf16-l40s", "L40S", 1, 2_400_000_000, ("chat",))
 _GPUS: Final = {L4: "L4", A10: "A10", T4: "T4"}
 _CENT: Final = 10**7
+_BOOK: Final = "modal-2026-10"
+
+
+def _container(pool: str, gpu_nusd_per_h: int) -> NotedPool:
+    """Of four cores and 32 GiB, as the shipped pools have them."""
+    resources = {"cpu_nusd_per_h": 189_200_000, "memory_nusd_per_h": 256_000_000}
+    rates = {"gpu_nusd_per_h": gpu_nusd_per_h, **resources}
+    return NotedPool(pool, _BOOK, "modal", "serverless", _GPUS[pool], 1, 4.0, 32.0, **rates)
+
+
+IN_FORCE: Final = PolicyVersion(
+    "p1", _BOOK, BEGIN, "r1", BEGIN, "r1", (), (L40S,),
+    (_container(L4, 800_000_000), _container(A10, 1_100_000_000), _container(T4, 590_000_000)),
+)  # fmt: skip
 
 
 def write_example_ledger(path: Path) -> None:
@@ -39,7 +54,7 @@ def write_example_ledger(path: Path) -> None:
             rows += more
             requests.append(ended)
     fill_file(path, [*rows, *_containers()], requests)
-    remember(path, PolicyVersion("p1", "modal-2026-10", BEGIN, "r1", BEGIN, "r1", (), (L40S,)))
+    remember(path, IN_FORCE)
 
 
 def _request(

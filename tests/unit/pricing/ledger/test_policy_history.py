@@ -21,11 +21,17 @@ from pricing.ledger.policy_history import (
     remember,
     version_before,
 )
+from pricing.ledger.policy_pools import NotedPool, pools_of
 from pricing.ledger.read import reading
 from pricing.ledger.upgrade import ensure_current
+from pricing.prices.token_price import TokenPrice
 from support.ledgers import take_back
 from support.values import replace
 
+POOLS = (
+    NotedPool("l4", "modal-2026-10", "modal", "serverless", "L4", 2, 0.125, 0.0, "us", 3, 2, 1),
+    NotedPool("ü ' ?", "b", "p", "q", "api", 0, 0.0, 0.0, tokens=TokenPrice("big", 5, 15, 1)),
+)
 PREMIUM = (PremiumPool("big", "L40S", 2, 2_400_000_000, ("chat", "ü ' ?")), PremiumPool("api", "api", 1, 0, ("code",)))
 
 
@@ -144,6 +150,42 @@ def test_a_version_of_before_notes_its_premium_pools_when_it_comes_back(place: L
     assert find_versions(place, "aa") == [version("aa", 1)]
     remember(place, replace(version("aa", 5), premium=PREMIUM))
     assert find_versions(place, "aa")[0].premium == PREMIUM
+
+
+def noted(place: LedgerPlace, name: str) -> object:
+    with reading(place) as ledger:
+        return pools_of(ledger, name)
+
+
+def kept_lists(place: LedgerPlace) -> int:
+    with reading(place) as ledger:
+        return int(ledger.execute("SELECT count(*) FROM policy_pools").fetchone()[0])
+
+
+def test_pools_are_kept_once_for_all_versions_that_share_them(place: LedgerPlace) -> None:
+    """Most edits change no pool; what a version noted first stays, whatever order its pools come in; one that noted
+    none is not taken for one that has none.
+    """
+    for number in range(3):
+        remember(place, replace(version(f"v{number}", number), pools=POOLS[:: 1 if number % 2 else -1]))
+    remember(place, version("silent", 9))
+    remember(place, replace(version("none", 9), pools=()))
+    remember(place, replace(version("v1", 20), pools=POOLS[:1]))
+    remember(place, version("v2", 21))
+    assert [noted(place, name) for name in ("v0", "v1", "v2")] == [POOLS] * 3
+    assert (noted(place, "none"), noted(place, "silent"), noted(place, "gone")) == ((), None, None)
+    assert kept_lists(place) == 3
+
+
+def test_a_version_of_before_notes_its_pools_when_it_comes_back(place: LedgerPlace) -> None:
+    """A ledger of 0011 keeps its history through the upgrade; taken back, it is as it was."""
+    remember(place, replace(version("aa", 1), premium=PREMIUM, pools=POOLS))
+    take_back(address(place), "0011")
+    ensure_current(place)
+    assert find_versions(place, "aa") == [replace(version("aa", 1), premium=PREMIUM)]
+    assert noted(place, "aa") is None
+    remember(place, replace(version("aa", 5), pools=POOLS))
+    assert noted(place, "aa") == POOLS
 
 
 def test_replicas_write_at_once(place: LedgerPlace) -> None:
