@@ -151,10 +151,14 @@ class Uncapped:
     """`pricing.budgets.store.BudgetStore` without caps: every hold is granted, nothing is kept but who is metered."""
 
     def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
         self.meters = LocalMeters(clock, self.post)
 
     def replace_caps(self, caps: CapTable) -> None:
         return None
+
+    def now_us(self) -> int:
+        return self._clock.wall_us()
 
     def room(self, scopes: Sequence[Scope]) -> Room:
         return Room(None, None, False)
@@ -197,6 +201,9 @@ class Uncapped:
 
     async def cap_counts(self) -> CapCounts:
         return CapCounts()
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        return False
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         return None

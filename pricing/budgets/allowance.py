@@ -66,12 +66,12 @@ class Allowance:
     def _new_book(self) -> tuple[BudgetBook, CapTable]:
         """A book, and the caps it judges by: none yet, since most of what caps become is never needed here."""
         nothing = CapTable((), self._caps.timezone)
-        return BudgetBook(nothing, self._clock.wall_us(), on_warn=lambda _: None), nothing
+        return BudgetBook(nothing, self._store.now_us(), on_warn=lambda _: None), nothing
 
     def _judge(self) -> BudgetBook:
         """The book, with the caps in force."""
         if self._judges_by is not self._caps:
-            self._book.replace_caps(self._caps, self._clock.wall_us())
+            self._book.replace_caps(self._caps, self._store.now_us())
             self._judges_by = self._caps
         return self._book
 
@@ -121,7 +121,7 @@ class Allowance:
         """Raises BudgetExceeded, RateLimited, and StoreUnavailable where the allowance has no room."""
         self._check(wish.scopes, wish.amount_nusd)
         mono_us = self._clock.mono_us()
-        held = self._judge().open(wish, self._clock.wall_us(), mono_us)
+        held = self._judge().open(wish, self._store.now_us(), mono_us)
         if wish.meter is not None:
             self._members.enter(wish.meter, wish.hold_id)
         tracked = Tracked(wish, held.anchor_us, 0, here=True)
@@ -156,7 +156,7 @@ class Allowance:
             self._book.settle(
                 hold_id,
                 amount_nusd,
-                self._clock.wall_us(),
+                self._store.now_us(),
                 may_exceed_hold=settlement.may_exceed_hold,
                 more_tokens=settlement.more_tokens,
             )
@@ -165,7 +165,7 @@ class Allowance:
 
     def expired(self) -> Iterable[Settlement]:
         """Settlements of the holds granted here whose lease has run out."""
-        wall_us = self._clock.wall_us()
+        wall_us = self._store.now_us()
         for held in self._book.expire(wall_us, self._clock.mono_us()):
             yield Settlement(held.hold_id, held.amount_nusd, (expiry_row(held, wall_us),))
 
@@ -193,7 +193,7 @@ class Allowance:
             )
 
     def _extend(self, hold_id: str, amount_nusd: int) -> bool:
-        return self._judge().extend(hold_id, amount_nusd, self._clock.wall_us(), self._clock.mono_us()).granted
+        return self._judge().extend(hold_id, amount_nusd, self._store.now_us(), self._clock.mono_us()).granted
 
     def _count(self, scopes: Sequence[Scope], change_nusd: int) -> None:
         for scope in scopes:

@@ -109,6 +109,9 @@ class OutageStore:
         self._store.replace_caps(caps)
         self._allowance.replace_caps(caps)
 
+    def now_us(self) -> int:
+        return self._store.now_us()
+
     # -- views -----------------------------------------------------------------------------------------------------
 
     @property
@@ -132,6 +135,9 @@ class OutageStore:
         if not self._allowance.beside(scopes):
             return self._store.refusal(scopes, amount_nusd)
         return self._allowance.refusal(scopes, amount_nusd)
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        return self.up and self._store.is_old(scopes)
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         """Never raises StoreUnavailable: while the store is down, what was last seen is all there is."""

@@ -113,14 +113,21 @@ class SqliteStore:
     def replace_caps(self, caps: CapTable) -> None:
         self._book.replace_caps(caps, self._clock.wall_us())
 
+    def now_us(self) -> int:
+        return self._clock.wall_us()
+
     def room(self, scopes: Sequence[Scope]) -> Room:
         return self._book.room(scopes, self._clock.wall_us())
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
         return self._book.refusal(scopes, amount_nusd, self._clock.wall_us())
 
-    async def refresh(self, scopes: Sequence[Scope]) -> None:
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
         """The book is in this process: nothing is ever out of date."""
+        return False
+
+    async def refresh(self, scopes: Sequence[Scope]) -> None:
+        """Nor is anything to be brought up to date."""
 
     async def statuses(self, scopes: Sequence[Scope] | None = None) -> list[CapStatus]:
         return self._book.statuses(self._clock.wall_us(), scopes)

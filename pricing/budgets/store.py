@@ -202,12 +202,20 @@ class BudgetStore(Protocol):
         """Put another table of caps in force, from the next step on."""
         ...
 
+    def now_us(self) -> int:
+        """The wall time that windows go by and rows are to have, as far as is known here."""
+        ...
+
     def room(self, scopes: Sequence[Scope]) -> Room:
         """From memory, without waiting; a view, not a promise."""
         ...
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
         """What opening such a hold now would raise, from memory; None where there is room."""
+        ...
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        """Whether `room` may be wrong about a cap that lowers the tier, since others may have spent meanwhile."""
         ...
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:

@@ -77,6 +77,7 @@ class Reader:
         reply = await self._steps.step("sums", self._packer, (packed,), 2, (packed.word, bulk(int(spent))))
         self._steps.heard(reply[1])
         self._answers.note_sums(reply, 3, packed)
+        self._views.looked(packed.scopes, reply[1])
         self._answers.warn(reply[2], packed, reply[1])
 
     async def _ask_when(self, packed: PackedCaps) -> None:

@@ -21,18 +21,18 @@ from contextlib import suppress
 from typing import Final
 
 from pricing.budgets.account import CapWarning
-from pricing.budgets.caps import CapTable, Scope, ScopeKind, parse_scope
-from pricing.budgets.settlement import HOUSE_ACCOUNTS, check_settlement, late_row
+from pricing.budgets.caps import CapTable, Scope, parse_scope
+from pricing.budgets.settlement import check_settlement, late_row
 from pricing.budgets.store import CapCounts, CapStatus, Extended, Hold, OpenHold, RateStatus, Room, Settlement
-from pricing.budgets.windows import bucket_of
 from pricing.clock import US_PER_S, Clock
 from pricing.errors import BudgetExceeded, HoldEnded, StoreUnavailable
 from pricing.ledger.entries import rows_json, value_json
-from pricing.ledger.rows import LedgerRow, RequestRow, RowKind
+from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.meter.meters import PoolLoad
 from pricing.redis.answers import Answers, backlog_full, check_amount, check_settled, good_for_s, too_large
 from pricing.redis.client import RedisClient
 from pricing.redis.connection import Word, bulk
+from pricing.redis.house_rows import house_words
 from pricing.redis.installation import installation_in, not_whole
 from pricing.redis.keys import LAYOUT
 from pricing.redis.packing import CapPacker, PackedCaps
@@ -51,7 +51,6 @@ EXTENDED_AT_ONCE: Final = 100  # holds that one script grows
 _STEPS: Final = ("open", "settle", "settle_open", "extend", "expire")
 _OTHERS: Final = ("forgo", "sums", "frees", "rows", "post", "check")
 _STILL_OPEN: Final = (b"misfit", b"too_large")
-_CONTAINER_KINDS: Final = (RowKind.BOOT, RowKind.IDLE)
 
 
 def _ignore(_: CapWarning) -> None:
@@ -134,7 +133,11 @@ class RedisStore:
     @property
     def skew_s(self) -> float:
         """How far Redis's time is ahead of this replica's clock, by the last reply; below 0: behind."""
-        return (self._steps.now_us() - self._clock.wall_us()) / US_PER_S
+        return (self.now_us() - self._clock.wall_us()) / US_PER_S
+
+    def now_us(self) -> int:
+        """The server's time, by its last reply and what has passed since; before the first, this replica's."""
+        return self._steps.now_us()
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -149,6 +152,9 @@ class RedisStore:
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
         return self._views.refusal(scopes, amount_nusd, self._steps.now_us())
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        return self._views.is_old(scopes, self._steps.now_us())
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         await self._reader.refresh(scopes)
@@ -235,17 +241,7 @@ class RedisStore:
 
     async def post(self, rows: Sequence[LedgerRow], pool_scopes: bool = True) -> None:
         """Write house rows; a row id that was posted within a day changes nothing. Raises ValueError for a tenant's."""
-        args: list[Word] = []
-        scopes: list[Scope] = []
-        for row in rows:
-            if row.account not in HOUSE_ACCOUNTS:
-                raise ValueError(f"row {row.row_id}: account {row.account} is not the house's; settle a hold instead")
-            amount_nusd = row.amount_nusd if pool_scopes and row.kind in _CONTAINER_KINDS else 0
-            if amount_nusd < 0:
-                raise ValueError(f"row {row.row_id}: {row.kind} time costs {amount_nusd}; it costs 0 or more")
-            check_amount(f"row {row.row_id}", amount_nusd)
-            scopes += [Scope(ScopeKind.POOL, row.pool), Scope(ScopeKind.ENDPOINT, row.pool)] if amount_nusd else []
-            args += [row.row_id, value_json(row), bucket_of(row.at_us), amount_nusd, row.pool]
+        scopes, args = house_words(rows, pool_scopes)
         if rows:
             await self._post(self._packer.pack_anew(scopes), args)
 

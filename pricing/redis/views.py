@@ -8,6 +8,7 @@ is refused from one before it was refreshed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from pricing.budgets.account import CapWarning
@@ -15,7 +16,10 @@ from pricing.budgets.caps import Cap, CapTable, Scope, Unlimited
 from pricing.budgets.refusal import refuse
 from pricing.budgets.store import CapStatus, Room
 from pricing.budgets.windows import bucket_of, leaves_us, month_around
+from pricing.clock import US_PER_S
 from pricing.errors import BudgetExceeded, Shortfall
+
+OLD_US: Final = 2 * US_PER_S  # who asks all the time is looked at with every tick, as a rule each second
 
 
 class CapSeen:
@@ -123,6 +127,7 @@ class Views:
     def __init__(self, caps: CapTable) -> None:
         self._by_scope: dict[Scope, tuple[CapSeen, ...]] = {}
         self._asked: set[Scope] = set()
+        self._looked_us: dict[Scope, int] = {}  # of those with a cap that lowers the tier; the server's time
         self.replace(caps)
 
     def replace(self, caps: CapTable) -> None:
@@ -131,6 +136,7 @@ class Views:
         Scopes whose caps are as they were are left alone, which takes next to no time for those of `CapTable.keeping`.
         """
         self._caps, self.zone = caps, caps.timezone
+        self._looked_us = dict.fromkeys((cap.scope for cap in caps.caps if cap.lower_tier_permille), 0)
         before = self._by_scope
         self._by_scope = {scope: _seen(theirs, before.get(scope, ())) for scope, theirs in caps.by_scope.items()}
 
@@ -144,6 +150,15 @@ class Views:
     def scopes(self) -> tuple[Scope, ...]:
         """Every scope that has a cap."""
         return tuple(self._by_scope)
+
+    def is_old(self, scopes: Iterable[Scope], now_us: int) -> bool:
+        """Whether a cap of theirs that lowers the tier was last looked at long ago, or never."""
+        looked_us = self._looked_us
+        return bool(looked_us) and any(now_us - looked_us.get(scope, now_us) > OLD_US for scope in scopes)
+
+    def looked(self, scopes: Iterable[Scope], now_us: int) -> None:
+        """Note that all caps of these scopes were read at an instant."""
+        self._looked_us.update((scope, now_us) for scope in scopes if scope in self._looked_us)
 
     def take_asked(self) -> set[Scope]:
         """The capped scopes that `room` or `refusal` was asked about since the last call."""

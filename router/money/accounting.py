@@ -115,6 +115,10 @@ class Accounting:
         """Put another table of caps in force, from the next step on."""
         self._store.replace_caps(caps)
 
+    def now_us(self) -> int:
+        """The wall time that budgets and rows go by, whatever this machine's clock says."""
+        return self._store.now_us()
+
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
@@ -124,6 +128,10 @@ class Accounting:
     def room(self, scopes: Sequence[Scope]) -> Room:
         """What the tightest cap leaves, as far as is known here."""
         return self._store.room(scopes)
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        """Whether `room` may not know yet that a cap lowers the tier, or does no longer; `refresh` is worth it then."""
+        return self._store.is_old(scopes)
 
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         """Bring `room` and `refusal` up to date. Raises StoreUnavailable."""
@@ -249,7 +257,7 @@ class Accounting:
         running_us = self._clock.mono_us() - attempt.dispatched_us if attempt.dispatched_us else 0
         return LedgerRow(
             row_id=f"{attempt.hold_id}:{RowKind.ATTEMPT}",
-            at_us=self._clock.wall_us(),
+            at_us=self._store.now_us(),
             kind=RowKind.ATTEMPT,
             account=account,
             amount_nusd=amount_nusd,

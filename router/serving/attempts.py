@@ -178,7 +178,7 @@ class Attempts:
 
     @property
     def _budgets(self) -> BudgetRefusals:
-        return BudgetRefusals(self.accounting, self.gatherer, self.events, self.clock)
+        return BudgetRefusals(self.accounting, self.gatherer, self.events)
 
     def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
         if decision.warm is not None and not chain.reports:

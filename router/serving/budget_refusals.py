@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from policies.choose.decision import Decision, Reason, Rejection
-from pricing.clock import Clock
 from pricing.errors import BudgetExceeded, RateLimited
 from router.errors import ApiError
 from router.money.accounting import Accounting
@@ -23,7 +22,6 @@ class BudgetRefusals:
     accounting: Accounting
     gatherer: Gatherer
     events: Fanout
-    clock: Clock
 
     async def refreshed(self, chain: Chain, decision: Decision) -> bool:
         """Bring what is known of budgets up to date, once for a request that they would refuse.
@@ -60,7 +58,7 @@ class BudgetRefusals:
             )
         )
         cheaper = tier_that_fits(self.gatherer.of_chain(chain), short.left_nusd)
-        return budget_refusal(refused, self.clock.wall_us(), cheaper)
+        return budget_refusal(refused, self.accounting.now_us(), cheaper)
 
     def limited(self, chain: Chain, limited: RateLimited) -> ApiError:
         """A rate limit has no room."""

@@ -85,6 +85,9 @@ class Controller:
         request_class, requirements, outlook = self.requirements(parsed, caller, policy, turn)
         limits = request_class.limits
         total_us = started_us + round(limits.max_total_s * US_PER_S)
+        accounting, scopes = self.attempts.accounting, caller.scopes(request_class.name, endpoint)
+        if accounting.is_old(scopes):  # a tier is lowered for what other replicas spent, and no longer than that counts
+            await accounting.refresh(scopes)
         return Chain(
             request_id=request_id,
             parsed=parsed,
@@ -94,7 +97,7 @@ class Controller:
             requirements=await self.sizes.exact_near_limits(parsed, request_class, requirements),
             interrupts=interrupts,
             started_us=started_us,
-            wall_us=self.clock.wall_us(),
+            wall_us=accounting.now_us(),
             first_byte_deadline_us=started_us + round(limits.first_byte_deadline_s * US_PER_S),
             total_deadline_us=total_us,
             client_deadline_us=None if timeout_s is None else min(total_us, started_us + round(timeout_s * US_PER_S)),

@@ -14,7 +14,7 @@ from pricing.ledger.rows import RowKind
 from pricing.redis import scripts
 from pricing.redis.keys import LAYOUT, prefix_of
 from pricing.redis.meters import SharedMeters
-from support.money import ACME, GLOBEX, UTC, cap, caps, house_row, paid, request, row, wish
+from support.money import ACME, GLOBEX, POOL, UTC, cap, caps, house_row, paid, request, row, wish
 from support.redis_replicas import TABLE, Replicas
 from support.values import replace
 
@@ -299,3 +299,35 @@ async def test_a_hold_enters_its_pools_meter_and_leaves_it_when_it_ends(replicas
     assert await store.expire() == ["a2:1"]
     assert replicas.keys("members:l4") == []
     assert replicas.keys("hold:*") == []
+
+
+async def test_a_tier_is_not_judged_from_an_old_view(replicas: Replicas) -> None:
+    """What others spent, and what has left the window since, is known to be unknown until it is looked at; where no cap
+    lowers a tier nobody need look.
+    """
+    table = caps(cap(100, lower_tier_permille=600), cap(150, scope="pool:l4"))
+    one, two = await replicas.start("one", table), await replicas.start("two", table)
+    assert [two.is_old([scope]) for scope in (ACME, POOL, GLOBEX)] == [True, False, False]
+    await two.refresh([ACME])
+    assert (two.is_old([ACME, POOL]), two.room([ACME]).lower_tier) == (False, False)
+    await one.open(wish("a:1", 70))
+    await one.settle(paid("a:1", 70))
+    for lowers in (True, False):
+        replicas.clock.advance(3)
+        assert two.is_old([POOL, ACME])
+        await two.refresh([ACME])
+        assert (two.is_old([ACME]), two.room([ACME]).lower_tier) == (False, lowers)
+        replicas.clock.advance(86_400 + 900)
+    two.replace_caps(table)
+    assert two.is_old([ACME])
+
+
+async def test_the_time_is_the_server_s(replicas: Replicas) -> None:
+    """Whatever a replica's own clock shows: as the last reply told it, and what has passed since."""
+    ahead_us = 300 * 10**6
+    store = await replicas.start("one", now=lambda: replicas.clock.wall_us() + ahead_us)
+    await store.open(wish("a:1", 1))
+    assert store.now_us() == replicas.clock.wall_us() + ahead_us
+    replicas.clock.advance(7)
+    assert store.now_us() == replicas.clock.wall_us() + ahead_us
+    assert store.skew_s == 300

@@ -113,6 +113,24 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     await shared.running["b"].stop()
 
 
+async def test_whichever_replica_is_asked_lowers_the_tier(
+    tmp_path: Path, redis: RedisServer, postgres_url: str
+) -> None:
+    """One replica serves until the threshold is passed; the other, which has never seen the tenant, serves its first
+    request from the lower tier.
+    """
+    lowering = {**CAP, "thresholds": {"lower_tier": "1%"}}
+    files = policy(caps=[lowering])
+    files["pools"]["large"] = files["pools"]["small"]
+    files["classes"]["chat"] |= {"default_tier": "premium", "ladder": {"standard": ["small"], "premium": ["large"]}}
+    async with replicas(tmp_path, redis.url, postgres_url, files) as shared:
+        await asyncio.gather(shared.start("a"), shared.start("b"))
+        served = [await shared.chat(name) for name in ("a", "b")]
+        await asyncio.gather(*(shared.running[name].stop() for name in ("a", "b")))
+    assert [reply.status for reply in served] == [200, 200]
+    assert [reply.headers["x-sluice-pool"] for reply in served] == ["large", "small"]
+
+
 async def test_a_replica_starts_before_its_servers_and_finds_them_later(
     tmp_path: Path, redis: RedisServer, postgres_url: str
 ) -> None:

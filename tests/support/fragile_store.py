@@ -56,6 +56,12 @@ class FragileStore:
     def refusal(self, scopes: Sequence[Scope], amount_nusd: int) -> BudgetExceeded | None:
         return self.store.refusal(scopes, amount_nusd)
 
+    def now_us(self) -> int:
+        return self.store.now_us()
+
+    def is_old(self, scopes: Sequence[Scope]) -> bool:
+        return self.store.is_old(scopes)
+
     async def refresh(self, scopes: Sequence[Scope]) -> None:
         self._before("refresh")
         await self.store.refresh(scopes)

@@ -12,7 +12,7 @@ from policies.requirements import Tier
 from pricing.budgets.outage import OutageStore
 from pricing.budgets.sqlite import SqliteStore
 from pricing.budgets.store import Extended
-from pricing.clock import ManualClock
+from pricing.clock import US_PER_S, ManualClock
 from pricing.errors import BudgetExceeded, StoreUnavailable
 from pricing.ledger.read import find_request, recent_rows
 from pricing.ledger.rows import RowKind
@@ -295,3 +295,17 @@ async def test_a_hold_enters_the_meter_with_its_weight_and_leaves_it_with_its_en
     reading = (await kept.store.meters.read([(L4.pool.name, begun.hold_id)]))[begun.hold_id]
     assert reading.share_nusd_per_h == RATE
     await kept.store.aclose()
+
+
+async def test_rows_are_written_at_the_store_s_time(tmp_path: Path) -> None:
+    """A replica whose own clock is five minutes off writes rows that lie in the windows that they count in."""
+    kept = books(tmp_path, 10**9)
+    off = ManualClock(kept.clock.wall_us() - 300 * US_PER_S)
+    pools = MeteredPools(kept.store.meters, off)
+    pools.apply(shipped())
+    kept.accounting = Accounting(kept.outages, pools, off)
+    begun = await kept.begun()
+    await kept.accounting.end(request("req_1"), await kept.accounting.close(begun, "answered", Payer.TENANT))
+    await kept.store.aclose()
+    assert [row.at_us for row in recent_rows(kept.path, 10)] == [begun.anchor_us] == [kept.clock.wall_us()]
+    assert kept.accounting.now_us() == kept.clock.wall_us()
