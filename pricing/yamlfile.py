@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,10 +21,21 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq, CommentedSet
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
 
 from pricing.errors import FileProblem
 from pricing.yamlnumbers import reader
-from pricing.yamlparts import LongSection, NotByParts, Part, deep_line, long_sections, read_part
+from pricing.yamlparts import (
+    TOO_DEEP,
+    TOO_MANY,
+    VALUES_AT_MOST,
+    LongSection,
+    NotByParts,
+    Part,
+    excess,
+    long_sections,
+    read_part,
+)
 
 KEPT_FILES: Final = 64  # policies of more files read each of them anew
 
@@ -85,10 +98,13 @@ def read_yaml(path: Path) -> Document:
     """Read one file. Raises FileProblem for a missing file, broken YAML, repeated keys or text that is not UTF-8."""
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise FileProblem([f"{path}:1: cannot read this file: {error.strerror}"]) from None
+    try:
         text = content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise FileProblem([f"{path}:1: cannot read this file: {reason}"]) from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FileProblem([f"{path}:{line}: cannot read this file: it is not UTF-8 text; save it as such"]) from None
     digest = hashlib.sha256(content).digest()
     known, found = _newest.pop(path, (b"", FileProblem([])))
     if known != digest:
@@ -160,21 +176,25 @@ def _part(text: str) -> Part:
 
 
 def _whole(text: str, path: Path) -> Document:
+    line, what = excess(text)
+    if what is not None:
+        raise FileProblem([f"{path}:{line}: {what}"])
     lines: dict[Path_, int] = {(): 1}
     try:
         data = _plain(reader().load(text), (), lines)
     except RecursionError:
-        raise FileProblem(
-            [f"{path}:{deep_line(text)}: nested too deep to be read; write it with fewer levels"]
-        ) from None
-    except _Tagged as error:
-        raise FileProblem([f"{path}:{lines[error.where]}: a tag means nothing here; write the value alone"]) from None
+        raise FileProblem([f"{path}:{line}: {TOO_DEEP}"]) from None
+    except _Refused as error:
+        raise FileProblem([f"{path}:{lines[error.where]}: {error.text}"]) from None
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise FileProblem([f"{path}:{line}: {_repeated_key(error.problem)}; keep one of the two"]) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise FileProblem([f"{path}:{line}: not valid YAML: {_first_line(error.problem or error.context)}"]) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise FileProblem([f"{path}:{line}: not valid YAML: {_first_line(str(error))}"]) from None
     except YAMLError as error:
         raise FileProblem([f"{path}:1: not valid YAML: {_first_line(str(error))}"]) from None
     return Document(path, data, lines)
@@ -190,24 +210,29 @@ def _first_line(text: str | None) -> str:
     return (text or "cannot be parsed").strip().splitlines()[0]
 
 
-class _Tagged(Exception):
-    """A value has a tag of its own, like `!name`. Never leaves the reader of files."""
+class _Refused(Exception):
+    """What YAML has and no file here may: a tag of its own, a key that is no text. Never leaves the reader of files."""
 
-    def __init__(self, where: Path_) -> None:
+    def __init__(self, where: Path_, text: str) -> None:
         super().__init__(where)
         self.where = where
+        self.text = text
 
 
 def _plain(node: Any, where: Path_, lines: dict[Path_, int]) -> Any:
     tagged = getattr(getattr(node, "tag", None), "value", None) is not None
     if tagged or isinstance(node, CommentedOrderedMap | CommentedSet):  # !!omap, !!set
-        raise _Tagged(where)
+        raise _Refused(where, "a tag means nothing here; write the value alone")
+    if len(lines) > VALUES_AT_MOST:  # few in the text, but aliases repeat them
+        raise _Refused(where[:1], TOO_MANY)
     if isinstance(node, CommentedMap):
         plain: dict[Any, Any] = {}
         own = node.lc.data or ()
         for key, value in node.items():
             here = (*where, key)
             lines[here] = node.lc.key(key)[0] + 1 if key in own else lines[where]  # merged from elsewhere
+            if not isinstance(key, str):
+                raise _Refused(here, f"the key {json.dumps(key, default=str)} is no text; put it in quotes")
             plain[key] = _plain(value, here, lines)
         return plain
     if isinstance(node, CommentedSeq):
@@ -233,11 +258,43 @@ def validate(document: Document, model: type[M], where: Sequence[str | int] = ()
     try:
         return model.model_validate(part)
     except ValidationError as error:
-        problems = [_say(document, model, tuple(where), detail) for detail in error.errors()]
+        problems = [_say(document, model, tuple(where), detail) for detail in _once(part, error.errors())]
         raise FileProblem(list(dict.fromkeys(problems))) from None
 
 
+def _once(data: Any, details: Sequence[Any]) -> list[Any]:
+    """Errors, one for each mistake: pydantic has one for each kind that a value may be of and is not.
+
+    Where one kind fits but for something inside of it, that alone is wrong.
+    """
+    said: dict[tuple[Path_, int], Any] = {}
+    places = [_in_data(data, detail["loc"]) for detail in details]
+    for number, (place, detail) in enumerate(zip(places, details, strict=True)):
+        if len(place) == len(detail["loc"]) or detail["type"] in _ABSENT:
+            said[place, number] = detail
+        elif not any(other[: len(place)] == place != other for other in places):
+            first = said.setdefault((place, -1), detail)
+            if first is not detail:
+                said[place, -1] = {**first, "msg": f"{first['msg']} or {detail['msg'].removeprefix(_SHOULD_BE)}"}
+    return list(said.values())
+
+
+def _in_data(data: Any, location: Path_) -> Path_:
+    """A location without the names of kinds, which pydantic puts into it and no data has."""
+    steps: list[str | int] = []
+    for step in location:
+        if step == "[key]" or (isinstance(data, Mapping) and step in data):
+            steps.append(step)
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            steps.append(step)
+            data = data[step]
+    return tuple(steps)
+
+
 _ABSENT: Final = ("missing", "extra_forbidden")
+_SHOULD_BE: Final = "Input should be "
+_NO_TEXT: Final = (bool, int, float, date)  # what YAML makes of words without quotes
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -262,6 +319,8 @@ def _say(document: Document, model: type[BaseModel], base: Path_, detail: Any) -
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     shown = detail.get("input")
     got = f", not {shown!r}" if isinstance(shown, str | int | float) and repr(shown) not in message else ""
+    if detail["type"] == "string_type" and isinstance(shown, _NO_TEXT):
+        got = f", not {json.dumps(shown, default=str)}; put it in quotes"
     return document.problem((*base, *where), f"{shown_name}: {message[:1].lower()}{message[1:]}{got}")
 
 

@@ -38,6 +38,9 @@ Steps = tuple[str | int, ...]
 
 LONG: Final = 50  # entries; shorter sections are read with the rest of their file
 DEEP: Final = 50  # levels of nesting; policy files, catalogues and price books have fewer than ten
+VALUES_AT_MOST: Final = 200_000  # of a text that is read as a whole; ten thousand tenants have fewer
+TOO_DEEP: Final = "nested too deep to be read; write it with fewer levels"
+TOO_MANY: Final = f"more than {VALUES_AT_MOST:,} values with what aliases repeat, too many to be read; split the file"
 STRETCH: Final = 1 << 16  # characters, a millisecond's search
 _SECTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[ \t]*(#.*)?")
 _OF_THE_WHOLE: Final = re.compile(r"^%|^ *\t|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", re.MULTILINE)
@@ -115,15 +118,23 @@ def read_part(text: str) -> Part:
         raise NotByParts from None
 
 
-def deep_line(text: str) -> int:
-    """The line, from 1, where a text first nests deeper than anything that people write, or ends."""
-    events, depth, line = CParser(text), 0, 1
+def excess(text: str) -> tuple[int, str | None]:
+    """What of a text is more than people write, and would take Python minutes to read; None where nothing is.
+
+    With it the line, from 1, where it first is too much, or else where the text ends or cannot be read.
+    """
+    events, depth, values, line = CParser(text), 0, 0, 1
     with suppress(YAMLError):
-        while depth <= DEEP and not isinstance(event := events.get_event(), StreamEndEvent):
+        while not isinstance(event := events.get_event(), StreamEndEvent):
             line = event.start_mark.line + 1
-            depth += isinstance(event, MappingStartEvent | SequenceStartEvent)
-            depth -= isinstance(event, MappingEndEvent | SequenceEndEvent)
-    return line
+            begins = isinstance(event, MappingStartEvent | SequenceStartEvent)
+            depth += begins - isinstance(event, MappingEndEvent | SequenceEndEvent)
+            values += begins or isinstance(event, ScalarEvent)
+            if depth > DEEP:
+                return line, TOO_DEEP
+            if values > VALUES_AT_MOST:
+                return line, TOO_MANY
+    return line, None
 
 
 class _Builder:
@@ -159,7 +170,7 @@ class _Builder:
             if not isinstance(event, ScalarEvent) or event.value == "<<" or event.anchor is not None:
                 raise NotByParts
             key = _scalar(event)
-            if key in found:
+            if key in found or not isinstance(key, str):
                 raise NotByParts
             here = _same((*where, key))
             self._lines[here] = event.start_mark.line
