@@ -19,10 +19,12 @@ from router.dashboard.spend import BY, Cap, Chart, Table, caps_of, requests_char
 
 FEED_ROWS: Final = 25
 MOVED_ROWS: Final = 8
-CAPS: Final = 200
+CAPS_READ: Final = 1_000  # of which the fullest are shown
+CAPS_SHOWN: Final = 100
 HOURS: Final = 24
 SUMS_KEPT_S: Final = 5.0  # real seconds for which one answer serves every look at it
 POOLS_KEPT_S: Final = 1.0
+CAPS_KEPT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Overview:
     tables: tuple[Table, ...] = ()
     charts: tuple[Chart, ...] = ()
     caps: tuple[Cap, ...] = ()
-    more_caps: bool = False
+    caps_read: int = 0
+    more_caps: bool = False  # than were read
     pools: tuple[Mapping[str, Any], ...] = ()
     undeployed: int = 0
     feed: tuple[Mapping[str, Any], ...] = ()
@@ -112,8 +115,9 @@ def _arranged(key: Mapping[str, Any], now: datetime, answers: Mapping[str, Answe
         tiles=_tiles(*found, admin=admin) if known else None,
         tables=tuple(tables_of(found, caps, everything=admin)) if known else (),
         charts=tuple(chart(answers[name].json) for name, chart in drawn if answers[name].ok),
-        caps=tuple(caps),
-        more_caps=answers["budgets"].ok and answers["budgets"].json["has_more"],
+        caps=tuple(caps[:CAPS_SHOWN]),
+        caps_read=len(caps),
+        more_caps=len(caps) == CAPS_READ and answers["budgets"].json["has_more"],
         pools=tuple(pool for pool in pools if pool["state"] != "not_deployed"),
         undeployed=sum(pool["state"] == "not_deployed" for pool in pools),
         feed=tuple(answers["feed"].json["data"]) if answers["feed"].ok else (),
@@ -169,7 +173,7 @@ async def _ask(
     spend = patience.together(visitor, key, tuple(windows.values()), kept_s=SUMS_KEPT_S)
     asked = {
         "health": api.get(visitor, "/health"),
-        "budgets": api.get(visitor, "/budgets", limit=CAPS),
+        "budgets": added_up("/budgets", CAPS_KEPT_S, limit=CAPS_READ),
         "costs": added_up("/v1/costs", SUMS_KEPT_S, bucket_width="1h", limit=HOURS, group_by="line_item"),
         "usage": added_up("/v1/usage", SUMS_KEPT_S, bucket_width="1h", limit=HOURS),
         "pools": added_up("/v1/pools", POOLS_KEPT_S),

@@ -164,6 +164,10 @@ class Chart:
         return tuple(sum(each) for each in zip(*self.values, strict=True)) if self.values else ()
 
     @property
+    def empty(self) -> bool:
+        return not any(any(each) for each in self.values)
+
+    @property
     def document(self) -> dict[str, Any]:
         """What the page's script draws."""
         shown = ("id", "unit", "hours", "names", "colours", "values")

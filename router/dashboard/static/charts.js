@@ -89,7 +89,7 @@
     plots.set(holder, new uPlot({
       width: holder.clientWidth,
       height: 190,
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0], // half of the last hour's label stands to the right of its bar
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
       scales: {

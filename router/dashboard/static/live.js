@@ -52,8 +52,11 @@
     unsaid = 0;
   }, SAY_MS);
 
+  // Browsers connect again by themselves after a connection that broke, and never after an answer that is no feed: what a
+  // proxy says while the endpoint restarts, say. Then the next refresh does.
+  let source = null;
   const listen = () => {
-    const source = new EventSource("/dashboard/feed");
+    source = new EventSource("/dashboard/feed");
     source.addEventListener("open", () => { if (!paused) state.textContent = "Live"; });
     source.addEventListener("decision", (event) => told(event.data));
     source.addEventListener("error", () => {
@@ -63,9 +66,9 @@
         refresh();
       }
     });
-    window.addEventListener("pagehide", () => source.close());
-    window.addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
   };
+  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 
   pause.addEventListener("click", () => {
     paused = !paused;
@@ -116,6 +119,7 @@
 
   const keepUp = async () => {
     if (!paused) await refresh();
+    if (source.readyState === EventSource.CLOSED) listen();
     setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
   };
   setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
