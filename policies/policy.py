@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from policies.predict.expect import FROM_HISTORY, Prediction
 from policies.requirements import Tier
@@ -20,6 +21,9 @@ from pools.spec import ModelSpec, PoolSpec
 from pricing.budgets.caps import CapTable
 from pricing.clock import US_PER_S
 from pricing.prices.rates import ContainerRate
+
+LOCAL_TENANT: Final = "local"
+"""Who requests from this machine belong to while a policy names no tenants."""
 
 
 class Objective(StrEnum):

@@ -283,10 +283,9 @@ def _in_data(data: Any, location: Path_) -> Path_:
     """A location without the names of kinds, which pydantic puts into it and no data has."""
     steps: list[str | int] = []
     for step in location:
-        if step == "[key]" or (isinstance(data, Mapping) and step in data):
+        if step == "[key]":
             steps.append(step)
-            data = data.get(step)
-        elif isinstance(data, list) and isinstance(step, int):
+        elif (isinstance(data, Mapping) and step in data) or (isinstance(data, list) and isinstance(step, int)):
             steps.append(step)
             data = data[step]
     return tuple(steps)

@@ -27,7 +27,17 @@ from policies.compile.store import compile_store
 from policies.compile.version import made_from, version_of
 from policies.fallback import default_payers
 from policies.files.fileset import SHIPPED_DEFAULT, FileSet, Placed, read_set
-from policies.policy import Limits, Payer, Policy, PoolEndpoint, RateChange, StorePolicy, Tenant, Webhook
+from policies.policy import (
+    LOCAL_TENANT,
+    Limits,
+    Payer,
+    Policy,
+    PoolEndpoint,
+    RateChange,
+    StorePolicy,
+    Tenant,
+    Webhook,
+)
 from policies.predict.expect import Prediction
 from pools.catalog.load import load_catalog
 from pools.kubernetes.settings import KubernetesSettings
@@ -38,9 +48,6 @@ from pricing.errors import FileProblem
 
 CAPPED_ROUTES = ("/v1/chat/completions", "/v1/completions", "/generate")
 """What a cap's `endpoint:` may name beside a pool: the routes that spend money."""
-
-LOCAL_TENANT = "local"
-"""Who requests from this machine belong to while a policy names no tenants."""
 
 
 def load_policy(

@@ -7,6 +7,7 @@ own. Everything taken from a file keeps its place, so that what is found wrong l
 from __future__ import annotations
 
 import copy
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,10 @@ MAPPINGS: Final = ("defaults", "aliases", "classes", "tenants", "endpoints", "fa
 
 
 def policy_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of these paths: files as they are, folders by name. Raises FileProblem for a path without any."""
+    """The files of these paths, each once: files as they are, folders by name.
+
+    Raises FileProblem for a folder without any, and for what can be read only once, or never to its end.
+    """
     found: list[Path] = []
     problems = []
     for path in paths:
@@ -122,9 +126,19 @@ def policy_files(paths: Sequence[Path]) -> list[Path]:
             found += inside
         else:
             found.append(path)
+    problems += [f"{path}:1: is a pipe or a device; write what it says into a file" for path in found if _flows(path)]
     if problems:
         raise FileProblem(problems)
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _flows(path: Path) -> bool:
+    """Whether it cannot be read again, as every file is. False where it cannot be looked at: reading it says why."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(kind) and not stat.S_ISDIR(kind)
 
 
 def _is_policy_file(path: Path) -> bool:

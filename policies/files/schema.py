@@ -18,6 +18,7 @@ from policies.files.schema_values import (
     Allowance,
     Amount,
     ExactDollars,
+    FileName,
     Name,
     Permille,
     Rate,
@@ -278,8 +279,10 @@ class KubernetesShape(Shape):
     namespace: KubernetesName = Field(default="default", description="of Deployments that name none")
     url: str | None = Field(default=None, description="of the API server; default the one of this cluster")
     token: str | None = Field(default=None, description="of a service account, from the environment")
-    token_file: str | None = Field(default=None, description="read again as it is renewed; default where it is mounted")
-    ca_file: str | None = Field(
+    token_file: FileName | None = Field(
+        default=None, description="read again as it is renewed; default where it is mounted"
+    )
+    ca_file: FileName | None = Field(
         default=None, description="checks the API server; default the cluster's, or the system's"
     )
 
@@ -343,8 +346,8 @@ class PredictShape(Shape):
     output_tokens: Annotated[OutputTokens, BeforeValidator(_off)] = Field(
         default=OutputTokens.HISTORY, description="off: the prior alone; history: what answers came to; model: a file"
     )
-    file: str | None = Field(
-        default=None, min_length=1, description="what `sluice train` wrote, relative to this file; for model"
+    file: FileName | None = Field(
+        default=None, description="what `sluice train` wrote, relative to this file; for model"
     )
 
 
@@ -360,7 +363,7 @@ class PolicyFile(Shape):
     price_book: str | list[str] | None = Field(
         default=None, description="book id, or several that follow one another in time"
     )
-    price_books: list[str] = Field(default=[], description="more books: files or folders, relative to this file")
+    price_books: list[FileName] = Field(default=[], description="more books: files or folders, relative to this file")
     timezone: str | None = Field(default=None, description="of calendar windows and of `until:`; default UTC")
     defaults: DefaultKeys = DefaultKeys()
     aliases: Mapping[str, str] = {}

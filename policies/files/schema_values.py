@@ -52,6 +52,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=80)]
 """Of an environment variable."""
 
+FileName = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
+"""Of a file or folder, relative to the policy file or not."""
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum, StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -213,7 +213,7 @@ def parse_permille(text: str | int | float) -> int:
     written = str(text).strip()
     try:
         share = Decimal(written[:-1]) / 100 if written.endswith("%") else Decimal(written)
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one beyond any
         raise ValueError(f"'{text}' is not a share; write 80% or 0.8") from None
     if share.is_nan():
         raise ValueError(f"'{text}' is not a share; write 80% or 0.8")

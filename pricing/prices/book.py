@@ -244,7 +244,7 @@ def _files(sources: Iterable[Path]) -> list[Path]:
     for source in sources:
         found = sorted(source.glob("*.yaml")) if is_folder(source) else [source]
         if not found:
-            raise FileProblem([f"{source}: no price books here; put *.yaml files into this folder"])
+            raise FileProblem([f"{source}:1: no price books here; put *.yaml files into this folder"])
         files += found
     return files
 

@@ -10,13 +10,12 @@ from typing import Final
 
 import msgspec
 
-from policies.policy import ApiKey, Policy
+from policies.policy import LOCAL_TENANT, ApiKey, Policy
 from pricing.budgets.caps import Scope, ScopeKind
 from router.errors import ApiError
 
 ADMIN: Final = "admin"
 WARMUP: Final = "warmup"
-LOCAL_TENANT: Final = "local"  # who asks on loopback while a policy names no tenants at all
 _FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 SCOPES_KEPT: Final = 10_000  # about 10 MB
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,24 @@ MISTAKES = [
     ("no classes", "version: 1\nprice_book: modal-2026-10\n", "there are no classes"),
     ("no book named", BASE.replace("modal-2026-10", "[]"), "2: 'price_book' names no book"),
     ("a book that is not there", BASE + "price_books: [none.yaml]\n", "none.yaml:1: cannot read this file"),
+    (
+        "a folder in the place of a book",
+        BASE + "price_books: ['']\n",
+        "8: 'price_books.0': string should have at least 1",
+    ),
+    ("no file's name", BASE + 'price_books: ["a\\0.yaml"]\n', "8: 'price_books.0': string should match"),
+    (
+        "no model's name",
+        BASE + 'predict: {output_tokens: model, file: "a\\0"}\n',
+        "8: 'predict.file': string should match",
+    ),
+    (
+        "a share beyond any",
+        BASE + 'caps: [{name: c, amount_usd: 1, window: 1mo, scope: "class:chat", thresholds: {warn: 1e999999999%}}]\n',
+        "8: 'caps.0.thresholds.warn': '1e999999999%' is not a share",
+    ),
+    ("a book called by a day", BASE.replace("modal-2026-10", "2026-10-01"), "put it in quotes"),
+    ("a class called by a number", BASE.replace("  chat:", "  12:"), "4: the key 12 is no text; put it in quotes"),
     ("a row of nothing", BASE + "pools: {mine: {extends: qwen3-4b-fp16-t5}}\n", "did you mean 'qwen3-4b-fp16-t4'?"),
     ("no address", BASE + "endpoints: {qwen3-4b-fp16-t4: {url: 'http://['}}\n", "name a host"),
     ("an empty file", "", "empty"),
@@ -340,6 +359,23 @@ def test_no_path_means_the_shipped_default() -> None:
     policy = load_policy([], environ={}, now_us=NOW_US)
     assert {"chat", "code", "vision"} <= set(policy.classes)
     assert len(policy.pools) == 30
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_can_be_read_only_once_is_refused(tmp_path: Path, inside: bool) -> None:
+    """A pipe, named or found in a folder: it would wait for a writer, or be empty the second time."""
+    pipe = tmp_path / "policy.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(FileProblem) as raised:
+        load(tmp_path if inside else pipe)
+    assert raised.value.problems == [f"{pipe}:1: is a pipe or a device; write what it says into a file"]
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    """By itself and with its folder: no key of it stands twice."""
+    path = write_policy(tmp_path, BASE)
+    policy = load_policy([path, tmp_path, path], environ={}, now_us=NOW_US)
+    assert policy.version == load(path).version
 
 
 def test_a_path_that_does_not_exist_says_so(tmp_path: Path) -> None:
