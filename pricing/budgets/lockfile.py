@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pricing.errors import StoreUnavailable
@@ -16,9 +17,14 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the lock at once. Raises StoreUnavailable when another process has it or the folder is not writable."""
-        self._path = path.with_name(path.name + ".lock")
+        """Take the lock at once.
+
+        Raises StoreUnavailable when another process has it, for a folder, and where nothing can be written beside it.
+        """
         try:
+            if path.is_dir():
+                raise StoreUnavailable(f"ledger {path} is a folder; name a file in it")
+            self._path = path.with_name(path.name + ".lock")
             self._file = self._path.open("a+", encoding="ascii")
         except OSError as error:
             raise StoreUnavailable(f"ledger {path}: cannot write beside it: {error.strerror}") from error
@@ -32,9 +38,14 @@ class FileLock:
                 f"ledger {path} is in use by process {owner}; one process owns a ledger file: "
                 "stop that one, or name another file with SLUICE_LEDGER"
             ) from None
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"{os.getpid()}\n")
+            self._file.flush()
+        except OSError as error:
+            with suppress(OSError):
+                self._file.close()  # what is left in it cannot be written either
+            raise StoreUnavailable(f"ledger {path}: cannot write beside it: {error.strerror}") from None
 
     def release(self) -> None:
         """Give the lock up. The empty-handed file stays: removing it would let two newcomers lock two files."""

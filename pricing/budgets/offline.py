@@ -8,7 +8,7 @@ from pricing.budgets.book import BudgetBook
 from pricing.budgets.caps import CapTable
 from pricing.budgets.recovery import recover
 from pricing.budgets.store import CapStatus
-from pricing.ledger.read import reading_file
+from pricing.ledger.read import is_there, reading_file
 
 
 def cap_statuses(path: Path, caps: CapTable, wall_us: int) -> list[CapStatus]:
@@ -17,7 +17,7 @@ def cap_statuses(path: Path, caps: CapTable, wall_us: int) -> list[CapStatus]:
     Raises StoreUnavailable when the file cannot be read.
     """
     book = BudgetBook(caps, wall_us, on_warn=lambda _: None)
-    if path.exists():
+    if is_there(path):
         with reading_file(path) as connection:
             recover(connection, book, wall_us, mono_us=0)
     return book.statuses(wall_us)

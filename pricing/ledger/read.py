@@ -16,7 +16,7 @@ import msgspec
 
 from pricing.errors import StoreUnavailable
 from pricing.ledger.codec import REQUEST_COLUMNS, ROW_COLUMNS, request_from, row_from
-from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
+from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing, why_not
 from pricing.ledger.reader import Reader, Span, check_version
 from pricing.ledger.rows import LedgerRow, RequestRow
 from pricing.ledger.sums_file import show_all, teach
@@ -65,11 +65,7 @@ def reading(place: LedgerPlace) -> Iterator[Reader]:
 @contextmanager
 def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a SQLite ledger inside one transaction. Raises StoreUnavailable as `reading` does."""
-    try:
-        there = path.is_file()
-    except OSError as error:
-        raise StoreUnavailable(f"ledger {path} cannot be read: {error.strerror}") from None
-    if not there:
+    if not (is_there(path) and path.is_file()):
         raise StoreUnavailable(f"no ledger at {path}; name one with --ledger or SLUICE_LEDGER, or start `sluice serve`")
     try:
         connection = connect_existing(path, "ro")
@@ -82,7 +78,15 @@ def reading_file(path: Path) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise StoreUnavailable(f"ledger {path} cannot be read: {error}") from error
+        raise StoreUnavailable(f"ledger {path} cannot be read: {why_not(path, error)}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything at a path. Raises StoreUnavailable where it cannot even be looked at."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreUnavailable(f"ledger {path} cannot be read: {error.strerror}") from None
 
 
 def find_request(place: LedgerPlace, request_id: str, tenant: str | None = None) -> StoredRequest | None:

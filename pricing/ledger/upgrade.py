@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pricing.errors import StoreUnavailable
-from pricing.ledger.place import LedgerPlace, PostgresUrl
+from pricing.ledger.place import LedgerPlace, PostgresUrl, why_not
 
 HEAD: Final = "0012"  # the newest script in migrations/versions
 _BUSY_S: Final = 5.0  # as long as sqlite3 waits by itself for other locks
@@ -43,7 +43,9 @@ def _ensure_file(path: Path) -> None:
 
             migrate_file(path)
     except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"ledger {path}: {error}; name another file with SLUICE_LEDGER") from error
+        raise StoreUnavailable(
+            f"ledger {path}: {why_not(path, error)}; name another file with SLUICE_LEDGER"
+        ) from error
 
 
 def _read_version(path: Path) -> str | None:
