@@ -39,9 +39,13 @@ def train(
     output_bound: Annotated[
         int, typer.Option(min=1, help="Tokens of an answer without max_tokens, as the policy's output_bound_default.")
     ] = Limits().output_bound_default,
-    token_ms: Annotated[float, typer.Option(min=0, help="Milliseconds a token, to compare money in holds.")] = 20.0,
-    usd_per_hour: Annotated[float, typer.Option(min=0, help="Price of an answer's share, for the same.")] = 2.0,
-    seed: Annotated[int, typer.Option(help="Of scikit-learn.")] = 0,
+    token_ms: Annotated[
+        float, typer.Option(min=0, max=60_000, help="Milliseconds a token, to compare money in holds.")
+    ] = 20.0,
+    usd_per_hour: Annotated[
+        float, typer.Option(min=0, max=100_000, help="Price of an answer's share, for the same.")
+    ] = 2.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of scikit-learn.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the test, write nothing.")] = False,
 ) -> None:
     """Train a model of output tokens, test it on later answers, and write it where it beats history.

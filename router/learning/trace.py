@@ -17,15 +17,16 @@ from router.learning.judge import Service
 COLUMNS: Final = ("t_s", "who", "prompt_tokens", "output_tokens")
 ONE_CLASS: Final = "chat"
 MOST_TOKENS: Final = 10_000_000  # far above any context
+LATEST_S: Final = 100_000_000_000  # three thousand years: what is beyond is no number of seconds, but of milliseconds
 
 
 def read_trace(path: Path, service: Service) -> list[Sample]:
     """Rows of `COLUMNS`: seconds since any instant, whose request, and its tokens; plain or gzipped. An answer is
-    complete after the time that `service` says. Raises FileProblem.
+    complete after the time that `service` says. A spreadsheet's mark of UTF-8 may come first. Raises FileProblem.
     """
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileProblem([f"{path}:1: the trace cannot be read: {reason}; name another with --trace"]) from None
@@ -37,7 +38,7 @@ def read_trace(path: Path, service: Service) -> list[Sample]:
         try:
             samples.append(_sample(row, service))
         except (TypeError, ValueError, OverflowError):
-            text = f"not seconds, a name and two numbers of tokens, 0 to {MOST_TOKENS:,}"
+            text = f"not seconds (to {LATEST_S:,}), a name and two numbers of tokens, 0 to {MOST_TOKENS:,}"
             raise FileProblem([f"{path}:{lines.line_num}: {text}; correct or delete the line"]) from None
     return samples
 
@@ -46,6 +47,9 @@ def _sample(row: dict[str, str], service: Service) -> Sample:
     prompt, tokens = int(row["prompt_tokens"]), int(row["output_tokens"])
     if not (0 <= prompt <= MOST_TOKENS and 0 <= tokens <= MOST_TOKENS):
         raise ValueError("tokens out of range")
-    at_us = round(float(row["t_s"]) * US_PER_S)
+    at_s = float(row["t_s"])
+    if not abs(at_s) <= LATEST_S or None in row:  # where there is more than the columns have names for
+        raise ValueError("no instant, or too many values")
+    at_us = round(at_s * US_PER_S)
     question = Question(row["who"], ONE_CLASS, prompt)
     return Sample(question, tokens, at_us, at_us + round(service.seconds(tokens) * US_PER_S))

@@ -90,13 +90,15 @@ def test_a_trace_takes_the_place_of_the_ledger(tmp_path: Path) -> None:
     """Another log's lengths can be trained on, plain or packed, and a wrong line is named."""
     lines = [f"{number},acme,{100 + number % 7},{3 * (100 + number % 7)}" for number in range(1_000)]
     text = "\n".join(["t_s,who,prompt_tokens,output_tokens", *lines])
-    (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(text.encode("utf-8-sig")))
     done = run("--trace", tmp_path / "trace.csv.gz", "--dry-run")
     assert "trained on 800 answers" in done.output
     for line, said in (
-        ("1,acme,100", ":1002: not seconds, a name"),
-        ("1,acme,-1,5", ":1002: not seconds, a name"),
-        ("nan,acme,1,5", ":1002: not seconds, a name"),
+        ("1,acme,100", ":1002: not seconds (to 100,000,000,000), a name"),
+        ("1,acme,-1,5", ":1002: not seconds"),
+        ("nan,acme,1,5", ":1002: not seconds"),
+        ("1795278884797,acme,1,5", ":1002: not seconds"),  # these are milliseconds
+        ("1,acme,1,5,6", ":1002: not seconds"),
     ):
         (tmp_path / "trace.csv").write_text(f"{text}\n{line}", encoding="utf-8")
         problem = run("--trace", tmp_path / "trace.csv").exception
@@ -107,7 +109,19 @@ def test_a_trace_takes_the_place_of_the_ledger(tmp_path: Path) -> None:
     assert "cannot be read" in str(run("--trace", tmp_path / "none.csv").exception)
 
 
-@pytest.mark.parametrize("words", [("--newest", "0"), ("--token-ms", "-1"), ("--output-bound", "none")])
+OUT_OF_RANGE = [
+    ("--newest", "0"),
+    ("--token-ms", "-1"),
+    ("--token-ms", "inf"),
+    ("--usd-per-hour", "nan"),
+    ("--usd-per-hour", "inf"),
+    ("--seed", "-1"),
+    ("--seed", "4294967296"),
+    ("--output-bound", "none"),
+]
+
+
+@pytest.mark.parametrize("words", OUT_OF_RANGE)
 def test_options_out_of_range_are_refused(words: tuple[str, str]) -> None:
     """Exit status 2, before anything is read."""
     assert run(*words).exit_code == 2
