@@ -283,11 +283,11 @@ def _in_data(data: Any, location: Path_) -> Path_:
     """A location without the names of kinds, which pydantic puts into it and no data has."""
     steps: list[str | int] = []
     for step in location:
-        if step == "[key]":
-            steps.append(step)
-        elif (isinstance(data, Mapping) and step in data) or (isinstance(data, list) and isinstance(step, int)):
-            steps.append(step)
+        there = step in data if isinstance(data, Mapping) else isinstance(data, list) and isinstance(step, int)
+        if there:
             data = data[step]
+        if there or step == "[key]":
+            steps.append(step)
     return tuple(steps)
 
 
