@@ -24,6 +24,8 @@ from pricing.clock import US_PER_S
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
 
+_OF_POOLS = (ScopeKind.POOL, ScopeKind.ENDPOINT)  # an endpoint may be a pool
+
 
 def compile_tenants(files: FileSet, classes: Iterable[str], problems: list[str]) -> dict[str, Tenant]:
     """Tenants with their keys; key ids and hashes are unique over all of them, and their classes exist."""
@@ -83,6 +85,10 @@ def compile_caps(
         if scope is None:
             continue
         cap = _cap(placed, scope, zone)
+        if cap.lower_tier_permille is not None and scope.value in known[ScopeKind.POOL] and scope.kind in _OF_POOLS:
+            text = f"cap '{cap.label}' is a pool's, and a request has its tier before it has a pool: it lowers nobody's"
+            hint = "leave lower_tier out, or put it on a cap of a tenant, key, class, tag or route"
+            problems.append(placed.problem(f"{text}; {hint}", "thresholds"))
         if cap.label in caps:
             problems.append(
                 placed.problem(f"there is a cap '{cap.label}' at {caps[cap.label].place} already; rename one")

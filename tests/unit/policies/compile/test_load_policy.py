@@ -17,6 +17,7 @@ from pricing.clock import US_PER_S
 from pricing.errors import FileProblem
 from support.choosing import NOW_US, USD, load, write_policy
 
+LOWERS = 'caps: [{{name: c, amount_usd: 1, window: 24h, scope: "{}", thresholds: {{lower_tier: 8%}}}}]\n'
 HASH_A, HASH_B = "a" * 64, "b" * 64
 BASE = """\
 version: 1
@@ -185,6 +186,16 @@ MISTAKES = [
     ),
     ("house account", BASE + "tenants: {__idle__: {}}\n", "__idle__"),
     ("tenant's class", BASE + "tenants: {a: {classes: [chatt]}}\n", "which is none; did you mean 'chat'?"),
+    (
+        "a pool's cap that lowers",
+        BASE + LOWERS.format("pool:qwen3-4b-fp16-t4"),
+        "8: cap 'pool:qwen3-4b-fp16-t4/c' is a pool's",
+    ),
+    (
+        "an endpoint's that is a pool",
+        BASE + LOWERS.format("endpoint:qwen3-4b-fp16-t4"),
+        "it lowers nobody's; leave lower_tier out",
+    ),
     ("scope of nothing", BASE + 'caps: [{name: c, amount_usd: 1, window: 24h, scope: "pool:x"}]\n', "names no pool"),
     ("no scope", BASE + "caps: [{name: c, amount_usd: 1, window: 24h}]\n", "has no scope"),
     (
