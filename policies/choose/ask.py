@@ -22,7 +22,7 @@ class Ask(msgspec.Struct, frozen=True):
     container must be able to hold; `total_tokens` that of all sequences together. `predicted_tokens` is what counts
     beside others that run, `cautious_tokens` the same where running out of memory costs more than a wait
     (`Requirements.kv_tokens`); `too_few_tokens` is the most that was free where this request ran out of memory. `tier`
-    is the tier in force, `ahead`, `cached` and `now_us` as in `Facts`.
+    is the tier in force, `ahead`, `booting`, `cached` and `now_us` as in `Facts`.
     """
 
     requirements: Requirements
@@ -40,6 +40,7 @@ class Ask(msgspec.Struct, frozen=True):
     past: tuple[PastAttempt, ...]
     ladder: tuple[Rung, ...]
     ahead: Mapping[str, int]
+    booting: str | None
     cached: CachedPrefix | None
     now_us: int
 
@@ -67,6 +68,7 @@ def ask_of(facts: Facts) -> Ask:
         facts.past,
         facts.request_class.ladder,
         facts.ahead,
+        facts.booting,
         facts.cached,
         facts.now_us,
     )

@@ -2,7 +2,8 @@
 
 Every configured pool, which is every key of `facts.states` and every rung of the class's ladder, ends in exactly one
 list. A pool is refused by the first filter that has a reason (`policies/choose/filters.py`); the others are priced
-(`policies/choose/price.py`) and ordered (`policies/choose/objectives.py`).
+(`policies/choose/price.py`) and ordered (`policies/choose/objectives.py`). Where no pool with a ready container has
+room, one that is full may be waited for (`policies/choose/line.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from policies.choose.ask import Ask, ask_of
 from policies.choose.decision import Candidate, Decision, Reason, Rejection
 from policies.choose.facts import Facts
 from policies.choose.filters import POOL_FILTERS, PRICED_FILTERS, PoolFilter
+from policies.choose.line import NOT_IN_LINE, has_room_again, instead_of_boot, instead_of_refusal
 from policies.choose.objectives import score_of
 from policies.choose.preference import Preference, preference_of
 from policies.choose.price import price
@@ -31,8 +33,12 @@ def decide(facts: Facts) -> Decision:
     capable = _capable(facts, ask, rejected)
     candidates, late = _affordable_in_time(facts, ask, capable, rejected)
     candidates.sort(key=_BY_PREFERENCE if ask.past else _BY_SCORE)
-    warm = None if candidates else _to_warm(ask, late)
-    request_class = facts.request_class
+    waits = NOT_IN_LINE
+    if not candidates:
+        waits = instead_of_refusal(facts, ask, _to_warm(ask, late), rejected)
+    elif candidates[0].wait_s > 0 and not has_room_again(ask, candidates):
+        waits = instead_of_boot(facts, ask, candidates[0], rejected)
+    request_class, warm = facts.request_class, waits.warm
     return Decision(
         facts.requirements,
         ask.tier,
@@ -45,6 +51,8 @@ def decide(facts: Facts) -> Decision:
         facts.price_books,
         facts.now_us,
         None if ask.tier is facts.requirements.tier else facts.room.lowered_by,
+        waits.line,
+        waits.lines,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -45,6 +46,8 @@ class Reason(StrEnum):
 
 FOR_ROOM: Final = frozenset({Reason.MEMORY, Reason.OVERLOADED, Reason.SATURATED, Reason.QUEUED})
 """Reasons that are worth waiting for: they end when a request that runs there ends, or in a moment."""
+
+NO_LINES: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +94,10 @@ class Decision(msgspec.Struct, frozen=True):
     `tier` is the tier in force; `lowered_by` is the cap whose threshold has lowered it from the one asked for.
     `warm` names the pool to wake when no candidate can answer within the deadline because all are cold; `warm_s` is its
     expected boot.
+
+    `line` is set where the request waits for room in a pool that is full, rather than for the first candidate's boot or
+    for nothing: what that pool would cost and take, with `wait_s` seconds until it should have room. `lines` has the
+    pools in whose lines the request stands while it waits, for room or for a boot, and how many come first in each.
     """
 
     requirements: Requirements
@@ -104,6 +111,8 @@ class Decision(msgspec.Struct, frozen=True):
     price_books: tuple[str, ...]
     decided_us: int
     lowered_by: str | None = None
+    line: Candidate | None = None
+    lines: Mapping[str, int] = NO_LINES
 
     @property
     def chosen(self) -> Candidate | None:

@@ -44,8 +44,9 @@ class Facts(msgspec.Struct, frozen=True):
     `states` has every configured pool, those of other classes too: each ends up in one list of the decision. `room` is
     what the request's own caps leave; `pool_rooms` what caps on single pools leave. `chain_left_nusd` is what the
     chain's cost limit leaves. `past` are the attempts already made for this request. `ahead` names the pools that
-    others wait for who came before it, and how many they are. `cached` is what its session left in a pool's prefix
-    cache, as far as is known.
+    others wait for who came before it, and how many they are; `in_line` those in whose lines it stands; `booting` the
+    pool whose boot it waits for, which is counted in what the chain has spent. `cached` is what its session left in a
+    pool's prefix cache, as far as is known.
     """
 
     requirements: Requirements
@@ -59,4 +60,6 @@ class Facts(msgspec.Struct, frozen=True):
     now_us: int
     past: tuple[PastAttempt, ...] = ()
     ahead: Mapping[str, int] = NOBODY
+    in_line: tuple[str, ...] = ()
+    booting: str | None = None
     cached: CachedPrefix | None = None

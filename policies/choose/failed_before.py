@@ -25,14 +25,14 @@ class FailedBefore:
         return bool(ask.past)
 
     def refuse(self, ask: Ask, rung: Rung, state: PoolState) -> Numbers | None:
-        tries = Counter(past.pool for past in ask.past if not _had_no_room(past))
+        tries = Counter(past.pool for past in ask.past if not had_no_room(past))
         for past in ask.past:
             rule = FALLBACK[past.failure]
             if not rule.goes_on:
                 return _failure(past)
             if past.pool == rung.pool.name:
                 again = rule.same_pool is not SamePool.NO and tries[past.pool] < MOST_TRIES_ON_ONE_POOL
-                if not again and not _had_no_room(past):
+                if not again and not had_no_room(past):
                     return {**_failure(past), "tries": tries[past.pool]}
                 continue
             short = _falls_short(rule.next, ask, past, rung, state)
@@ -41,7 +41,7 @@ class FailedBefore:
         return None
 
 
-def _had_no_room(past: PastAttempt) -> bool:
+def had_no_room(past: PastAttempt) -> bool:
     """It refused the moment, and has not tried the request."""
     return FALLBACK[past.failure].same_pool is SamePool.WHEN_IT_HAS_ROOM
 

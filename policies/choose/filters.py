@@ -75,4 +75,5 @@ POOL_FILTERS: Final[tuple[PoolFilter, ...]] = (
     Saturated(),
     Queued(),
 )
-PRICED_FILTERS: Final[tuple[PricedFilter, ...]] = (OverBudget(), ChainCost(), TooLate())
+MONEY_FILTERS: Final[tuple[PricedFilter, ...]] = (OverBudget(), ChainCost())
+PRICED_FILTERS: Final[tuple[PricedFilter, ...]] = (*MONEY_FILTERS, TooLate())

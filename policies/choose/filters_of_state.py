@@ -75,7 +75,9 @@ class BreakerOpen:
         if state.breaker is not BreakerState.OPEN:
             return None
         numbers: Numbers = {"retry_s": round(state.breaker_retry_s, 1), "cause": state.breaker_reason or "failures"}
-        return {**numbers, "misconfigured": True} if state.misconfigured else numbers
+        if state.misconfigured:
+            return {**numbers, "misconfigured": True}
+        return {**numbers, "probed": True} if state.probed else numbers
 
 
 class ShapeOpen:

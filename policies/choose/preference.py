@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from policies.choose.ask import Ask, holds_kv
+from policies.choose.decision import Candidate
 from policies.choose.facts import PastAttempt
+from policies.choose.failed_before import had_no_room
 from policies.choose.price import ANY_SCORE, price
 from policies.fallback import FALLBACK, Next
 from policies.policy import Rung
@@ -35,6 +37,12 @@ def preference_of(ask: Ask, states: Mapping[str, PoolState]) -> Preference:
         return again + inexact + max((rule(rung, seconds) for rule in rules), default=0)
 
     return preference
+
+
+def before_boot(ask: Ask, candidate: Candidate) -> int:
+    """Its preference against pools that are asleep: to have had no room is no reason to boot another one instead."""
+    past = [one for one in ask.past if one.pool == candidate.pool.name]
+    return candidate.preference - TRIED_BEFORE if past and all(map(had_no_room, past)) else candidate.preference
 
 
 def _after(past: PastAttempt, ask: Ask, states: Mapping[str, PoolState]) -> Preference:

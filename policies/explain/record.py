@@ -17,6 +17,7 @@ from pricing.money import usd_number
 def as_json(decision: Decision) -> dict[str, Any]:
     """A decision as plain JSON values. Dollars are numbers for reading, not for sums."""
     needs, candidates = decision.requirements, [_candidate(candidate) for candidate in decision.candidates]
+    first = candidates[0] if candidates else None
     return {
         "class": needs.request_class,
         "tier": decision.tier.value,
@@ -26,7 +27,9 @@ def as_json(decision: Decision) -> dict[str, Any]:
         "output_bound": needs.output_bound,
         **({} if needs.media is None else {"media": msgspec.to_builtins(needs.media)}),
         "objective": decision.objective.value,
-        "chosen": candidates[0] if candidates else None,
+        "chosen": first if decision.line is None else _candidate(decision.line),
+        "waits_for": _waits_for(decision),
+        "in_line": dict(decision.lines),
         "candidates": candidates,
         "rejected": [_rejection(rejection) for rejection in decision.rejected],
         "warm": {"pool": decision.warm, "ready_in_s": round(decision.warm_s, 3)} if decision.warm else None,
@@ -46,6 +49,13 @@ def as_record(decision: Decision) -> dict[str, Any]:
     record = as_json(msgspec.structs.replace(decision, rejected=listed) if off_ladder else decision)
     record["off_ladder"] = off_ladder
     return record
+
+
+def _waits_for(decision: Decision) -> str | None:
+    """What a request waits for before it is sent to the pool that is chosen: room there, or its boot."""
+    if decision.line is not None:
+        return "room"
+    return "boot" if decision.chosen is not None and decision.chosen.wait_s > 0 else None
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def _already_failed(n: Numbers) -> str:
 def _breaker(n: Numbers) -> str:
     if "misconfigured" in n:
         return f"is misconfigured: {n['cause']}; one request tries it again in {n['retry_s']:g} s"
+    if "probed" in n:
+        return f"breaker is half open ({n['cause']}), and a request tries it just now"
     return f"breaker is open ({n['cause']}), tried again in {n['retry_s']:g} s"
 
 

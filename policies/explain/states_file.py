@@ -42,6 +42,7 @@ class StateShape(Shape):
     breaker: BreakerState = BreakerState.CLOSED
     breaker_retry_s: Wait = 0.0
     breaker_reason: str = ""
+    probed: bool = False
     misconfigured: bool = False
     shapes_open: frozenset[Count] = frozenset()
     shapes_retry_s: Wait = 0.0

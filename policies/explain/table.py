@@ -50,12 +50,23 @@ def _outcome(decision: Json) -> Text:
     if chosen:
         if chosen.get("billed_by") == "tokens":  # decisions of earlier releases do not say
             return Text(f"→ {chosen['pool']} (billed by the token)", style="bold green")
-        state = f"cold, ready in {chosen['wait_s']:.0f} s" if chosen["cold"] else "warm"
-        return Text(f"→ {chosen['pool']} on {_gpu(chosen)} ({state})", style="bold green")
+        return Text(f"→ {chosen['pool']} on {_gpu(chosen)} ({_state(decision)})", style="bold green")
     if warm:
         text = f"→ none in time; {warm['pool']} is the one to wake, ready in {warm['ready_in_s']:.0f} s"
         return Text(text, style="bold yellow")
     return Text("→ no pool can serve this request", style="bold red")
+
+
+def _state(decision: Json) -> str:
+    chosen, lines = decision["chosen"], decision.get("in_line", {})  # decisions of earlier releases do not say
+    if decision.get("waits_for") == "room":
+        before = lines[chosen["pool"]]
+        others = f", {before} before it" if before else ""
+        return f"full; it waits in line{others}, for about {chosen['wait_s']:.0f} s"
+    if not chosen["cold"]:
+        return "warm"
+    meanwhile = f"; meanwhile in line for {', '.join(lines)}" if lines else ""
+    return f"cold, ready in {chosen['wait_s']:.0f} s{meanwhile}"
 
 
 def _cached(candidates: Sequence[Json]) -> list[Text]:

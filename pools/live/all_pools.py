@@ -105,7 +105,8 @@ class LivePools:
         self.lines.wake(pool)
 
     def answering(self, pool: str, ttft_s: float) -> None:
-        self._pools[pool].answering(ttft_s)
+        if self._pools[pool].answering(ttft_s):
+            self.lines.wake(pool)
 
     def answered(self, pool: str) -> None:
         self._pools[pool].answered()

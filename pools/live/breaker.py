@@ -81,6 +81,16 @@ class PoolBreaker:
             return BreakerState.OPEN
         return BreakerState.HALF_OPEN
 
+    def probed(self, now_us: int) -> bool:
+        """Half open, and the one request that may try is out."""
+        half_open = self._opened_until_us is not None and now_us >= self._opened_until_us
+        return half_open and now_us >= self._paused_until_us and self._alone(now_us)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether failures count towards opening it; a pause has nothing to do with that."""
+        return self._opened_until_us is None
+
     @property
     def misconfigured(self) -> bool:
         """Our files are wrong about this pool, or were a minute ago."""

@@ -144,14 +144,18 @@ class LivePool:
         self._breaker.left(member)
         self._touch()
 
-    def answering(self, ttft_s: float) -> None:
-        """The first token came after `ttft_s`: the pool is well, however long the answer gets."""
+    def answering(self, ttft_s: float) -> bool:
+        """The first token came after `ttft_s`: the pool is well, however long the answer gets. Returns whether that has
+        closed its breaker.
+        """
         self._spoke()
+        was_closed = self._breaker.is_closed
         self._breaker.speaks(self._clock.mono_us())
         self._crowding.speaks()
         old = self._ttft_s
         self._ttft_s = ttft_s if old is None else old + TTFT_WEIGHT * (ttft_s - old)
         self._awake()
+        return self._breaker.is_closed and not was_closed
 
     def answered(self) -> None:
         """A request ended well."""
@@ -347,6 +351,7 @@ class LivePool:
             breaker=self._breaker.state(now_us),
             breaker_retry_s=self._breaker.retry_s(now_us),
             breaker_reason=self._breaker.reason(now_us),
+            probed=self._breaker.probed(now_us),
             misconfigured=self._breaker.misconfigured,
             most_in_flight=self._crowding.most(containers.ready, now_us),
             kv_ceiling=self._ceiling.tokens(now_us),

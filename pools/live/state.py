@@ -34,6 +34,7 @@ class PoolState(msgspec.Struct, frozen=True):
     breaker: BreakerState = BreakerState.CLOSED
     breaker_retry_s: float = 0.0
     breaker_reason: str = ""  # OVERLOADED while it pauses for that
+    probed: bool = False  # its breaker is half open, and the one request that may try is out
     misconfigured: bool = False  # the breaker is open, or half open, because our files are wrong about the pool
     most_in_flight: int | None = None  # what it was found to take at once, where that is less than it should
     kv_ceiling: int | None = None  # KV tokens a container was found to hold, where that is less than it should

@@ -37,17 +37,11 @@ class WaitingLines:
         return len({ticket for line in self._lines.values() for ticket in line})
 
     def ahead_of(self, ticket: Ticket | None) -> Mapping[str, int]:
-        """The pools in whose lines others come first, and how many wait there. None: somebody who has just come."""
+        """The pools in whose lines others come first, and how many they are. None: somebody who has just come."""
         if not self._lines:
             return _NOBODY
-        return {pool: len(line) for pool, line in self._lines.items() if next(iter(line)) is not ticket}
-
-    def before(self, ticket: Ticket | None, pool: str) -> int:
-        """How many in a pool's line come first. None: somebody who has just come."""
-        line = self._lines.get(pool, {})
-        if ticket is None or ticket not in line:
-            return len(line)
-        return list(line).index(ticket)
+        before = {pool: _before(ticket, line) for pool, line in self._lines.items()}
+        return {pool: count for pool, count in before.items() if count}
 
     def is_first(self, ticket: Ticket) -> bool:
         """In one of its lines."""
@@ -92,3 +86,7 @@ class WaitingLines:
             del self._lines[pool]
         elif was_first:
             self.wake(pool)
+
+
+def _before(ticket: Ticket | None, line: Mapping[Ticket, None]) -> int:
+    return len(line) if ticket is None or ticket not in line else list(line).index(ticket)

@@ -5,21 +5,19 @@ What each failure means for the next candidate, the breaker and the bill is the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from policies.choose.ask import kv_tokens_too_few
 from policies.choose.decide import decide
-from policies.choose.decision import FOR_ROOM, Candidate, Decision, Reason, Rejection
-from policies.choose.facts import Facts, PastAttempt
-from policies.choose.line import sooner_than_boot
+from policies.choose.decision import Candidate, Decision
+from policies.choose.facts import PastAttempt
 from policies.fallback import FALLBACK
 from policies.policy import Limits, Payer
 from policies.requirements import Requirements
 from pools.failures.classes import AttemptFailed, FailureClass
 from pools.live.all_pools import LivePools
-from pools.live.waiting_lines import Ticket
 from pools.live.warmup import WarmUps
 from pools.wire.backend import Backend, UpstreamRequest
 from pricing.budgets.store import Settlement
@@ -38,6 +36,7 @@ from router.serving.gather import Gatherer
 from router.serving.refusals import chain_failed, refusal_of, stop_error
 from router.serving.retry_budget import RetryBudget
 from router.serving.upstream import upstream_request
+from router.serving.waiting import Waiting
 from router.telemetry.events import AttemptEnded, Fanout, PoolMisconfigured, StoreTrouble
 
 T = TypeVar("T")
@@ -100,74 +99,48 @@ class Attempts:
         """The first candidate, awake. Waits, within the deadline, for a boot found worth it, or for room."""
         if chain.attempts >= chain.limits.max_attempts:
             raise chain_failed(chain, f"{chain.attempts} attempts failed, which is the policy's max_attempts")
-        while True:
-            decision = await self._with_room(chain)
-            candidate = decision.chosen
-            if candidate is None and await self._looked_again(chain, decision):
-                continue
-            if candidate is None:
-                self._note_decision(chain, decision)
-                raise self._refuse(chain, decision)
-            if candidate.wait_s <= 0:
-                self._note_decision(chain, decision)
-                return candidate
-            await self._settle_pending(chain)
-            left_s = chain.first_byte_left_s(self.clock.mono_us())
-            with chain.interrupts.armed():
-                ready = await self.warmups.wait_ready(candidate.pool.name, left_s)
+        try:
+            while True:
+                decision = decide(self.gatherer.of_chain(chain))
+                candidate, waits = decision.chosen, decision.line is not None
+                if candidate is None and not waits and await self._looked_again(chain, decision):
+                    continue
+                if candidate is None and not waits:
+                    self._note_decision(chain, decision)
+                    raise self._refuse(chain, decision)
+                if candidate is not None and candidate.wait_s <= 0:
+                    self._note_decision(chain, decision)
+                    return candidate
+                if chain.pending is not None:  # its hold would run out in a wait, and its tenant pay for it
+                    await self.accounting.settle(chain.pending)
+                    chain.pending = None
+                elif candidate is None or waits:
+                    await self._wait_for_room(chain, decision)
+                else:
+                    await self._wait_for_boot(chain, decision, candidate)
+        finally:
+            self._waiting.leave(chain)
+
+    async def _wait_for_room(self, chain: Chain, decision: Decision) -> None:
+        self._warm(chain, decision)
+        chain.booting = None
+        await self._waiting.for_room(chain, decision.lines, chain.first_byte_left_s(self.clock.mono_us()))
+
+    async def _wait_for_boot(self, chain: Chain, decision: Decision, candidate: Candidate) -> None:
+        name, left_s = candidate.pool.name, chain.first_byte_left_s(self.clock.mono_us())
+        if chain.booting != name:
+            chain.booting = name
             chain.spent_nusd += candidate.boot_nusd
-            if not ready:
-                self._note_decision(chain, decision)
-                chain.past.append(PastAttempt(candidate.pool.name, FailureClass.TIMEOUT))
-                chain.reports.append(self._report(candidate, "cold", f"it did not boot within {left_s:.0f} s", left_s))
+        if not await self._waiting.for_boot(chain, name, decision.lines, left_s):
+            self._note_decision(chain, decision)
+            chain.past.append(PastAttempt(name, FailureClass.TIMEOUT))
+            chain.reports.append(self._report(candidate, "cold", f"it did not boot within {left_s:.0f} s", left_s))
 
     def _note_decision(self, chain: Chain, decision: Decision) -> None:
         chain.decisions.append(decision)
         chosen = decision.chosen
         if chain.cost_limit_nusd is None and chosen is not None:
             chain.cost_limit_nusd = _cost_limit_nusd(chain, chosen)
-
-    async def _with_room(self, chain: Chain) -> Decision:
-        """A decision with a candidate, or one that no waiting makes better. Where all that is missing is that running
-        requests end, or that a pool's pause does, the request waits in line for that, as long as it has time; and as
-        long as that is sooner and no dearer, it does so before a pool is woken for it.
-        """
-        try:
-            while True:
-                facts = self.gatherer.of_chain(chain)
-                decision = decide(facts)
-                chosen = decision.chosen
-                if chosen is not None and chosen.wait_s <= 0:
-                    return decision
-                left_s = chain.first_byte_left_s(self.clock.mono_us())
-                full = [one for one in decision.rejected if _worth_waiting(one, left_s)]
-                if not self._room_may_come(full) or (chosen and not self._comes_sooner(chain, facts, full, chosen)):
-                    return decision
-                await self._settle_pending(chain)
-                chain.ticket = chain.ticket or Ticket()
-                with chain.interrupts.armed():
-                    await self.live.wait_for_room(chain.ticket, [one.pool for one in full], left_s)
-        finally:
-            if chain.ticket is not None:
-                self.live.lines.leave(chain.ticket)
-
-    def _comes_sooner(self, chain: Chain, facts: Facts, full: Sequence[Rejection], boots: Candidate) -> bool:
-        """Whether a line is better than the boot that was chosen."""
-        ahead = {one.pool: self.live.lines.before(chain.ticket, one.pool) for one in full}
-        return sooner_than_boot(facts, boots, full, ahead)
-
-    def _room_may_come(self, full: Sequence[Rejection]) -> bool:
-        """A pause ends, somebody runs there who will leave, or waits who will run."""
-        pools = [one.pool for one in full]
-        paused = any(one.reason is Reason.OVERLOADED for one in full)
-        return paused or bool(self.live.in_flight(pools)) or self.live.lines.waiting(pools)
-
-    async def _settle_pending(self, chain: Chain) -> None:
-        """Before a wait: the hold of the attempt that failed would run out meanwhile, and its tenant pay for it."""
-        if chain.pending is None:
-            return
-        await self.accounting.settle(chain.pending)
-        chain.pending = None
 
     async def _looked_again(self, chain: Chain, decision: Decision) -> bool:
         """Whether what is known of budgets was brought up to date, so that it is worth deciding again."""
@@ -180,9 +153,16 @@ class Attempts:
     def _budgets(self) -> BudgetRefusals:
         return BudgetRefusals(self.accounting, self.gatherer, self.events)
 
-    def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
+    @property
+    def _waiting(self) -> Waiting:
+        return Waiting(self.live, self.warmups)
+
+    def _warm(self, chain: Chain, decision: Decision) -> None:
         if decision.warm is not None and not chain.reports:
             self.warmups.start(decision.warm)
+
+    def _refuse(self, chain: Chain, decision: Decision) -> ApiError:
+        self._warm(chain, decision)
         return self._budgets.refusal(chain, decision) or refusal_of(chain, decision)
 
     # -- one attempt -----------------------------------------------------------------------------------------------
@@ -335,11 +315,6 @@ class Attempts:
 
     def _report(self, candidate: Candidate, failure: str, detail: str, seconds: float) -> AttemptReport:
         return AttemptReport(candidate.pool.name, candidate.pool.gpu.id, failure, detail, None, seconds)
-
-
-def _worth_waiting(one: Rejection, left_s: float) -> bool:
-    """Whether a pool that rejects a request now may take it in the time that is left."""
-    return one.reason in FOR_ROOM and float(one.numbers.get("retry_s", 0)) < left_s
 
 
 def _draws(chain: Chain, candidate: Candidate) -> bool:

@@ -94,6 +94,7 @@ class Chain:
     turn: Turn | None = None  # of the session that the client named
     outlook: Outlook | None = None  # how long its answer was expected to be
     ticket: Ticket | None = None  # its place among those who wait for room
+    booting: str | None = None  # the pool whose boot it waits for
     ttft_us: int | None = None
     writing_us: int | None = None  # from the first token of the attempt that ended last to its end
     trace_parent: str | None = None  # the client's, as it goes up

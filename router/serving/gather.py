@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
-from policies.choose.facts import NOBODY, CachedPrefix, Facts, PastAttempt
+from policies.choose.facts import CachedPrefix, Facts, PastAttempt
 from policies.policy import Policy, RequestClass
 from policies.requirements import Requirements
 from pools.live.all_pools import LivePools
+from pools.live.waiting_lines import Ticket
 from pricing.budgets.store import BudgetStore, Room
 from pricing.clock import Clock
 from router.inbound.callers import Caller
@@ -39,7 +39,8 @@ class Gatherer:
             chain.endpoint,
             None if chain.cost_limit_nusd is None else max(0, chain.cost_limit_nusd - chain.spent_nusd),
             tuple(chain.past),
-            self.live.lines.ahead_of(chain.ticket),
+            chain.ticket,
+            chain.booting,
             None if chain.turn is None else chain.turn.cached,
         )
 
@@ -52,9 +53,11 @@ class Gatherer:
         endpoint: str,
         chain_left_nusd: int | None = None,
         past: tuple[PastAttempt, ...] = (),
-        ahead: Mapping[str, int] = NOBODY,
+        ticket: Ticket | None = None,
+        booting: str | None = None,
         cached: CachedPrefix | None = None,
     ) -> Facts:
+        """The facts of any request; without a ticket it has just come, and whoever stands in a line came before it."""
         return Facts(
             requirements=requirements,
             request_class=request_class,
@@ -66,7 +69,9 @@ class Gatherer:
             price_books=(policy.price_book,),
             now_us=self.clock.wall_us(),
             past=past,
-            ahead=ahead,
+            ahead=self.live.lines.ahead_of(ticket),
+            in_line=() if ticket is None else ticket.pools,
+            booting=booting,
             cached=cached,
         )
 

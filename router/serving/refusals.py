@@ -54,9 +54,9 @@ def refusal_of(chain: Chain, decision: Decision) -> ApiError:
 
 
 def _when(chain: Chain, decision: Decision) -> str:
-    """Somebody who waited in line as long as there was time is told so."""
+    """Somebody who waited as long as there was time is told so."""
     waited_s = (decision.decided_us - chain.wall_us) / US_PER_S
-    return "now" if chain.ticket is None else f"within the {waited_s:.0f} s that it waited in line"
+    return "now" if chain.ticket is None else f"within the {waited_s:.0f} s that it waited"
 
 
 def _still_warming(chain: Chain) -> ApiError:

@@ -116,7 +116,7 @@ async def test_who_waited_in_line_until_the_deadline_is_told_so(tmp_path: Path) 
         assert (await long).status == 200
     assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (503, "no_capable_pool", "true")
     waited = re.search(
-        r"within the (\d+) s that it waited in line: small: 1 requests in flight", reply.json["error"]["message"]
+        r"within the (\d+) s that it waited: small: 1 requests in flight", reply.json["error"]["message"]
     )
     assert waited is not None
     assert 20 <= int(waited[1]) < 40

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.choose.decide import decide
-from policies.choose.decision import Candidate, Reason
+from policies.choose.decision import FOR_ROOM, Candidate, Reason
 from policies.choose.facts import CachedPrefix, Facts, PastAttempt
 from policies.explain.record import as_json
 from policies.explain.sentences import sentence
@@ -201,6 +201,25 @@ def test_a_pool_is_warmed_only_where_nothing_else_serves(given_facts: Facts) -> 
     assert decision.candidates == ()
     assert given_facts.states[decision.warm].ready == 0
     assert next(one.reason for one in decision.rejected if one.pool == decision.warm) is Reason.DEADLINE
+
+
+@given(all_facts(), st.data())
+@settings(max_examples=150)
+def test_only_full_pools_are_waited_in_line_for(given_facts: Facts, data: st.DataObject) -> None:
+    """Nobody who is served at once waits; lines are of pools that refuse just now, a boot comes before a broken one."""
+    listed = st.sampled_from(sorted(given_facts.request_class.listed))
+    ahead = data.draw(st.dictionaries(listed, st.integers(1, 500), max_size=3))
+    decision = decide(replace(given_facts, ahead=ahead, in_line=tuple(data.draw(st.sets(listed, max_size=3)))))
+    reasons = {one.pool: one.reason for one in decision.rejected}
+    allowed = FOR_ROOM if decision.chosen else FOR_ROOM | {Reason.BREAKER}
+    assert {reasons[pool] for pool in decision.lines} <= allowed
+    assert all(before == ahead.get(pool, 0) for pool, before in decision.lines.items())
+    if decision.chosen is not None and decision.chosen.wait_s <= 0:
+        assert (decision.line, dict(decision.lines)) == (None, {})
+    if decision.line is not None:
+        assert decision.line.pool.name in decision.lines
+        assert decision.line.wait_s > 0
+        assert decision.chosen is None or decision.line.wait_s < decision.chosen.wait_s
 
 
 @given(all_facts(failures=st.just(FailureClass.OUT_OF_MEMORY)), st.integers(1, 12))

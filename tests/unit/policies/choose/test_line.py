@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from policies.choose.decide import decide
-from policies.choose.decision import FOR_ROOM
-from policies.choose.facts import PastAttempt
-from policies.choose.line import sooner_than_boot
+from policies.choose.decision import Decision, Reason
+from policies.choose.facts import Facts, PastAttempt
 from policies.policy import Objective
 from pools.failures.classes import FailureClass
 from pools.live.state import OVERLOADED, BreakerState, PoolState
@@ -40,12 +39,10 @@ def waits(
         past=past,
         pool_rooms={CHEAP.pool.name: own_room},
     )
-    decision = decide(asked)
+    decision = decide(replace(asked, ahead={CHEAP.pool.name: before} if before else {}))
     assert decision.chosen is not None
     assert decision.chosen.pool.name == DEAR.pool.name
-    full = [one for one in decision.rejected if one.reason in FOR_ROOM]
-    assert len(full) == 1
-    return sooner_than_boot(asked, decision.chosen, full, {CHEAP.pool.name: before})
+    return decision.line is not None
 
 
 @pytest.mark.parametrize("objective", Objective)
@@ -92,3 +89,125 @@ def test_a_pool_whose_own_budget_is_spent_is_not_waited_for() -> None:
 def test_a_pool_without_a_container_has_no_line_that_moves() -> None:
     """It is asleep as well."""
     assert not waits(PoolState(in_flight=MANY))
+
+
+def alone(state: PoolState, *, past: tuple[PastAttempt, ...] = (), **more: object) -> Facts:
+    """A request that no other pool could serve."""
+    return replace(facts(ASKS, ladder(CHEAP), {CHEAP.pool.name: state}, past=past), **more)
+
+
+def test_a_line_says_how_long_and_at_what_price() -> None:
+    """What the full pool would take and charge, with the wait for room, and how many come first."""
+    now = decide(facts(ASKS, ladder(CHEAP), {CHEAP.pool.name: replace(FULL, in_flight=MANY - 1)})).chosen
+    decision = decide(alone(FULL, ahead={CHEAP.pool.name: 3}))
+    assert now is not None
+    assert decision.line is not None
+    assert decision.line.expected_charge_nusd == pytest.approx(now.expected_charge_nusd, rel=0.1)
+    assert decision.line.wait_s == decision.line.expected_s > 0
+    assert (decision.candidates, dict(decision.lines)) == ((), {CHEAP.pool.name: 3})
+
+
+def test_a_request_with_a_pool_at_once_stands_in_no_line() -> None:
+    """Nothing is waited for where nothing needs to be."""
+    decision = decide(facts(ASKS, ladder(CHEAP, DEAR), {CHEAP.pool.name: PoolState(ready=1), DEAR.pool.name: FULL}))
+    assert (decision.line, dict(decision.lines)) == (None, {})
+
+
+def while_booting(state: PoolState, ahead: int = 100 * MANY) -> Decision:
+    asked = facts(ASKS, ladder(CHEAP, DEAR), {CHEAP.pool.name: state})
+    return decide(replace(asked, ahead={CHEAP.pool.name: ahead}))
+
+
+def test_who_waits_for_a_boot_stands_in_line_meanwhile() -> None:
+    """The line is too long to wait for instead; its turn may come first all the same."""
+    decision = while_booting(FULL)
+    assert decision.chosen is not None
+    assert (decision.chosen.pool.name, decision.line) == (DEAR.pool.name, None)
+    assert dict(decision.lines) == {CHEAP.pool.name: 100 * MANY}
+
+
+def test_who_waits_for_a_boot_keeps_nobody_from_memory() -> None:
+    """First in a line for memory it would hold back all that is free until the boot is over."""
+    held = CHEAP.fit.kv_tokens
+    decision = while_booting(PoolState(ready=1, in_flight=1, kv_tokens_in_flight=held))
+    assert [one.reason for one in decision.rejected] == [Reason.MEMORY]
+    assert decision.line is None
+    assert dict(decision.lines) == {}
+
+
+def test_a_pool_that_had_no_room_and_has_it_again_is_taken_before_a_boot() -> None:
+    """It was waited for because it had refused; to boot now would make that wait vain. Other failures differ."""
+    room = PoolState(ready=1, in_flight=MANY // 2)
+    for failure, taken in ((FailureClass.OVERLOADED, CHEAP), (FailureClass.UNAVAILABLE, DEAR)):
+        past = [PastAttempt(CHEAP.pool.name, failure)]
+        decision = decide(facts(ASKS, ladder(CHEAP, DEAR), {CHEAP.pool.name: room}, past=past))
+        assert decision.chosen is not None
+        assert decision.chosen.pool.name == taken.pool.name
+        assert len(decision.candidates) == 2
+
+
+def test_who_has_no_money_for_a_full_pool_is_told_so_at_once() -> None:
+    """To wait for room would not help: the reason is the budget, with its numbers."""
+    decision = decide(alone(FULL, room=Room(left_nusd=1, cap="acme/day", lower_tier=False)))
+    assert [(one.reason, one.numbers["cap"]) for one in decision.rejected] == [(Reason.BUDGET, "acme/day")]
+    assert decision.line is None
+
+
+def test_a_prompt_that_no_container_holds_is_not_waited_for() -> None:
+    """However many leave, it would not fit."""
+    large = replace(ASKS, prompt_tokens=2_000)
+    small = replace(CHEAP, fit=replace(CHEAP.fit, kv_tokens=1_000))
+    decision = decide(facts(large, ladder(small), {CHEAP.pool.name: PoolState(ready=1, in_flight=1)}))
+    assert [one.reason for one in decision.rejected] == [Reason.MEMORY]
+    assert decision.line is None
+
+
+OPEN = PoolState(ready=1, breaker=BreakerState.OPEN, breaker_retry_s=5.0, breaker_reason="resets")
+
+
+@pytest.mark.parametrize(
+    ("state", "in_line", "waited_for"),
+    [
+        (OPEN, False, False),
+        (OPEN, True, True),
+        (replace(OPEN, breaker_retry_s=4_000.0), True, False),
+        (replace(OPEN, probed=True), False, True),
+        (replace(OPEN, misconfigured=True), True, False),
+        (replace(OPEN, misconfigured=True, probed=True), False, False),
+    ],
+)
+def test_an_open_breaker_is_waited_for_by_those_in_line(state: PoolState, in_line: bool, waited_for: bool) -> None:
+    """Within the deadline, and by all while a request tries the pool; never where our files are wrong about it."""
+    decision = decide(alone(state, in_line=(CHEAP.pool.name,) if in_line else ()))
+    assert [one.reason for one in decision.rejected] == [Reason.BREAKER]
+    assert (decision.line is not None) == waited_for
+
+
+def test_nobody_stays_in_the_line_of_a_broken_pool_where_another_can_boot() -> None:
+    """Also where the breaker would let somebody try before that."""
+    asked = facts(ASKS, ladder(CHEAP, DEAR), {CHEAP.pool.name: OPEN})
+    decision = decide(replace(asked, in_line=(CHEAP.pool.name,)))
+    assert decision.chosen is not None
+    assert (decision.chosen.pool.name, decision.line, dict(decision.lines)) == (DEAR.pool.name, None, {})
+
+
+@pytest.mark.parametrize(("before", "warmed"), [(0, None), (100 * MANY, DEAR.pool.name)])
+def test_a_line_longer_than_a_boot_wakes_a_pool_for_those_who_come_later(before: int, warmed: str | None) -> None:
+    """The boot is too late for this request, which waits in line in any case."""
+    asked = facts(replace(ASKS, deadline_s=10.0), ladder(CHEAP, DEAR), {CHEAP.pool.name: FULL})
+    decision = decide(replace(asked, ahead={CHEAP.pool.name: before}))
+    assert decision.line is not None
+    assert (decision.candidates, decision.warm) == ((), warmed)
+
+
+def test_a_boot_that_is_waited_for_is_paid_once_and_never_too_late() -> None:
+    """Its cost is in what the chain has spent already; what is left of it may be shorter than its model says."""
+    asleep = facts(ASKS, ladder(DEAR))
+    chosen = decide(asleep).chosen
+    assert chosen is not None
+    assert chosen.boot_nusd > chosen.expected_charge_nusd
+    asked = replace(
+        asleep, chain_left_nusd=chosen.expected_charge_nusd, requirements=replace(ASKS, deadline_s=chosen.wait_s)
+    )
+    assert decide(asked).chosen is None
+    assert decide(replace(asked, booting=DEAR.pool.name)).chosen is not None

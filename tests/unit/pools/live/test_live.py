@@ -179,7 +179,7 @@ async def test_the_first_in_line_is_woken(event: str) -> None:
     wake: dict[str, Callable[[], None]] = {"leave": lambda: world.live.leave("p", "a"), "list": world.list}
     wake[event]()
     await waiting[0]
-    assert (world.live.lines.ahead_of(first), world.live.lines.ahead_of(second)) == ({}, {"p": 2})
+    assert (world.live.lines.ahead_of(first), world.live.lines.ahead_of(second)) == ({}, {"p": 1})
     assert not waiting[1].done()
     world.live.lines.leave(first)
     await waiting[1]
