@@ -21,19 +21,19 @@ end
 
 -- Why a hold cannot be opened now, as a reply; nil when it can.
 local function refusal(K, wish, now)
-  local bucket = bucket_of(wish.anchor or now)
+  load_accounts(K, wish.scopes, now)
+  local place, short
+  if not wish.granted then
+    place, short = first_shortfall(K, wish.caps, wish.amount, bucket_of(wish.anchor or now), now)
+  end
+  if place then
+    return add_sums({ 'refused', now, place, unpack(short) }, K, wish.caps, now)
+  end
   local scope = too_large(K, wish.scopes, wish.amount, now)
   if scope then
     return { 'too_large', scope }
   end
-  if wish.granted then
-    return nil
-  end
-  local place, short = first_shortfall(K, wish.caps, wish.amount, bucket, now)
-  if place then
-    return add_sums({ 'refused', now, place, unpack(short) }, K, wish.caps, now)
-  end
-  local limited = not wish.anchor and first_limited(K, wish.caps[2], wish.tokens, now)
+  local limited = not (wish.granted or wish.anchor) and first_limited(K, wish.caps[2], wish.tokens, now)
   if limited then
     return { 'limited', now, unpack(limited) }
   end
