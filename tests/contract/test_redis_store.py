@@ -132,7 +132,7 @@ async def test_no_sum_passes_what_a_double_holds_exactly(replicas: Replicas) -> 
     store.replace_caps(caps(cap(LARGEST, scope="tenant:globex")))
     assert await replicas.spent(store) == [(LARGEST - 5, 5)]
     assert sum(each.amount_nusd for each in replicas.backend.rows()) == LARGEST - 5
-    with pytest.raises(BudgetExceeded, match="0.00 left"):  # a cap that is full is no store that is down
+    with pytest.raises(BudgetExceeded, match=r"0\.00 left"):  # a cap that is full is no store that is down
         await store.open(wish("d:1", 1, GLOBEX))
 
 
