@@ -15,6 +15,7 @@ from router.service.service import Service
 from router.videos.jobs import PAGE, PAGE_AT_MOST, VideoJobs
 from router.videos.store import Job, JobStatus
 
+_CLIP = "video"
 _PROGRESS = {JobStatus.QUEUED: 0, JobStatus.IN_PROGRESS: 0, JobStatus.COMPLETED: 100, JobStatus.FAILED: 0}
 
 
@@ -26,7 +27,8 @@ def add_video_routes(app: FastAPI, service: Service, videos: VideoJobs) -> None:
         parsed = parse_video(request.headers.get("content-type", ""), await body_of(service, request))
         # The official clients count their own repetitions of one request in this header.
         repeated = request.headers.get("x-stainless-retry-count", "0") != "0"
-        job = await videos.create(parsed, caller, request.headers.get("idempotency-key"), repeated=repeated)
+        key = request.headers.get("idempotency-key") or None
+        job = await videos.create(parsed, caller, key, repeated=repeated)
         answer = reply(video_json(job))
         answer.headers["x-sluice-request-id"] = job.request_id
         return answer
@@ -48,7 +50,11 @@ def add_video_routes(app: FastAPI, service: Service, videos: VideoJobs) -> None:
         return reply(video_json(await videos.find(job_id, viewer_of(service, request))))
 
     @app.get(VIDEOS_PATH + "/{job_id}/content")
-    async def content(job_id: str, request: Request) -> Response:
+    async def content(job_id: str, request: Request, variant: str = _CLIP) -> Response:
+        if variant != _CLIP:
+            raise ApiError(
+                "invalid_value", f"'variant' is {_CLIP} alone: of a clip nothing else is kept", param="variant"
+            )
         job, clip = await videos.clip(job_id, viewer_of(service, request))
         return Response(clip, media_type=job.content_type)
 

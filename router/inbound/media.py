@@ -13,7 +13,7 @@ import msgspec
 
 from pools.media import MediaAsked
 from pools.spec import Feature, ModelKind
-from pools.wire.multipart import BadForm, boundary_of, form_of, parts_of
+from pools.wire.multipart import BadForm, Part, boundary_of, form_of, parts_of
 from pools.wire.tokens import Prompt
 from router.errors import ApiError
 from router.inbound.request import Parsed
@@ -32,8 +32,11 @@ STEPS_AT_MOST: Final = 1_000
 SECONDS_AT_MOST: Final = 600.0  # of a clip
 FRAMES_AT_MOST: Final = 20_000
 FPS_AT_MOST: Final = 120.0
-FIELD_BYTES: Final = 64 * 1024  # of a form's field that is no file; longer ones are not read here
-_SIZE: Final = re.compile(r"(\d{1,5})\s*[x×X*]\s*(\d{1,5})")
+FIELD_BYTES: Final = 64 * 1024  # of a form's field that is no file: no more of it is read here
+_SIZE: Final = re.compile(r"(\d{1,5})\s*[x×X*]\s*(\d{1,5})", re.ASCII)
+_PICTURES: Final = frozenset({"image", "image[]", "url"})
+"""Fields of an edit by which the picture comes where it is no file."""
+
 _JSON: Final = "application/json"
 _FORM: Final = "multipart/form-data"
 
@@ -44,11 +47,13 @@ def parse_images(path: str, content_type: str, body: bytes) -> Parsed:
     fields, brings_file = _form_fields(content_type, body) if form else (_json_fields(body), False)
     if path == EDITS_PATH and not form:
         raise ApiError("invalid_value", f"{path} takes a form with the image as a file (multipart/form-data)")
-    if _truthy(fields.get("stream")):
+    if not _off(fields.get("stream")):
         raise ApiError("invalid_value", "pictures are not streamed; leave 'stream' out", param="stream")
     if fields.get("response_format") not in (None, "", "b64_json"):
         text = "pictures come as b64_json; this endpoint keeps no files that a URL could name"
         raise ApiError("invalid_value", text, param="response_format")
+    if path == EDITS_PATH and not (brings_file or any(fields.get(name) for name in _PICTURES)):
+        raise ApiError("invalid_value", "'image' is missing; send the picture to edit as a file", param="image")
     media = media_of(fields, ModelKind.IMAGE)
     return _parsed(path, content_type if form else _JSON, body, fields, media, brings_file)
 
@@ -68,6 +73,7 @@ def parse_video(content_type: str, body: bytes) -> Parsed:
             text = f"'{nested}' is not a plain value; send files and lists as a form (multipart/form-data)"
             raise ApiError("invalid_value", text, param=nested)
         content_type, body = form_of({name: _text(value) for name, value in flat.items()})
+        _parts(content_type, body)  # as many fields, with such names, as a form may have
     return _parsed(SYNC_PATH, content_type, body, fields, media_of(fields, ModelKind.VIDEO), brings_file)
 
 
@@ -75,6 +81,8 @@ def media_of(fields: Mapping[str, Any], kind: ModelKind) -> MediaAsked:
     """What is asked for. Raises ApiError `invalid_value`."""
     width, height = _size(fields)
     video = kind is ModelKind.VIDEO
+    if video and fields.get("n") not in (None, "", 1, "1"):
+        raise ApiError("invalid_value", "a job makes one clip; send as many jobs as you want clips", param="n")
     return MediaAsked(
         kind=kind,
         items=1 if video else _number(fields, "n", int, 1, ITEMS_AT_MOST) or 1,
@@ -128,28 +136,35 @@ def _json_fields(body: bytes) -> dict[str, Any]:
 
 def _form_fields(content_type: str, body: bytes) -> tuple[dict[str, Any], bool]:
     """The fields of a form that are no files, as text, and whether one is a file with something in it."""
-    try:
-        parts = parts_of(body, boundary_of(content_type))
-    except BadForm as error:
-        raise ApiError("invalid_value", f"the body is not a valid form: {error}") from None
+    parts = _parts(content_type, body)
     fields = {
-        part.name: body[part.start : part.end].decode("utf-8", "replace")
+        part.name: body[part.start : min(part.end, part.start + FIELD_BYTES)].decode("utf-8", "replace")
         for part in parts
-        if not part.is_file and part.end - part.start <= FIELD_BYTES
+        if not part.is_file
     }
     return fields, any(part.is_file and part.end > part.start for part in parts)
+
+
+def _parts(content_type: str, body: bytes) -> list[Part]:
+    try:
+        return parts_of(body, boundary_of(content_type))
+    except BadForm as error:
+        raise ApiError("invalid_value", f"the body is not a valid form: {error}") from None
 
 
 def _size(fields: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """`size` as OpenAI has it (`1024x768`, `auto`), or the engines' `width` and `height`."""
     size = fields.get("size")
+    sides = [_number(fields, name, int, 16, SIDE_AT_MOST) for name in ("width", "height")]
     if size in (None, "", "auto"):
-        sides = [_number(fields, name, int, 16, SIDE_AT_MOST) for name in ("width", "height")]
         return sides[0], sides[1]
     found = _SIZE.fullmatch(size) if isinstance(size, str) else None
     if found is None or not all(16 <= int(side) <= SIDE_AT_MOST for side in found.groups()):
         text = f"'size' is WIDTHxHEIGHT in pixels, each from 16 to {SIDE_AT_MOST}, or auto"
         raise ApiError("invalid_value", text, param="size")
+    for name, side, text in zip(("width", "height"), sides, found.groups(), strict=True):
+        if side not in (None, int(text)):
+            raise ApiError("invalid_value", f"'size' and '{name}' say different things; send one of them", param=name)
     return int(found[1]), int(found[2])
 
 
@@ -167,8 +182,9 @@ def _number(fields: Mapping[str, Any], name: str, kind: Callable[[Any], T], leas
     return value
 
 
-def _truthy(value: object) -> bool:
-    return value is True or (isinstance(value, str) and value.lower() == "true")
+def _off(value: object) -> bool:
+    """What no engine takes for true."""
+    return value is None or value is False or (isinstance(value, str) and value.lower() in ("", "false", "0"))
 
 
 def _text(value: object) -> str:

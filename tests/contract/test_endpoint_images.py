@@ -129,6 +129,9 @@ async def test_time_and_charge_grow_with_pixels_steps_and_number(tmp_path: Path)
         ({"n": True}, "n"),
         ({"num_inference_steps": "many"}, "num_inference_steps"),
         ({"stream": True}, "stream"),
+        ({"stream": 1}, "stream"),
+        ({"size": "256x256", "width": 4096}, "width"),
+        ({"size": "\uff15\uff11\uff12x512"}, "size"),
         ({"response_format": "url"}, "response_format"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": ["a", "b"]}, "prompt"),
@@ -163,6 +166,28 @@ async def test_bodies_that_are_none_are_refused(
     async with running(tmp_path) as run:
         reply = await run.ask("POST", path, data=data, headers={"Content-Type": content_type})
     assert (reply.status, reply.code) == (400, code)
+
+
+@pytest.mark.parametrize("image", [None, b""])
+async def test_an_edit_without_a_picture_is_refused(tmp_path: Path, image: bytes | None) -> None:
+    """None at all, or a file with nothing in it: 400 naming the field, and nobody pays."""
+    form = aiohttp.FormData({"model": "pictures", "prompt": "a hat"})
+    if image is None:
+        form.add_field("note", "no picture", content_type="text/plain")  # which makes it multipart
+    else:
+        form.add_field("image", image, filename="cat.png")
+    async with running(tmp_path) as run:
+        reply = await run.ask("POST", EDITS, data=form)
+        assert run.rows() == []
+    assert (reply.status, reply.code, reply.json["error"]["param"]) == (400, "invalid_value", "image")
+
+
+async def test_a_long_prompt_of_a_form_is_one(tmp_path: Path) -> None:
+    """Longer than what is read of a field here, it goes up whole."""
+    form = aiohttp.FormData({"model": "pictures", "prompt": "h" * 100_000, "size": "64x64"})
+    form.add_field("image", png(64, 64), filename="cat.png")
+    async with running(tmp_path) as run:
+        assert (await run.ask("POST", EDITS, data=form)).status == 200
 
 
 async def test_chat_and_pictures_are_told_apart(tmp_path: Path) -> None:
