@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from pricing.clock import US_PER_S
+from pricing.ledger.rows import House
 from router.dashboard.inside import Answer, PublicApi, Visitor
 from router.dashboard.patience import Patience, Question
 from router.dashboard.spend import BY, Cap, Chart, Table, caps_of, requests_chart, spend_chart, tables_of
@@ -35,6 +36,7 @@ class Tiles:
     day_nusd: int
     month_nusd: int
     containers_nusd: int  # of the month: boot, idle and adjustments
+    adjusted: bool  # whether any of it is an adjustment
     saving_nusd: int | None
     saving_share: float | None
     baseline: str
@@ -199,6 +201,7 @@ def _tiles(hour: Mapping[str, Any], day: Mapping[str, Any], month: Mapping[str, 
         day_nusd=spent_nusd(day),
         month_nusd=spent_nusd(month),
         containers_nusd=sum(line["amount_nusd"] for line in month["separate"]),
+        adjusted=any(line["account"] == House.ADJUSTMENT and line["amount_nusd"] for line in month["separate"]),
         saving_nusd=total["saving_nusd"],
         saving_share=total["saving_share"],
         baseline=month["baseline"],

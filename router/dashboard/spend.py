@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pricing.ledger.rows import House
 from router.dashboard.words import decimals, nusd_of
 
 BY: Final = ("tenant", "class", "pool")
 HOUSE: Final = "Failed attempts and overruns"
 CONTAINERS: Final = "Boot and idle"
+ADJUSTMENTS: Final = "Adjustments"
 ROWS_AT_MOST: Final = 25
 _NOTES: Final = {
     "tenant": "What tenants were charged; what no tenant pays stands in lines of its own.",
     "class": "What a class's requests cost, failed attempts that the house pays included.",
-    "pool": "All container time of a pool: busy, boot and idle.",
+    "pool": "All container time of a pool: busy, boot and idle, as adjusted since.",
 }
 
 
@@ -106,10 +108,10 @@ def tables_of(reports: Sequence[Mapping[str, Any]], caps: Iterable[Cap], *, ever
 
 
 def _table(by: str, reports: Sequence[Mapping[str, Any]], tightest: Mapping[str, Cap], *, everything: bool) -> Table:
-    rows: dict[str, Row] = {}
+    rows: dict[tuple[str, bool], Row] = {}  # a tenant may be called what a line of the house is called
     for window, report in zip(("hour_nusd", "day_nusd", "month_nusd"), reports, strict=True):
         for name, amount_nusd, of_house in _amounts(by, report, everything=everything):
-            row = rows.setdefault(name, Row(name, cap=tightest.get(f"{by}:{name}"), of_house=of_house))
+            row = rows.setdefault((name, of_house), Row(name, cap=tightest.get(f"{by}:{name}"), of_house=of_house))
             setattr(row, window, getattr(row, window) + amount_nusd)
     shown = [row for row in rows.values() if any(row.amounts)]
     total = Row("Total", *(sum(amounts) for amounts in zip(*(row.amounts for row in shown), strict=True)))
@@ -144,7 +146,7 @@ def _amounts(by: str, report: Mapping[str, Any], *, everything: bool) -> Iterabl
         if by == "pool":
             yield line["pool"], line["amount_nusd"], False
         else:
-            yield CONTAINERS, line["amount_nusd"], True
+            yield ADJUSTMENTS if line["account"] == House.ADJUSTMENT else CONTAINERS, line["amount_nusd"], True
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,9 +87,18 @@ def test_breakers_are_those_of_a_named_replica_where_there_are_several() -> None
 )
 def test_what_was_lost_is_not_called_saved(nusd: int | None, share: float | None, says: str) -> None:
     """The words of reports, with no sign that somebody may miss; programs read the signed amount."""
-    tiles = Tiles(0, 0, 0, 0, nusd, share, "all on big", 0, 0, 0, 0)
+    tiles = Tiles(0, 0, 0, 0, False, nusd, share, "all on big", 0, 0, 0, 0)
     assert says in " ".join(re.sub("<[^>]*>", " ", source_of(tiles=tiles)).split())
     assert f'id="saving"><data value="{"" if nusd is None else nusd}"' in source_of(tiles=tiles).replace("\n  ", "")
+
+
+@pytest.mark.parametrize(("adjusted", "apart"), [(False, "boot and idle"), (True, "boot, idle and adjustments")])
+def test_an_adjustment_is_called_one(adjusted: bool, apart: str) -> None:
+    """What a bill took back is no idle time, least of all a negative amount of it."""
+    tiles = Tiles(0, 0, 0, -2_000_000_000, adjusted, 1_000_000_000, 0.5, "all on big", 0, 0, 0, 0)
+    said = " ".join(re.sub("<[^>]*>", " ", source_of(tiles=tiles)).split())
+    assert f"-$2.0000 of it {apart}" in said
+    assert f"50% of its baseline; {apart} ( -$2.0000 ) in neither side" in said
 
 
 def test_nobody_takes_a_trial_for_the_real_thing() -> None:

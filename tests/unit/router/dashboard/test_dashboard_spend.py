@@ -7,13 +7,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricing.ledger.rows import House
 from router.dashboard.spend import BY, caps_of, spend_chart, tables_of
 
 NAMES = st.sampled_from(["a", "b", "c"])
 AMOUNTS = st.integers(min_value=0, max_value=10**12)
 LINES = st.lists(st.fixed_dictionaries({**dict.fromkeys(BY, NAMES), "charged_nusd": AMOUNTS, "house_nusd": AMOUNTS}))
 SEPARATE = st.lists(
-    st.fixed_dictionaries({"pool": NAMES, "amount_nusd": st.integers(min_value=-(10**12), max_value=10**12)})
+    st.fixed_dictionaries(
+        {
+            "pool": NAMES,
+            "account": st.sampled_from([House.BOOT, House.IDLE, House.ADJUSTMENT]),
+            "amount_nusd": st.integers(min_value=-(10**12), max_value=10**12),
+        }
+    )
 )
 
 
@@ -40,6 +47,19 @@ def test_a_tenant_s_tables_are_what_it_was_charged(three: tuple[dict[str, Any], 
         assert not any(row.of_house for row in table.rows)
 
 
+def test_what_a_bill_corrected_is_not_called_boot_or_idle() -> None:
+    """It has a line of its own by tenant and class, beside a tenant of the same name, and is in its pool's amount."""
+    line = {"tenant": "Adjustments", "class": "a", "pool": "a", "charged_nusd": 50, "house_nusd": 0, "busy_nusd": 50}
+    amounts = ((House.BOOT, 3), (House.IDLE, 4), (House.ADJUSTMENT, -9))
+    separate = [{"pool": "a", "account": account, "amount_nusd": nusd} for account, nusd in amounts]
+    tables = tables_of([{"lines": [line], "separate": separate, "ledger_nusd": 48}] * 3, [], everything=True)
+    assert [[(row.name, row.of_house, row.month_nusd) for row in table.rows] for table in tables] == [
+        [("Adjustments", False, 50), ("Boot and idle", True, 7), ("Adjustments", True, -9)],
+        [("a", False, 50), ("Boot and idle", True, 7), ("Adjustments", True, -9)],
+        [("a", False, 48)],
+    ]
+
+
 def test_a_long_table_ends_in_one_line_for_the_rest() -> None:
     """The dearest by name, the others together, and the same total."""
     lines = [
@@ -53,7 +73,8 @@ def test_a_long_table_ends_in_one_line_for_the_rest() -> None:
         }
         for number in range(1, 1001)
     ]
-    report = {"lines": lines, "separate": [{"pool": "a", "amount_nusd": 7}], "ledger_nusd": 500_507}
+    idle = {"pool": "a", "account": House.IDLE, "amount_nusd": 7}
+    report = {"lines": lines, "separate": [idle], "ledger_nusd": 500_507}
     table = tables_of([report] * 3, [], everything=True)[0]
     assert [row.name for row in table.rows][-2:] == ["976 others", "Boot and idle"]
     assert table.rows[0].name == "t1000"
