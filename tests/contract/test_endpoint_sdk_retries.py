@@ -223,7 +223,7 @@ async def test_pools_that_are_overloaded(tmp_path: Path) -> None:
 
     async def script(exchange: Exchange) -> None:
         nonlocal tries
-        tries += 1
+        tries += exchange.request.method == "POST"  # looks at its metrics are none
         busy = b'{"error": {"message": "The queue is full.", "type": "ServiceUnavailableError", "code": 503}}'
         await (exchange.answer("503 X", busy) if tries <= 2 else exchange.answer("200 OK", ANSWER))
 

@@ -17,7 +17,8 @@ TEXT = "the gate lets the water of the upper river into the mill " * 210  # 11,9
 async def test_near_a_limit_the_decision_has_the_engine_s_count(tmp_path: Path, path: str) -> None:
     """`model` is a class to the client and a repository to the engine, which counts for no other name."""
     given = {"prompt": TEXT} if path == COMPLETIONS else {"messages": [{"role": "user", "content": TEXT}]}
-    async with before_simulated(tmp_path, awake=("small", "mid")) as endpoint:
+    # In real time: a faster clock would leave a slow machine no time to count in.
+    async with before_simulated(tmp_path, speedup=1, awake=("small", "mid")) as endpoint:
         reply = await endpoint.ask("POST", path, json={"model": "chat:economy", "max_tokens": 8, **given})
         [decision] = json.loads((await endpoint.request()).decisions_json)
     assert decision["prompt_tokens"] == reply.json["usage"]["prompt_tokens"]

@@ -304,7 +304,7 @@ async def break_first(endpoint: Endpoint, after: int) -> None:
 async def test_cut_points_and_stop_strings(tmp_path: Path, included: bool) -> None:
     """Wherever the pool breaks and whatever string ends the answer, across the cut too, it reads as if it had not."""
     # No faster: what an engine may take to read ids is short in scaled time, and a slow machine's in real time.
-    async with before_simulated(tmp_path, SAME, speedup=20, awake=("mid", "other")) as endpoint:
+    async with before_simulated(tmp_path, SAME, speedup=8, awake=("mid", "other")) as endpoint:
         plain = said(events((await endpoint.chat(stream=True, max_tokens=24)).body))
         stops = [plain[30:34], plain[41:60], "never said"]
         for stop in ([stops[0]], [stops[1]], [stops[2]], stops[1:], None):

@@ -102,6 +102,8 @@ async def test_holds_of_a_replica_that_is_killed_end_with_their_leases(shared: R
     assert all(isinstance(one, aiohttp.ClientError) for one in await asyncio.gather(*lost, return_exceptions=True))
     assert (await shared.chat("b")).status == 200
 
+    await shared.drained()  # there are tables now
+
     async def ended() -> bool:
         return sum(row.account == "globex" for row in await asyncio.to_thread(shared.rows)) == 3
 
@@ -194,9 +196,11 @@ async def test_a_replica_whose_name_was_taken_is_not_ready(shared: Replicas, red
     async def lost() -> bool:
         return not await _ready(shared, "a")
 
+    async def logged() -> bool:
+        return "another process runs as replica a" in await asyncio.to_thread(shared.log, "a")
+
     await shared.until(lost)
-    await asyncio.sleep(0.1)  # lines of the log wait a moment for others
-    assert "another process runs as replica a" in shared.log("a")
+    await shared.until(logged)  # lines of the log wait a moment for others
     await shared.running["a"].stop()
 
 

@@ -23,9 +23,9 @@ from router.demo.processes import Child
 
 KEYS = {"acme": "sk-acme-0123456789", "globex": "sk-globex-0123456789", "ops": "sk-ops-0123456789"}
 CHAT = "/v1/chat/completions"
-LEASE_S = 3.0
+LEASE_S = 6.0
 _LIVELY = {"boot_s": 1, "scaledown_window_s": 600}
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 def policy(**sections: Any) -> dict[str, Any]:

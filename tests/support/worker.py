@@ -59,7 +59,7 @@ def isolated(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Python with the standard library and this folder alone."""
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-S", "-c", code]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
 def _with(command: tuple[str, ...], arguments: Mapping[str, ArgValue]) -> list[str]:

@@ -172,7 +172,7 @@ def test_an_older_program_finds_what_a_killed_one_left_waiting_in_the_sums(tmp_p
     """Taking the tables back adds it; after the next upgrade all sums are those of the rows."""
     path = tmp_path / "ledger.sqlite"
     command = [sys.executable, "-c", KILLED_BEFORE_SUMS, str(path)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, timeout=60, check=False)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, timeout=240, check=False)
     assert done.returncode == -9
     told = shown(path)
     assert (still_waiting(path) > 0, kept(path)) == (True, (None, None))

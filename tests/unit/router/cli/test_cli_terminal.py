@@ -24,7 +24,7 @@ def sluice(*words: str, stdout: int | IO[Any] = subprocess.PIPE, **environ: str)
     command = [sys.executable, "-c", _RUN, *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")} | environ
     return subprocess.run(
-        command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=environment
+        command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=240, check=False, env=environment
     )
 
 
