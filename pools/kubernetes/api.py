@@ -17,7 +17,7 @@ import msgspec
 
 from pools.failures.classify import retry_after_s
 from pools.kubernetes.settings import DeploymentRef, KubernetesSettings
-from pools.platform import PlatformUnavailable
+from pools.platform import UNREADABLE, PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class KubernetesApi:
         self._quiet_until_us = clock.mono_us()
 
     async def selector(self, ref: DeploymentRef) -> str:
-        """The label selector of a Deployment's Pods, which never changes in its life."""
+        """The label selector of a Deployment's Pods, which changes where it is deleted and made anew."""
         found = await self._ask("GET", _deployment(ref), Deployment, ref, "get deployments")
         labels = found.spec.selector
         if labels.match_expressions or not labels.match_labels:
@@ -147,7 +147,7 @@ class KubernetesApi:
         if status == 200:
             try:
                 return msgspec.json.decode(answer, type=type)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise PlatformUnavailable(f"{self._settings.url}{path}: the answer cannot be read: {error}") from None
         raise self._refusal(status, headers, _words(answer), ref, right)
 
@@ -231,5 +231,5 @@ def _words(body: bytes) -> str:
     """The API server's own words, if it has any."""
     try:
         return msgspec.json.decode(body, type=_Status).message or "no reason given"
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return "no reason given"

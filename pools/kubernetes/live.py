@@ -21,6 +21,9 @@ from pools.kubernetes.settings import DeploymentRef, KubernetesSettings
 from pools.platform import ContainerInfo, PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
 
+SELECTOR_KEPT_S: Final = 60.0
+"""How long a Deployment's selector is believed: it never changes, but a Deployment may be made anew with another."""
+
 TRIES: Final = 2  # of a change that met another one
 ENDED: Final = frozenset({"Succeeded", "Failed"})
 
@@ -37,7 +40,8 @@ class KubernetesPlatform:
     ) -> None:
         self.settings = settings
         self._api = KubernetesApi(settings, session, clock, timeout_s)
-        self._selectors: dict[DeploymentRef, str] = {}
+        self._clock = clock
+        self._selectors: dict[DeploymentRef, tuple[str, int]] = {}  # with the monotonic instant it was read at
 
     async def containers(self) -> Mapping[str, tuple[ContainerInfo, ...]]:
         """Every pool's Pods alive now. Raises PlatformUnavailable, with those that could be asked after."""
@@ -92,15 +96,20 @@ class KubernetesPlatform:
                     raise
 
     async def _of(self, ref: DeploymentRef) -> tuple[ContainerInfo, ...]:
-        selector = self._selectors.get(ref)
-        if selector is None:
-            selector = self._selectors[ref] = await self._api.selector(ref)
-        pods = await self._api.pods(ref, selector)
+        pods = await self._api.pods(ref, await self._selector(ref))
         try:
             infos = [_info(pod, ref.metrics_port) for pod in pods]
         except ValueError as error:
             raise PlatformUnavailable(f"Deployment '{ref.name}': a Pod's time cannot be read: {error}") from None
         return tuple(sorted((info for info in infos if info is not None), key=lambda info: info.id))
+
+    async def _selector(self, ref: DeploymentRef) -> str:
+        now_us = self._clock.mono_us()
+        selector, read_us = self._selectors.get(ref, ("", now_us))
+        if not selector or now_us - read_us > SELECTOR_KEPT_S * US_PER_S:
+            selector = await self._api.selector(ref)
+            self._selectors[ref] = selector, now_us
+        return selector
 
 
 def _info(pod: Pod, metrics_port: int | None) -> ContainerInfo | None:

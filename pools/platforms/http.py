@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from pools.platform import ContainerInfo, PlatformUnavailable
+from pools.platform import UNREADABLE, ContainerInfo, PlatformUnavailable
 
 ANSWERED_WITHIN_S = 5.0  # real seconds; a control plane is slow, and nothing waits for it on the way of a request
 _decode = msgspec.json.Decoder(dict[str, tuple[ContainerInfo, ...]]).decode
@@ -34,7 +34,7 @@ class HttpPlatform:
         body = await self._call("GET", "/platform/containers")
         try:
             return _decode(body)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise PlatformUnavailable(f"{self._base_url}: the list of containers cannot be read: {error}") from None
 
     async def wake(self, pool: str) -> None:
@@ -49,7 +49,7 @@ class HttpPlatform:
     async def _call(self, method: str, path: str) -> bytes:
         url = self._base_url + path
         try:
-            async with self._client().request(method, url, timeout=self._timeout) as response:
+            async with self._client().request(method, url, timeout=self._timeout, allow_redirects=False) as response:
                 body = await response.read()
         except TimeoutError:
             raise PlatformUnavailable(f"{url}: no answer within {self._timeout.total} s") from None
@@ -71,6 +71,6 @@ def _reason(body: bytes) -> str:
     """The platform's own words, if it has any."""
     try:
         data: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return "no reason given"
     return str(data.get("error", "no reason given")) if isinstance(data, dict) else "no reason given"

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from pools.kubernetes.api import QUIET_S, TOKEN_KEPT_S
-from pools.kubernetes.live import KubernetesPlatform
+from pools.kubernetes.live import SELECTOR_KEPT_S, KubernetesPlatform
 from pools.kubernetes.settings import DeploymentRef, KubernetesSettings
 from pools.platform import ContainerInfo, PlatformUnavailable
 from pools.platforms.several import SeveralPlatforms
@@ -98,11 +98,47 @@ async def test_a_ready_pod_has_an_address_where_the_policy_names_the_port(
 
 
 async def test_a_look_is_one_question_a_pool(fake: FakeKubernetes, platform: KubernetesPlatform) -> None:
-    """The selector never changes in a Deployment's life, so that it is asked once; no Pod is ever asked."""
+    """The selector never changes in a Deployment's life, so that it is asked for rarely; no Pod is ever asked."""
     await platform.containers()
     fake.asked.clear()
     await platform.containers()
     assert fake.asked == [f"GET /api/v1/namespaces/{NAMESPACE}/pods"] * 2
+
+
+async def test_a_deployment_that_was_made_anew_is_found_again(
+    fake: FakeKubernetes, platform: KubernetesPlatform, clock: ManualClock
+) -> None:
+    """Its Pods have other labels; by the old ones its pool would look as if it had none for ever."""
+    fake.deployments["vllm"].pods = [FakePod("old", NOW_US, NOW_US)]
+    await platform.containers()
+    selector = {"matchLabels": {"app": "vllm", "release": "2"}}
+    fake.deployments["vllm"] = FakeDeployment(1, pods=[FakePod("new", NOW_US, NOW_US)], selector=selector)
+    clock.advance(SELECTOR_KEPT_S + 1)
+    assert [container.id for container in (await platform.containers())["chat"]] == ["new"]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"items": [{"metadata": {"uid": "\xff"}}]}', b'{"items":' * 100_000], ids=["bytes", "depths"]
+)
+async def test_an_answer_that_nobody_could_have_meant_is_told(
+    fake: FakeKubernetes, platform: KubernetesPlatform, body: bytes
+) -> None:
+    """Bytes that are no text, and depths without an end: the list is not there, and whoever looks goes on looking."""
+    await platform.containers()
+    fake.troubles = [web.Response(body=body, content_type="application/json") for _ in REFS]
+    with pytest.raises(PlatformUnavailable, match="the answer cannot be read"):
+        await platform.containers()
+    assert set(await platform.containers()) == set(REFS)
+
+
+@pytest.mark.parametrize("code", [410, 500, 504])
+async def test_statuses_that_pass_are_told_in_the_servers_words(
+    fake: FakeKubernetes, platform: KubernetesPlatform, code: int
+) -> None:
+    """Gone, broken or late: what was known stays in force."""
+    fake.troubles = [status(code, "too old resource version") for _ in REFS]
+    with pytest.raises(PlatformUnavailable, match=f"status {code}: too old resource version"):
+        await platform.containers()
 
 
 async def test_a_wake_scales_from_nothing_to_one(fake: FakeKubernetes, platform: KubernetesPlatform) -> None:

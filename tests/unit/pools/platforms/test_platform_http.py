@@ -76,15 +76,32 @@ async def test_an_unknown_pool_is_said_in_the_platform_s_words() -> None:
         (web.Response(status=502, text="[]"), "status 502: no reason given"),
         (web.Response(text="<html>"), "cannot be read"),
         (web.Response(text='{"p": [{"id": 1}]}'), "cannot be read"),
+        (
+            web.Response(body=b'{"p": [{"id": "\xff", "state": "ready", "started_us": 1, "ready_us": 1}]}'),
+            "cannot be read",
+        ),
+        (web.Response(body=b'{"p":' * 100_000), "cannot be read"),
+        (web.Response(status=503, body=b'{"error": "\xff"}'), "status 503: no reason given"),
+        (web.Response(status=503, body=b'{"error":' * 100_000), "status 503: no reason given"),
+        (web.Response(status=302, headers={"Location": "/login"}), "status 302: no reason given"),
         (None, "no answer within 0.05 s"),
     ],
-    ids=["error", "list", "html", "shape", "silence"],
+    ids=["error", "list", "html", "shape", "bytes", "depths", "said in bytes", "said in depths", "login", "silence"],
 )
 async def test_whatever_goes_wrong_is_one_error(answer: web.Response | None, says: str) -> None:
     """A status, a body that is no list of containers, silence: all are PlatformUnavailable."""
-    async with misbehaving(answer) as base_url, platform(base_url, timeout_s=0.05) as client:
+    timeout_s = 0.05 if answer is None else 30.0
+    async with misbehaving(answer) as base_url, platform(base_url, timeout_s=timeout_s) as client:
         with pytest.raises(PlatformUnavailable, match=says):
             await client.containers()
+
+
+async def test_a_wake_that_leads_to_a_login_is_none() -> None:
+    """A redirect would be followed as a GET, whose page says nothing of a wake."""
+    answer = web.Response(status=302, headers={"Location": "/login"})
+    async with misbehaving(answer) as base_url, platform(base_url) as client:
+        with pytest.raises(PlatformUnavailable, match="status 302"):
+            await client.wake(SPEC.name)
 
 
 async def test_nobody_there_is_the_same_error() -> None:
