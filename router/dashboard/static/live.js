@@ -119,7 +119,7 @@
 
   const keepUp = async () => {
     if (!paused) await refresh();
-    if (source.readyState === EventSource.CLOSED) listen();
+    if (source.readyState === EventSource.CLOSED && !document.hidden) listen();
     setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
   };
   setTimeout(keepUp, document.querySelector("[data-pending]") ? PENDING_MS : REFRESH_MS);
