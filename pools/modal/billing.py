@@ -13,9 +13,10 @@ from decimal import Decimal
 from typing import Any, Final
 
 import modal
-from modal.exception import AuthError, Error, PermissionDeniedError, ResourceExhaustedError
+from modal.exception import AuthError, PermissionDeniedError, ResourceExhaustedError
 
 from pools.modal.errors import ModalTrouble
+from pools.modal.sdk import FAILED
 from pricing.clock import US_PER_S
 from pricing.money import US_PER_HOUR
 from pricing.prices.resources import Resource
@@ -72,7 +73,7 @@ async def _report(since: datetime, until: datetime, client: modal.Client | None,
         ) from None
     except ResourceExhaustedError:
         raise ModalTrouble("Modal refused for its rate; ask again in a minute") from None
-    except Error as error:
+    except FAILED as error:
         raise ModalTrouble(f"Modal's billing report: {str(error) or type(error).__name__}") from None
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import modal
 from modal.config import config
-from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
+from modal.exception import AuthError, NotFoundError, ResourceExhaustedError
 
 from pools.modal.app import make_app
 from pools.modal.declare import Declaration, app_name
@@ -18,6 +18,7 @@ from pools.modal.errors import ModalTrouble
 from pools.modal.image import ImageRecipe
 from pools.modal.plan import Deployed
 from pools.modal.router import RouterDeclaration
+from pools.modal.sdk import FAILED
 from pools.modal.settings import ModalSettings
 
 
@@ -154,9 +155,9 @@ def told(doing: str) -> Iterator[None]:
         raise ModalTrouble(
             f"{doing}: a limit of the account is reached ({_first_line(error)}); try again later"
         ) from None
-    except Error as error:
+    except FAILED as error:
         raise ModalTrouble(f"{doing}: {_first_line(error) or type(error).__name__}") from None
 
 
-def _first_line(error: Error) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else ""

@@ -15,11 +15,12 @@ from typing import Any, Final, TypeVar
 import modal
 from modal._utils.async_utils import synchronize_api
 from modal.config import config
-from modal.exception import AuthError, Error, NotFoundError, ResourceExhaustedError
+from modal.exception import AuthError, NotFoundError, ResourceExhaustedError
 from modal_proto import api_pb2
 
 from pools.modal.errors import NotDeployed
 from pools.modal.leases import Leases
+from pools.modal.sdk import FAILED
 from pools.modal.settings import LastHour, ModalSettings, Watched
 from pools.platform import ContainerInfo, Listed, PlatformUnavailable
 from pricing.clock import US_PER_S, Clock
@@ -191,7 +192,7 @@ class ModalPlatform:
             raise PlatformUnavailable("Modal knows no token here; set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET") from None
         except NotFoundError as error:
             raise NotDeployed(f"{error}; is the pool deployed? `sluice pools plan` says") from None
-        except Error as error:
+        except FAILED as error:
             raise PlatformUnavailable(f"Modal: {str(error) or type(error).__name__}") from None
 
 

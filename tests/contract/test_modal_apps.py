@@ -71,3 +71,10 @@ def test_a_deployment_that_fails_says_why(fake: FakeModal, client: modal.Client,
     fake.fail("FunctionCreate", status)
     with pytest.raises(ModalTrouble, match=says):
         deploy(DECLARED[POOL], SETTINGS, client)
+
+
+def test_a_deployment_whose_connection_breaks_says_so(fake: FakeModal, client: modal.Client) -> None:
+    """Instead of showing what the library below the SDK raises."""
+    fake.hangs_up = {"FunctionCreate"}
+    with pytest.raises(ModalTrouble, match="deploying 'sluice-qwen3-4b-bf16-a10': Connection lost"):
+        deploy(DECLARED[POOL], SETTINGS, client)

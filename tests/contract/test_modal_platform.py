@@ -227,6 +227,19 @@ async def test_refusals_become_one_error_that_says_why(
         await platform.containers()
 
 
+async def test_a_connection_that_breaks_under_a_question_is_that_error_too(
+    fake: FakeModal, platform: ModalPlatform
+) -> None:
+    """What the library below the SDK raises then would end the looks at Modal for good."""
+    fake.hangs_up = {"TaskList", "FunctionGet"}
+    with pytest.raises(PlatformUnavailable, match="Modal: Connection lost"):
+        await platform.containers()
+    with pytest.raises(PlatformUnavailable, match="Modal: Connection lost"):
+        await platform.wake(POOL)
+    fake.heal()
+    assert set(await platform.containers()) == {POOL, OTHER}
+
+
 async def test_one_pool_that_cannot_be_listed_hides_no_other(fake: FakeModal, platform: ModalPlatform) -> None:
     """The others' containers come with the error, which names the pool."""
     for name in (POOL, OTHER):

@@ -65,6 +65,7 @@ class FakeModal:
         self.url = ""  # while it listens
         self.requests: list[tuple[str, Any]] = []
         self.late_s: dict[str, float] = {}
+        self.hangs_up: set[str] = set()  # RPCs under which the connection breaks
         self.billed: list[Any] = []
         self._faults: dict[str, _Fault] = {}
         self._ids: Counter[str] = Counter()
@@ -78,6 +79,7 @@ class FakeModal:
     def heal(self) -> None:
         self._faults.clear()
         self.late_s.clear()
+        self.hangs_up.clear()
 
     def app(self, name: str) -> FakeApp:
         """The living App of a name."""
@@ -126,6 +128,9 @@ class FakeModal:
             self.calls[name] += 1
             self.token_ids.add(stream.metadata.get("x-modal-token-id", ""))
             self.requests.append((name, request))
+            if name in self.hangs_up:
+                stream._stream._transport.abort()
+                return
             if name in self.late_s:
                 await asyncio.sleep(self.late_s[name])
             fault = self._faults.get(name)
