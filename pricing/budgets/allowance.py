@@ -24,8 +24,8 @@ from pricing.money import format_usd
 
 @dataclass(slots=True, eq=False)
 class Tracked:
-    """One open hold, and the instant in whose windows it counts. `stored_nusd` is what the store has of it,
-    `granted_nusd` what was granted here on top.
+    """One open hold, and the instant in whose windows it counts. `stored_nusd` is what the store has of it, `most_nusd`
+    the most that it ever said it had, `granted_nusd` what was granted here on top.
 
     `here`: the store has never seen it, until it is told under a name of its own, `told`. `tries` counts the attempts
     to do so; `tried` says that the store was asked to end it, and did not answer.
@@ -39,6 +39,14 @@ class Tracked:
     tries: int = 0
     told: str | None = None
     tried: bool = False
+    most_nusd: int = 0
+
+    def __post_init__(self) -> None:
+        self.heard(self.stored_nusd)
+
+    def heard(self, stored_nusd: int) -> None:
+        """So much the store has of it now: less than before, where it has lost an extension."""
+        self.stored_nusd, self.most_nusd = stored_nusd, max(self.most_nusd, stored_nusd)
 
     @property
     def whole_nusd(self) -> int:

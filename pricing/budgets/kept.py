@@ -52,11 +52,11 @@ class Kept:
                 self._allowance.known(tracked)
 
     async def write(self, settlement: Settlement, tracked: Tracked | None) -> None:
-        """Settle; a hold that the store has lost is opened anew. Raises StoreUnavailable, and HoldEnded where somebody
-        else has ended it.
+        """Settle; a hold that the store has lost is opened anew, and one whose extension it has lost, as in a failover,
+        is settled for all the same. Raises StoreUnavailable, and HoldEnded where somebody else has ended it.
         """
         try:
-            await self._store.settle(settlement)
+            await self._settle(settlement, tracked)
         except StoreUnavailable:
             if tracked is not None:
                 tracked.tried = True
@@ -72,6 +72,14 @@ class Kept:
                     raise
         if tracked is not None and tracked.tried and settlement.request is not None:
             await self._store.record(settlement.request)  # what the store may have known was settled without it
+
+    async def _settle(self, settlement: Settlement, tracked: Tracked | None) -> None:
+        try:
+            await self._store.settle(settlement)
+        except ValueError:
+            if tracked is None or settlement.amount_nusd > tracked.most_nusd:
+                raise
+            await self._store.settle(replace(settlement, may_exceed_hold=True))
 
     async def _told(self, tracked: Tracked, amount_nusd: int) -> str:
         """The store's name of a hold that was granted here; it is opened there, if it is not."""

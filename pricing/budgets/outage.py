@@ -202,6 +202,9 @@ class OutageStore:
             except HoldEnded:  # lost by the store: settled for itself, it is opened again
                 if tracked is None:
                     raise
+            except ValueError:  # so may an extension be
+                if tracked is None or settlement.amount_nusd > tracked.most_nusd:
+                    raise
             else:
                 self._holds.pop(settlement.hold_id, None)
                 self._holds[wish.hold_id] = Tracked(wish, hold.anchor_us, hold.amount_nusd)
@@ -239,7 +242,8 @@ class OutageStore:
             return answer
         if not (answer.granted or answer.amount_nusd or answer.good_for_s):
             return None
-        whole_nusd, tracked.stored_nusd = tracked.whole_nusd, answer.amount_nusd
+        whole_nusd = tracked.whole_nusd
+        tracked.heard(answer.amount_nusd)
         if not tracked.granted_nusd:
             return answer
         self._allowance.regrant(tracked, max(0, whole_nusd - answer.amount_nusd))
@@ -256,7 +260,7 @@ class OutageStore:
             ended = isinstance(refusal, HoldEnded)
             return Extended(hold_id, 0, granted=False, good_for_s=0.0, store_down=ended, why=str(refusal))
         self._allowance.regrant(tracked, 0)
-        tracked.stored_nusd = hold.amount_nusd
+        tracked.heard(hold.amount_nusd)
         return Extended(hold_id, hold.amount_nusd, granted=True, good_for_s=hold.good_for_s)
 
     def _grow(self, hold_id: str, amount_nusd: int) -> Extended:
