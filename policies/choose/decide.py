@@ -33,6 +33,8 @@ def decide(facts: Facts) -> Decision:
     capable = _capable(facts, ask, rejected)
     candidates, late = _affordable_in_time(facts, ask, capable, rejected)
     candidates.sort(key=_BY_PREFERENCE if ask.past else _BY_SCORE)
+    if not candidates and ask.booting is not None:
+        candidates = _still_booting(facts, ask, rejected)
     waits = NOT_IN_LINE
     if not candidates:
         waits = instead_of_refusal(facts, ask, _to_warm(ask, late), rejected)
@@ -112,3 +114,17 @@ def _to_warm(ask: Ask, late: list[Candidate]) -> Candidate | None:
     """The pool to wake: the cheapest that would be in time if it were warm."""
     waking = [one for one in late if one.cold and one.ttft_s <= ask.requirements.deadline_s]
     return min(waking, key=attrgetter("expected_bill_nusd"), default=None)
+
+
+def _still_booting(facts: Facts, ask: Ask, rejected: list[Rejection]) -> list[Candidate]:
+    """The pool whose boot the request waits for, where nothing else is left. Its boot may be late, or be taken for one
+    that never ends, and end all the same: who waits already waits as long as there is time.
+    """
+    late = [one for one in rejected if one.pool == ask.booting and one.reason in (Reason.DEADLINE, Reason.BREAKER)]
+    awaited = [(rung, facts.states[one.pool]) for one in late for rung in ask.ladder if rung.pool.name == one.pool]
+    score = score_of(facts.request_class.objective, facts.request_class.limits)
+    preference = preference_of(ask, facts.states) if ask.past else None
+    booting = [price(ask, rung, state, score, preference) for rung, state in awaited if not state.ready]
+    if booting:
+        rejected.remove(late[0])
+    return booting

@@ -45,17 +45,17 @@ class ChainCost:
         return ask.chain_left_nusd is not None
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None:
-        boot = 0 if candidate.pool.name == ask.booting else candidate.boot_nusd
-        needed = candidate.expected_charge_nusd + boot
+        needed = candidate.expected_charge_nusd + candidate.boot_nusd
         left = ask.chain_left_nusd
         if left is None or needed <= left:
             return None
-        return {"needed_nusd": needed, "boot_nusd": boot, "left_nusd": left}
+        if candidate.pool.name == ask.booting and candidate.expected_charge_nusd <= left:  # its boot is paid already
+            return None
+        return {"needed_nusd": needed, "boot_nusd": candidate.boot_nusd, "left_nusd": left}
 
 
 class TooLate:
-    """The first token cannot come before the deadline. Who waits for a boot already waits to the end, as it may be
-    sooner than its model.
+    """The first token cannot come before the deadline.
 
     Example: `first_byte_deadline_s: 30`, and a cold pool that boots in 40 s. Last, so that what it refuses could serve
     if it were warm.
@@ -68,8 +68,6 @@ class TooLate:
 
     def refuse(self, ask: Ask, candidate: Candidate) -> Numbers | None:
         if candidate.wait_s + candidate.ttft_s <= ask.requirements.deadline_s:
-            return None
-        if candidate.cold and candidate.pool.name == ask.booting:
             return None
         return {
             "wait_s": round(candidate.wait_s, 3),

@@ -200,14 +200,30 @@ def test_a_line_longer_than_a_boot_wakes_a_pool_for_those_who_come_later(before:
     assert (decision.candidates, decision.warm) == ((), warmed)
 
 
-def test_a_boot_that_is_waited_for_is_paid_once_and_never_too_late() -> None:
-    """Its cost is in what the chain has spent already; what is left of it may be shorter than its model says."""
+def test_a_boot_that_is_waited_for_is_paid_once() -> None:
+    """Its cost is in what the chain has spent already."""
     asleep = facts(ASKS, ladder(DEAR))
     chosen = decide(asleep).chosen
     assert chosen is not None
     assert chosen.boot_nusd > chosen.expected_charge_nusd
-    asked = replace(
-        asleep, chain_left_nusd=chosen.expected_charge_nusd, requirements=replace(ASKS, deadline_s=chosen.wait_s)
-    )
+    asked = replace(asleep, chain_left_nusd=chosen.expected_charge_nusd)
     assert decide(asked).chosen is None
     assert decide(replace(asked, booting=DEAR.pool.name)).chosen is not None
+
+
+SLOW = PoolState(breaker=BreakerState.OPEN, breaker_retry_s=600.0, breaker_reason="too slow", misconfigured=True)
+
+
+@pytest.mark.parametrize("state", [PoolState(booting=1, boot_left_s=40.0), SLOW])
+def test_a_boot_that_is_waited_for_is_waited_for_to_the_end(state: PoolState) -> None:
+    """It may come all the same, however late it is; another pool that would be in time is taken instead."""
+    hurried = replace(ASKS, deadline_s=10.0)
+    asked = replace(facts(hurried, ladder(CHEAP, DEAR), {DEAR.pool.name: state}), booting=DEAR.pool.name)
+    decision = decide(asked)
+    assert [one.pool.name for one in decision.candidates] == [DEAR.pool.name]
+    assert [one.pool for one in decision.rejected] == [CHEAP.pool.name]
+    instead = decide(replace(asked, states={**asked.states, CHEAP.pool.name: PoolState(ready=1)})).chosen
+    assert instead is not None
+    assert instead.pool.name == CHEAP.pool.name
+    up = replace(asked, states={**asked.states, DEAR.pool.name: replace(state, ready=1, booting=0)})
+    assert (decide(up).chosen is None) == (state is SLOW)
