@@ -101,7 +101,7 @@ def engine_command(pool: PoolSpec, port: int) -> tuple[str, ...]:
         raise _no_server(pool)
     problems = [*argument_problems(pool), *not_kept(pool)]
     arguments = _arguments(pool, port)
-    problems += _taken_for_others(arguments)
+    problems += _taken_for_others({"model": _repository(pool), **arguments})
     if problems:
         raise FileProblem([f"{pool.place}: pool '{pool.name}': {problem}" for problem in problems])
     if known is None:

@@ -95,7 +95,7 @@ class ItemRow(Shape):
 class ModelRow(Shape):
     """One model's true configuration."""
 
-    repo: str
+    repo: Annotated[str, Field(min_length=1)]
     kind: ModelKind
     params_b: Positive
     active_params_b: Positive | None = None  # all of them where the row does not say

@@ -256,6 +256,14 @@ def test_half_a_model_is_refused(tmp_path: Path, keys: str, said: str) -> None:
     assert said in problem
 
 
+def test_a_model_without_a_repository_is_refused(tmp_path: Path) -> None:
+    """Nothing could be loaded from it."""
+    [problem] = problems_of(
+        tmp_path, 'models:\n  mini: {repo: "", kind: text, params_b: 1, weights: {fp16: {gib: 2}}, source: x}\n'
+    )
+    assert problem.startswith("mine.yaml:2: 'models.mini.repo'")
+
+
 def test_every_problem_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
     """Two bad rows are two problems in one go, and a row without fault is none."""
     text = """\

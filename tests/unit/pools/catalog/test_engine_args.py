@@ -109,6 +109,7 @@ def test_values_that_the_engine_would_not_start_with_are_refused(argument: str, 
     "changed",
     [
         {"served_model_name": "--trust-remote-code"},
+        {"model": replace(POOLS["qwen3-4b-bf16-a10"].model, repo="--trust-remote-code")},
         {"engine_args": {"chat-template": "--api-key=x"}},
         {"engine_args": {"lora-modules": ["a=b", "--trust-remote-code"]}},
     ],
