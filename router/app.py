@@ -106,6 +106,8 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit as gone:
             raise cannot_listen(self.config.host, self.config.port, gone.__context__) from None
+        except UnicodeError as error:  # no name of a host
+            raise cannot_listen(self.config.host, self.config.port, error) from None
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", self._service)

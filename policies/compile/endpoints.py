@@ -5,6 +5,7 @@ Secrets and addresses may come from the environment: `${VARIABLE}` or `os.enviro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,8 +89,26 @@ def compile_endpoints(
             (name, environment.fill(placed, value, problems, "headers", name)) for name, value in shape.headers.items()
         )
         key = environment.fill(placed, shape.api_key, problems, "api_key") if shape.api_key else None
+        for name, value in (*headers, ("api_key", key or "")):
+            wrong = _no_header(name, value)
+            if wrong is not None:
+                problems.append(placed.problem(wrong, *(("api_key",) if name == "api_key" else ("headers", name))))
         endpoints[pool] = PoolEndpoint(pool, url, key, headers, shape.always_on)
     return endpoints
+
+
+def fits_header(text: str) -> bool:
+    """Whether an HTTP header can carry it: a secret that was read from a file may end in a line break."""
+    return text.isascii() and text.isprintable()
+
+
+def _no_header(name: str, value: str) -> str | None:
+    """What is wrong with a header. Never repeats its value."""
+    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) is None:
+        return f"'{name}' is no name of a header; write letters, digits and hyphens"
+    if not fits_header(value):
+        return f"{name} has a letter that no header can carry, such as a line break; take it out of the variable"
+    return None
 
 
 def is_http_url(url: str) -> bool:

@@ -44,6 +44,8 @@ def demo(
     """
     if output is not None and not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.absolute().parent}", param_hint="--json")
+    if output is not None and output.is_dir():
+        raise typer.BadParameter(f"{output} is a folder; name a file in it", param_hint="--json")
     rows = _rows(trace)[:limit]
     screen = fitting_console()
     screen.width = min(screen.width, WIDTH)
@@ -51,9 +53,16 @@ def demo(
         policy, summary = uvloop.run(play(rows, Setting(speedup, seed, folder), screen))
     show(screen, policy, summary)
     if output is not None:
-        output.write_text(json.dumps(as_json(summary), indent=2) + "\n", encoding="utf-8")
+        _write(output, json.dumps(as_json(summary), indent=2) + "\n")
     if problems_of(summary):
         raise typer.Exit(1)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DemoFailed(f"cannot write {output}: {error.strerror}; name another file with --json") from None
 
 
 def _rows(trace: Path | None) -> list[TraceRow]:

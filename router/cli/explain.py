@@ -92,16 +92,32 @@ def explain(
     print_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which pool a request would get, or with an ID which one a past request got, and why."""
+    _check(request_id, class_, model, policy, state, url)
     if request_id is not None:
-        past = past_from_url(url, key, request_id) if url else past_from_ledger(ledger, request_id)
+        past = past_from_url(url, key, request_id) if url is not None else past_from_ledger(ledger, request_id)
         typer.echo(json.dumps(past, indent=2)) if print_json else console().print(render_past(past))
         return
-    if (class_ is None) == (model is None):
-        raise typer.BadParameter("say what the request is: --class NAME or --model NAME, or the ID of a past request")
-    name, features = str(class_ or model), tuple(feature or ())
+    name, features = str(model if class_ is None else class_), tuple(feature or ())
     asked = Asked(name, prompt_tokens, max_tokens, tier, features, items, size, steps, frames, seconds)
-    answer = _from_endpoint(asked, url, key) if url else _from_files(asked, policy_paths(policy), state)
+    answer = _from_files(asked, policy_paths(policy), state) if url is None else _from_endpoint(asked, url, key)
     typer.echo(json.dumps(answer, indent=2)) if print_json else console().print(render_json(answer))
+
+
+def _check(
+    request_id: str | None,
+    class_: str | None,
+    model: str | None,
+    policy: list[Path] | None,
+    state: Path | None,
+    url: str | None,
+) -> None:
+    """One request, and one source of what is known of pools. Raises BadParameter."""
+    if sum(given is not None for given in (request_id, class_, model)) != 1:
+        raise typer.BadParameter("say what the request is: --class NAME or --model NAME, or the ID of a past request")
+    if (policy or state is not None) and (url is not None or request_id is not None):
+        raise typer.BadParameter(
+            "--policy and --state are about requests to come, without --url: an endpoint has its own"
+        )
 
 
 def _from_endpoint(asked: Asked, url: str, key: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ A verb is one file `router/cli/<verb>.py` that holds a typer app named `app`, an
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import importlib.metadata
@@ -53,6 +54,12 @@ class LazyVerbs(TyperGroup):
             return None
         module = importlib.import_module(f"router.cli.{cmd_name}")
         return explained(typer.main.get_command(module.app), ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            ctx.fail(f"No such command '{args[0]}'." + (f" Did you mean '{close[0]}'?" if close else ""))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -107,6 +114,11 @@ def main() -> None:
         sys.exit(2)
     except SluiceError as error:
         print(f"sluice: {error}", file=sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError:
+        if all(word.isprintable() for word in sys.argv):
+            raise
+        print("sluice: a word of the command line is no text; only names of files may hold such bytes", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno not in FULL:

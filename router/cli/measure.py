@@ -15,7 +15,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from policies.compile.endpoints import is_http_url
+from policies.compile.endpoints import fits_header, is_http_url
 from policies.compile.load import load_policy
 from policies.policy import Policy, PoolEndpoint
 from pools.media import MediaAsked
@@ -24,7 +24,7 @@ from pools.wire.http import HttpBackend, make_session
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
 from pricing.yamlfile import nearest
-from router.cli.options import WHOSE_FILES, policy_paths
+from router.cli.options import WHOSE_FILES, OriginOption, SpeedupOption, policy_paths
 from router.cli.prices_view import console
 from router.measure.cold import LOOK_S
 from router.measure.media import REQUESTS, asked_of
@@ -57,8 +57,8 @@ def measure(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="How many at a time; 10, of pictures and clips 1.")
     ] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each prompt.")] = 128,
-    output_tokens: Annotated[int, typer.Option(min=1, help="Of each answer, at most.")] = 256,
+    prompt_tokens: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of each prompt.")] = 128,
+    output_tokens: Annotated[int, typer.Option(min=1, max=10_000_000, help="Of each answer, at most.")] = 256,
     size: Annotated[str | None, typer.Option(help="Of pictures and clips, 1024x768 say; else the model's own.")] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps; else the model's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Of a clip; else the model's own.")] = None,
@@ -86,8 +86,8 @@ def measure(
     output: Annotated[Path | None, typer.Option(help="Write the JSON document to this file.")] = None,
     row_file: Annotated[Path | None, typer.Option("--row", help="Add the calibrating row to this CSV file.")] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
-    speedup: Annotated[float, typer.Option(min=0.01, help="Of simulated pools.")] = 1.0,
-    origin_us: Annotated[int | None, typer.Option(help="Instant at which scaled and real time agree.")] = None,
+    speedup: SpeedupOption = 1.0,
+    origin_us: OriginOption = None,
 ) -> None:
     """Measure a pool, or any OpenAI-compatible server: latency, first token, tokens a second, errors, dollars.
 
@@ -96,6 +96,8 @@ def measure(
     Ctrl-C ends it with what was measured so far, and status 130.
     """
     clock = SystemClock() if speedup == 1 else ScaledClock(speedup, origin_us)
+    if not fits_header(key or ""):
+        raise typer.BadParameter("--key has a letter that no header can carry, such as a line break; write it again")
     if pool is None:
         subject, access = _server(url, model, key, machine), Access(key)
         exact_length = bool(exact_length)
@@ -214,6 +216,8 @@ def _check(subject: Subject, shape: Shape, output: Path | None, row_file: Path |
         check_shape(shape, subject.pool)
     if output is not None and not output.parent.is_dir():
         raise CannotMeasure(f"{output}: there is no folder {output.parent}; make it first")
+    if output is not None and output.is_dir():
+        raise CannotMeasure(f"{output}: is a folder; name a file with --output")
     if row_file is not None:
         if subject.pool is None:
             raise CannotMeasure("--row needs a pool: a row says for which model and GPU it was measured")

@@ -40,6 +40,15 @@ NamespaceOption = Annotated[
 ]
 
 
+SpeedupOption = Annotated[
+    float, typer.Option(min=0.01, max=10_000, help="Only with simulated pools: how much faster than life.")
+]
+OriginOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**53, help="Instant at which scaled and real time agree, shared by processes."),
+]
+
+
 def fitting_console() -> Console:
     """As wide as the terminal, or as COLUMNS says; wide where neither is known, as in a pipe. For what fits itself."""
     screen = Console(highlight=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from policies.compile.endpoints import fits_header
 from pricing.errors import SluiceError
 
 TIMEOUT_S = 30.0
@@ -27,12 +28,15 @@ def post_json(url: str, path: str, key: str | None, body: dict[str, Any]) -> Any
 
 def _ask(method: str, url: str, path: str, key: str | None, body: dict[str, Any] | None) -> Any:
     address = url.rstrip("/").removesuffix("/v1") + path
+    if not fits_header(key or ""):
+        raise EndpointTrouble("the API key has a letter that no header can carry, such as a line break; write it again")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = httpx.request(method, address, headers=headers, json=body, timeout=TIMEOUT_S)
-        document = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise EndpointTrouble(f"no answer from {address} ({error}); is the endpoint running there?") from None
+    try:
+        document = answer.json()
     except ValueError:
         raise EndpointTrouble(
             f"{address} answered {answer.status_code} without JSON; is it a Sluice endpoint?"

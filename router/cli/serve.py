@@ -17,9 +17,10 @@ from pools.simulator import SimulatedPools
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.errors import SluiceError
 from router.app import serve as serve_endpoint
+from router.cli.options import OriginOption, SpeedupOption
 from router.cli.simulate import free_phases, simulated_pools
 from router.service.service import Service
-from router.service.settings import Settings
+from router.service.settings import Settings, misspelt
 from router.service.simulated import Simulated
 from router.telemetry.log import LOGGER, configure
 
@@ -52,8 +53,8 @@ def serve(
     simulate: Annotated[
         bool, typer.Option(help="Serve from simulated pools in this process, whatever endpoints: say.")
     ] = False,
-    speedup: Annotated[float, typer.Option(min=0.01, help="Only with simulated pools: how much faster than life.")] = 1,
-    origin_us: Annotated[int | None, typer.Option(help="Instant at which scaled and real time agree.")] = None,
+    speedup: SpeedupOption = 1,
+    origin_us: OriginOption = None,
 ) -> None:
     """Run the endpoint until interrupted; then finish what runs, settle it, and stop."""
     given = {
@@ -65,6 +66,8 @@ def serve(
         "SLUICE_PORT": port,
         "SLUICE_LOG_LEVEL": log_level,
     }
+    for name, meant in misspelt(os.environ).items():
+        typer.echo(f"environment variable {name} is not read; did you mean {meant}?", err=True)
     settings = _settings(given)
     settings = replace(settings, policy_paths=tuple(policy or settings.policy_paths), grace_s=grace_s)
     clock = SystemClock() if speedup == 1 else ScaledClock(speedup, origin_us)
@@ -86,7 +89,7 @@ def _settings(given: Mapping[str, str | None]) -> Settings:
     except ValueError as error:
         words = str(error)
         for name in said:
-            words = words.replace(f"{name} must", f"--{name.removeprefix('SLUICE_').lower().replace('_', '-')} must")
+            words = words.replace(name, f"--{name.removeprefix('SLUICE_').lower().replace('_', '-')}")
         raise BadSettings(words) from None
 
 

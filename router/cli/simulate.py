@@ -22,7 +22,7 @@ from pricing.clock import ScaledClock
 from pricing.errors import SluiceError
 from pricing.money import format_usd
 from pricing.yamlfile import nearest
-from router.cli.options import WHOSE_FILES, policy_paths
+from router.cli.options import WHOSE_FILES, OriginOption, SpeedupOption, policy_paths
 from router.service.listening import cannot_listen
 from router.service.simulated import policy_part
 
@@ -39,11 +39,9 @@ def simulate(
     pool: Annotated[list[str] | None, typer.Option(help="A pool to run; else all that answer chat.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port, 0 for a free one.")] = 8900,
-    speedup: Annotated[float, typer.Option(min=0.01, help="How much faster than life.")] = 1.0,
+    speedup: SpeedupOption = 1.0,
     seed: Annotated[int, typer.Option(help="Of boots, deviations and faults by rate.")] = 0,
-    origin_us: Annotated[
-        int | None, typer.Option(help="Instant at which scaled and real time agree, shared by processes.")
-    ] = None,
+    origin_us: OriginOption = None,
 ) -> None:
     """Run simulated pools that answer like vLLM, until interrupted; then print what they billed."""
     now_us = time.time_ns() // 1000
@@ -92,7 +90,7 @@ async def _run(simulated: SimulatedPools, host: str, port: int, clock: str) -> N
         loop.add_signal_handler(number, stopped.set)
     try:
         base_url = await simulated.start(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise cannot_listen(host, port, error) from None
     typer.echo(f"# simulated pools ({clock}); put this file beside the router's policy:")
     typer.echo(policy_part(base_url, simulated.pools))

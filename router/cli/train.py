@@ -35,9 +35,16 @@ def train(
     trace: Annotated[
         Path | None, typer.Option(help="A CSV file instead of the ledger: t_s,who,prompt_tokens,output_tokens.")
     ] = None,
-    newest: Annotated[int, typer.Option(min=1, help="Answers to learn from, the newest ones.")] = NEWEST_AT_MOST,
+    newest: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="Answers to learn from, the newest ones.")
+    ] = NEWEST_AT_MOST,
     output_bound: Annotated[
-        int, typer.Option(min=1, help="Tokens of an answer without max_tokens, as the policy's output_bound_default.")
+        int,
+        typer.Option(
+            min=1,
+            max=10_000_000,
+            help="Tokens of an answer without max_tokens, as the policy's output_bound_default.",
+        ),
     ] = Limits().output_bound_default,
     token_ms: Annotated[
         float, typer.Option(min=0, max=60_000, help="Milliseconds a token, to compare money in holds.")
@@ -59,6 +66,8 @@ def train(
     from router.learning.train import BETTER_BY
     from router.learning.train import train as train_model
 
+    if not dry_run and (write.is_dir() or not write.absolute().parent.is_dir()):
+        raise CannotWrite(f"{write} is a folder, or in one that is not there; name another file with --write")
     service = Service(token_s=token_ms / 1000, usd_per_hour=usd_per_hour)
     if trace is None:
         samples = [sample_of(answer) for answer in newest_answers(ledger, newest)]

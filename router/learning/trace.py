@@ -33,14 +33,12 @@ def read_trace(path: Path, service: Service) -> list[Sample]:
     lines = csv.DictReader(text.splitlines())
     if tuple(lines.fieldnames or ()) != COLUMNS:
         raise FileProblem([f"{path}:1: the first line of a trace is: {','.join(COLUMNS)}"])
-    samples = []
-    for row in lines:
-        try:
-            samples.append(_sample(row, service))
-        except (TypeError, ValueError, OverflowError):
-            text = f"not seconds (to {LATEST_S:,}), a name and two numbers of tokens, 0 to {MOST_TOKENS:,}"
-            raise FileProblem([f"{path}:{lines.line_num}: {text}; correct or delete the line"]) from None
-    return samples
+    try:
+        return [_sample(row, service) for row in lines]
+    except (TypeError, ValueError, OverflowError, csv.Error) as error:
+        line = lines.line_num + isinstance(error, csv.Error)  # which comes before the line is counted
+        text = f"not seconds (to {LATEST_S:,}), a name and two numbers of tokens, 0 to {MOST_TOKENS:,}"
+        raise FileProblem([f"{path}:{line}: {text}; correct or delete the line"]) from None
 
 
 def _sample(row: dict[str, str], service: Service) -> Sample:

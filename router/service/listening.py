@@ -13,7 +13,7 @@ class CannotListen(SluiceError):
 
 def cannot_listen(host: str, port: int, error: BaseException | None) -> CannotListen:
     """The error of an address, from what the system said of it: event loops put words of their own around that."""
-    reason = str(error)
+    reason = "that is no name of a host" if isinstance(error, UnicodeError) else str(error)
     if isinstance(error, OSError) and error.errno is not None:
         reason = os.strerror(error.errno) if error.errno > 0 else str(error.strerror)  # names have numbers below 0
     return CannotListen(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import secrets
@@ -18,6 +19,23 @@ from router.service.simulated import Simulated
 
 _REPLICA: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _MIB: Final = 2**20
+VARIABLES: Final = (
+    "SLUICE_POLICY",
+    "SLUICE_LEDGER",
+    "SLUICE_REDIS_URL",
+    "SLUICE_REDIS_NAMESPACE",
+    "SLUICE_REPLICA",
+    "SLUICE_BACKLOG_MIB",
+    "SLUICE_HOST",
+    "SLUICE_PORT",
+    "SLUICE_LOG_LEVEL",
+    "SLUICE_VIDEOS",
+    "SLUICE_VIDEOS_MIB",
+    "SLUICE_VIDEOS_KEEP_H",
+    "SLUICE_METRICS_BY_TENANT",
+    "SLUICE_KEY",
+)
+"""What is read from the environment; the last one by verbs that ask an endpoint."""
 
 
 def unique_name() -> str:
@@ -110,6 +128,16 @@ class Settings:
         )
 
 
+def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that look like those that are read, and are not, each with the one that was likely meant."""
+    near = {
+        name: difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.85)
+        for name in environ
+        if name.startswith("SLU") and name not in VARIABLES
+    }
+    return {name: meant[0] for name, meant in near.items() if meant}
+
+
 def policy_paths_of(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """What `SLUICE_POLICY` names, joined by `:`; nothing where it is not set."""
     return tuple(Path(text) for text in environ.get("SLUICE_POLICY", "").split(":") if text)
@@ -126,6 +154,11 @@ def _number(given: Mapping[str, str], name: str, default: int, least: int, most:
     text = given.get(name)
     if text is None:
         return default
+    if text.startswith("tcp://"):
+        raise ValueError(
+            f"{name} is {text!r}, which Kubernetes sets for a Service of that name; say enableServiceLinks: false in "
+            "the Pod's spec, or call the Service something else"
+        )
     if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
         raise ValueError(f"{name} must be {what} from {least} to {most}, not {text!r}")
     return int(text)

@@ -239,6 +239,11 @@ MISTAKES = [
         BASE + "endpoints: {qwen3-4b-fp16-t4: {url: 'https://x', headers: {K: sk-secret}}}\n",
         "${VARIABLE}",
     ),
+    (
+        "no header's name",
+        BASE + "endpoints: {qwen3-4b-fp16-t4: {url: 'https://x', headers: {'X Key': '${HOME}'}}}\n",
+        "'X Key' is no name of a header",
+    ),
     ("drained nothing", BASE + "drained: [t5]\n", "drained pool 't5'"),
     (
         "contradiction",
@@ -280,6 +285,16 @@ def test_each_mistake_is_refused_with_its_place(tmp_path: Path, text: str, said:
     found = problems(tmp_path, text)
     assert any(said in problem for problem in found), found
     assert not any("sk-secret" in problem for problem in found)
+
+
+@pytest.mark.parametrize("key", ["api_key: '${K}'", "headers: {X-Key: 'Bearer ${K}'}"])
+@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret\r", "s3crét", "s3\0cret"])
+def test_a_secret_that_no_header_can_carry_is_refused_unseen(tmp_path: Path, key: str, secret: str) -> None:
+    """A line break from the file that it was read from would break every request to its pool."""
+    [problem] = problems(tmp_path, f"{BASE}endpoints: {{qwen3-4b-fp16-t4: {{url: 'https://x', {key}}}}}\n", K=secret)
+    assert problem.startswith("8: ")
+    assert problem.endswith("no header can carry, such as a line break; take it out of the variable")
+    assert "s3" not in problem
 
 
 def test_a_pool_that_cannot_load_is_refused_with_its_arithmetic(tmp_path: Path) -> None:

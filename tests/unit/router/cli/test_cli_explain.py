@@ -100,7 +100,37 @@ def test_contradictions_and_unknown_names_are_errors() -> None:
     """Two tiers, an unknown name, or neither class nor model: said, not guessed."""
     assert isinstance(RUN.invoke(app, ["--model", "gpt-4o-mini", "--tier", "premium"]).exception, PolicyError)
     assert isinstance(RUN.invoke(app, ["--class", "vison"]).exception, UnknownModel)
+    assert "no model ''" in str(RUN.invoke(app, ["--class", ""]).exception)
     assert RUN.invoke(app, []).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["req_1", "--class", "vision"],
+        ["req_1", "--policy", "p.yaml"],
+        [*VISION, "--url", "http://127.0.0.1:1", "--policy", "p.yaml"],
+        [*VISION, "--url", "http://127.0.0.1:1", "--state", "s.yaml"],
+    ],
+)
+def test_what_would_be_left_aside_is_refused(words: list[str]) -> None:
+    """A past request is what it was, and an endpoint knows its own policy and pools."""
+    assert RUN.invoke(app, words).exit_code == 2
+
+
+def test_an_address_that_a_variable_left_empty_is_no_file(tmp_path: Path) -> None:
+    """`--url "$NOT_SET"` asks nobody's files instead."""
+    assert isinstance(RUN.invoke(app, [*VISION, "--url", ""]).exception, EndpointTrouble)
+    assert isinstance(RUN.invoke(app, ["req_1", "--url", ""]).exception, EndpointTrouble)
+
+
+@pytest.mark.parametrize("key", ["sk-test\n", "sk-test\r", "sk-tést", "sk-\u201ctest"])
+def test_a_key_that_no_header_can_carry_is_said_and_not_shown(key: str) -> None:
+    """As one from a file with its line break, or from a page that made quotes of it."""
+    result = RUN.invoke(app, [*VISION, "--url", "http://127.0.0.1:1", "--key", key])
+    assert isinstance(result.exception, EndpointTrouble)
+    assert "such as a line break; write it again" in str(result.exception)
+    assert "test" not in str(result.exception)
 
 
 async def test_an_endpoint_is_asked_for_its_own_view() -> None:

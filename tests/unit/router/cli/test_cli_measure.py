@@ -61,6 +61,10 @@ async def command(*arguments: str, **environ: str) -> tuple[int, str, str]:
         ([POOL, "--requests", "0"], "'--requests'"),
         ([POOL, "--url", "http://x", "--usd-per-hour", "0.12345678912"], "--usd-per-hour: 0.12345678912 has more than"),
         ([POOL, "--timeout-s", "0"], "'--timeout-s'"),
+        ([POOL, "--prompt-tokens", "9" * 30], "'--prompt-tokens'"),
+        ([POOL, "--speedup", "inf"], "'--speedup'"),
+        ([POOL, "--origin-us", "9" * 30], "'--origin-us'"),
+        ([POOL, "--url", "http://x", "--key", "sk-test\n"], "--key has a letter that no header can carry"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], says: str) -> None:
@@ -84,6 +88,7 @@ def test_options_that_do_not_go_together_are_refused(arguments: list[str], says:
         (["flux-dev-bf16-l40s", "--url", "http://x", "--concurrency", "500"], "requests at once"),
         (["--url", "http://x", "--model", "m", "--steps", "4"], "name a pool of the policy"),
         ([POOL, "--url", "http://x", "--output", "none/o.json"], "there is no folder none"),
+        ([POOL, "--url", "http://x", "--output", "."], ".: is a folder; name a file with --output"),
         ([POOL, "--url", "http://x", "--row", "none/r.csv"], "there is no folder none"),
         (["--url", "http://x", "--model", "m", "--row", "r.csv"], "--row needs a pool"),
         ([POOL, "--policy", "no-such-file.yaml"], "no-such-file.yaml"),

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from router.cli.main import VERBS, app
+from support.ledgers import write_small_ledger
 
 _RUN = "from router.cli.main import main; main()"
 EXPLAIN = ("explain", "--class", "chat")
@@ -80,6 +81,48 @@ def test_what_is_wrong_is_named_as_it_was_said() -> None:
     """An option by its name, a variable by its own."""
     assert sluice("serve", "--port", "x").stderr.startswith("sluice: --port must be a port from 0 to 65535")
     assert sluice("serve", SLUICE_PORT="x").stderr.startswith("sluice: SLUICE_PORT must be a port from 0 to 65535")
+    assert sluice("serve", "--replica", "a b").stderr.startswith("sluice: --replica is 'a b'")
+    assert sluice("serve", "--redis-url", "x").stderr.startswith("sluice: --redis-url does not begin with")
+
+
+def test_a_misspelt_verb_is_answered_with_the_nearest() -> None:
+    """As misspelt options and words of verbs are."""
+    result = CliRunner().invoke(app, ["exlain"])
+    assert result.exit_code == 2
+    assert "No such command 'exlain'. Did you mean 'explain'?" in result.output
+    assert "No such command 'frobnicate'." in CliRunner().invoke(app, ["frobnicate"]).output
+
+
+def test_a_misspelt_variable_is_told_and_not_passed_over() -> None:
+    """Else the shipped policy would be served in the place of one's own; variables of others are left alone."""
+    others = {"SLUICE_SERVICE_HOST": "10.0.0.1", "SLUICE_PORT_8080_TCP": "tcp://10.0.0.1:8080"}
+    ended = sluice("serve", "--port", "x", SLUICE_POLCY="p.yaml", **others)
+    first, second = ended.stderr.splitlines()
+    assert first == "environment variable SLUICE_POLCY is not read; did you mean SLUICE_POLICY?"
+    assert second.startswith("sluice: --port must be")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ledger", "show", "--tenant"), ("policy", "show"), ("explain",), ("explain", "--model")],
+)
+def test_bytes_that_are_no_text_are_told_without_a_trace(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A tenant, a version, an id: only a file may be called so."""
+    ledger = tmp_path / "ledger.sqlite"
+    write_small_ledger(ledger)
+    ended = sluice(*words, os.fsdecode(b"\xff"), SLUICE_LEDGER=str(ledger))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("sluice: ")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300])
+@pytest.mark.parametrize("verb", [("serve", "--log-level", "critical"), ("simulate",)])
+def test_an_address_that_is_no_name_is_told(verb: tuple[str, ...], host: str, tmp_path: Path) -> None:
+    """Status 2, with what to change."""
+    ended = sluice(*verb, "--host", host, "--port", "0", SLUICE_LEDGER=str(tmp_path / "ledger.sqlite"))
+    said = f"sluice: cannot listen on {host}:0: that is no name of a host; choose another --host or --port\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
 
 
 def test_an_empty_file_is_no_ledger(tmp_path: Path) -> None:

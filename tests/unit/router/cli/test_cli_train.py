@@ -16,6 +16,7 @@ from pricing.ledger.answers import newest_answers
 from pricing.ledger.place import PostgresUrl
 from pricing.ledger.upgrade import ensure_current
 from router.cli.main import app
+from router.cli.train import CannotWrite
 from router.learning.examples import sample_of
 from router.learning.train import TooFewAnswers
 from support.answers import changing, predictable, write_ledger
@@ -99,6 +100,7 @@ def test_a_trace_takes_the_place_of_the_ledger(tmp_path: Path) -> None:
         ("nan,acme,1,5", ":1002: not seconds"),
         ("1795278884797,acme,1,5", ":1002: not seconds"),  # these are milliseconds
         ("1,acme,1,5,6", ":1002: not seconds"),
+        (f"1,{'a' * 200_000},1,5", ":1002: not seconds"),
     ):
         (tmp_path / "trace.csv").write_text(f"{text}\n{line}", encoding="utf-8")
         problem = run("--trace", tmp_path / "trace.csv").exception
@@ -107,6 +109,16 @@ def test_a_trace_takes_the_place_of_the_ledger(tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("a,b\n1,2", encoding="utf-8")
     assert ":1: the first line of a trace is: t_s," in str(run("--trace", tmp_path / "trace.csv").exception)
     assert "cannot be read" in str(run("--trace", tmp_path / "none.csv").exception)
+
+
+@pytest.mark.parametrize("where", [".", "none/model.json"])
+def test_a_model_that_could_not_be_written_is_not_trained(tmp_path: Path, where: str) -> None:
+    """It is told before minutes of training, and before a ledger is looked for."""
+    problem = run("--ledger", tmp_path / "none.sqlite", "--write", tmp_path / where).exception
+    assert isinstance(problem, CannotWrite)
+    assert str(problem) == (
+        f"{tmp_path / where} is a folder, or in one that is not there; name another file with --write"
+    )
 
 
 OUT_OF_RANGE = [
@@ -118,6 +130,8 @@ OUT_OF_RANGE = [
     ("--seed", "-1"),
     ("--seed", "4294967296"),
     ("--output-bound", "none"),
+    ("--output-bound", "9" * 30),
+    ("--newest", "9" * 30),
 ]
 
 

@@ -56,6 +56,10 @@ def test_replicas_share_redis_and_postgresql() -> None:
         ({"SLUICE_BACKLOG_MIB": "1e3"}, "SLUICE_BACKLOG_MIB"),
         ({"SLUICE_METRICS_BY_TENANT": "true"}, "SLUICE_METRICS_BY_TENANT must be a number of tenants from 0 to 1000"),
         ({"SLUICE_PORT": "65536"}, "SLUICE_PORT must be a port from 0 to 65535"),
+        (
+            {"SLUICE_PORT": "tcp://10.0.0.1:8080"},
+            "Kubernetes sets for a Service of that name; say enableServiceLinks: false",
+        ),
     ],
 )
 def test_what_is_wrong_is_named_with_what_to_do(environ: dict[str, str], says: str) -> None:
