@@ -140,9 +140,9 @@ def timed(ask: Callable[[], object]) -> tuple[float, float]:
     return taken[0], min(taken[1:])
 
 
-def month(place: LedgerPlace, *by: str, parts: Sequence[Part] = ()) -> Callable[[], object]:
+def month(place: LedgerPlace, *by: str, tenant: str | None = None, parts: Sequence[Part] = ()) -> Callable[[], object]:
     """A month that begins and ends within an hour, so that its ends are read from the rows."""
-    return lambda: report(place, by, BEGIN_US + 1, BEGIN_US + MONTH_US - 1, parts=parts)
+    return lambda: report(place, by, BEGIN_US + 1, BEGIN_US + MONTH_US - 1, tenant, parts=parts)
 
 
 def from_rows(place: LedgerPlace) -> float:
@@ -168,6 +168,13 @@ def measure(name: str, place: LedgerPlace, bytes_: int, rows: int) -> tuple[list
         "month by day and class": timed(month(place, "day", "class")),
         "month by outcome and tag": timed(month(place, "outcome", "tag")),
         "month by pool, with percentiles": timed(month(place, "pool", parts=(Part.LATENCY,))),
+        "month of the largest tenant, with percentiles": timed(
+            month(place, "pool", tenant="tenant-0", parts=(Part.LATENCY,))
+        ),
+        "month of the 51st tenant, with percentiles": timed(
+            month(place, "pool", tenant="tenant-50", parts=(Part.LATENCY,))
+        ),
+        "month by tenant, with percentiles": timed(month(place, "tenant", parts=(Part.LATENCY,))),
     }
     table = [(name, what, *(f"{number(seconds)} s" for seconds in taken)) for what, taken in questions.items()]
     table.append((name, "tenant and pool from the rows themselves", f"{number(from_rows(place))} s", ""))

@@ -34,6 +34,12 @@ class Reader(Protocol):
         """SQL: a column of microseconds as `2026-01-31T23:00Z`, `2026-01-31` or `2026-01`."""
         ...
 
+    def in_hours(self, since_us: int, until_us: int) -> str:
+        """SQL: that `at_us` of a sum by hour lies in a window of whole hours, said so that beside a condition on its
+        tenant as few sums of others are read as the database can.
+        """
+        ...
+
 
 def check_version(place: LedgerPlace, version: str | None) -> None:
     """Raises StoreUnavailable for tables of another version than this program reads."""

@@ -14,7 +14,7 @@ The SQL here is understood alike by SQLite and PostgreSQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +25,10 @@ from pricing.money import US_PER_HOUR
 INTEGERS: Final = ("bucket",)  # the dimensions that are no text
 US_PER_DAY: Final = 24 * US_PER_HOUR
 UNFINISHED: Final = "unfinished"  # the outcome of a request that has no summary yet
+
+
+Within = Callable[[int, int], Sequence[str]]
+"""SQL conditions by which the sums of whole hours, or days, from one instant to before another are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Rollup:
 
     def of_table(self, *conditions: str) -> str:
         """SQL: what is kept."""
-        return f"SELECT {', '.join(self.columns)} FROM {self.table} {_where(self.kept, *conditions)}"
+        return _of_table([self], *conditions)
 
     def of_rows(self, source: str, *conditions: str, sign: int = 1, **dimensions: str) -> str:
         """SQL: rows as they are, in the columns of the roll-up; or, with `sign` -1, what takes them out of it.
@@ -84,26 +88,43 @@ class Rollup:
         return ", ".join(f"{name} = known.{name} + excluded.{name}" for name in self.sums)
 
 
-def between(rollups: Sequence[Rollup], since_us: int, until_us: int, *, days: bool = False) -> str:
-    """SQL: a window of roll-ups by hour that have the same columns, in these: whole hours from their sums, the ends
-    from the rows. With `days`, for who asks for nothing shorter, whole days from the sums by day, where there are such.
+def window(since_us: int, until_us: int) -> tuple[str, str]:
+    """SQL: instants from one to before another."""
+    return f"at_us >= {since_us}", f"at_us < {until_us}"
+
+
+def between(
+    rollups: Sequence[Rollup], since_us: int, until_us: int, *, days: bool = False, within: Within = window
+) -> str:
+    """SQL: a window of roll-ups by hour that have the same columns, and lie in the same tables, in these: whole hours
+    from their sums, the ends from the rows. With `days`, for who asks for nothing shorter, whole days from the sums by
+    day, where there are such. `within` says which sums are meant.
     """
-    parts = [part for each in rollups for part in _parts(each, since_us, until_us, days)]
+    parts = list(_parts(rollups, since_us, until_us, days, within))
     return " UNION ALL ".join(parts or [each.of_rows(each.source, "1 = 0") for each in rollups])
 
 
-def _parts(rollup: Rollup, since_us: int, until_us: int, days: bool) -> Iterator[str]:
-    wide = (rollup.days if days else None) or rollup
-    first_us, last_us = -(-since_us // wide.span_us) * wide.span_us, until_us // wide.span_us * wide.span_us
+def _parts(rollups: Sequence[Rollup], since_us: int, until_us: int, days: bool, within: Within) -> Iterator[str]:
+    by_day = [each.days for each in rollups if each.days is not None] if days else []
+    wide = by_day or rollups
+    span_us = wide[0].span_us
+    first_us, last_us = -(-since_us // span_us) * span_us, until_us // span_us * span_us
     if first_us < last_us:
-        yield wide.of_table(*_window(first_us, last_us))
+        yield _of_table(wide, *within(first_us, last_us))
     else:
         first_us = last_us = until_us
     for begin_us, end_us in ((since_us, first_us), (last_us, until_us)):
-        if wide is not rollup:
-            yield from _parts(rollup, begin_us, end_us, days=False)
+        if by_day:
+            yield from _parts(rollups, begin_us, end_us, False, within)
         elif begin_us < end_us:
-            yield rollup.of_rows(rollup.source, *_window(begin_us, end_us))
+            yield from (each.of_rows(each.source, *window(begin_us, end_us)) for each in rollups)
+
+
+def _of_table(rollups: Sequence[Rollup], *conditions: str) -> str:
+    """SQL: what is kept of roll-ups that share a table, which is read once."""
+    kept = " OR ".join(each.kept for each in rollups if each.kept)
+    columns, table = ", ".join(rollups[0].columns), rollups[0].table
+    return f"SELECT {columns} FROM {table} {_where(f'({kept})' if kept else '', *conditions)}"
 
 
 def outcome_known(rollup: Rollup, ended: str, *conditions: str) -> str:
@@ -120,10 +141,6 @@ def outcome_known(rollup: Rollup, ended: str, *conditions: str) -> str:
 def _where(*conditions: str) -> str:
     found = " AND ".join(condition for condition in conditions if condition)
     return f"WHERE {found}" if found else ""
-
-
-def _window(since_us: int, until_us: int) -> tuple[str, str]:
-    return f"at_us >= {since_us}", f"at_us < {until_us}"
 
 
 def _texts(*names: str) -> dict[str, str]:

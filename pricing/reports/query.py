@@ -10,7 +10,16 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pricing.ledger.reader import Reader
-from pricing.ledger.rollups import LATENCIES, LATENCIES_OF_ALL, REQUESTS_BY_HOUR, ROWS_BY_HOUR, Rollup, between
+from pricing.ledger.rollups import (
+    LATENCIES,
+    LATENCIES_OF_ALL,
+    REQUESTS_BY_HOUR,
+    ROWS_BY_HOUR,
+    Rollup,
+    Within,
+    between,
+    window,
+)
 from pricing.ledger.rows import Evidence, House, RowKind, SchemaResult
 from pricing.reports.dimensions import DIMENSIONS, NONE, Dimension
 from pricing.reports.lines import CONTAINER_ACCOUNTS, HouseLine, Line
@@ -169,8 +178,10 @@ class Query:
         dimensions = [DIMENSIONS[name] for name in by]
         columns = [self._column(each.row, each) for each in dimensions]
         if all(each.timed for each in dimensions):
-            of_all = self._window.tenant is None and not {"tenant", "key"} & set(by)
-            source = self._source(LATENCIES_OF_ALL if of_all else LATENCIES, by)
+            if self._window.tenant is not None:
+                source = self._source(LATENCIES, by, self._of_one)
+            else:
+                source = self._source(LATENCIES if {"tenant", "key"} & set(by) else LATENCIES_OF_ALL, by)
         else:
             source = self._timed_rows(by)
         for key, values in self._grouped([*columns, "what"], ["bucket"], ["sum(count)"], source, "1 = 1"):
@@ -213,13 +224,17 @@ class Query:
             for each, text in zip(dimensions, key, strict=False)
         )
 
-    def _source(self, rollups: Sequence[Rollup], by: Sequence[str]) -> str:
+    def _of_one(self, since_us: int, until_us: int) -> tuple[str, str]:
+        """SQL: which sums by hour are of the tenant that is asked for."""
+        return "tenant = :tenant", self._ledger.in_hours(since_us, until_us)
+
+    def _source(self, rollups: Sequence[Rollup], by: Sequence[str], within: Within = window) -> str:
         """Where whole hours of UTC do not make up the spans of a zone, every row is read."""
         since_us, until_us = self._window.since_us, self._window.until_us
         spans = {DIMENSIONS[name].span for name in by} - {None}
         if self._local.whole_hours or not spans:
             days = not spans or (self._local.zone is UTC_ZONE and "hour" not in spans)
-            return between(rollups, since_us, until_us, days=days)
+            return between(rollups, since_us, until_us, days=days, within=within)
         return " UNION ALL ".join(each.of_rows(each.source, *self._ends()) for each in rollups)
 
     def _ends(self) -> tuple[str, str]:

@@ -123,6 +123,9 @@ class Unread:
     def utc_text(self, column: str, span: str) -> str:
         raise AssertionError(column)
 
+    def in_hours(self, since_us: int, until_us: int) -> str:
+        raise AssertionError((since_us, until_us))
+
 
 def test_sums_are_read_once_where_no_group_came_under_several_policies(ledger: Path) -> None:
     """As in most windows: a report of ten million rows is not to read its sums twice to say whose pools they mean."""
