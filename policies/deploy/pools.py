@@ -84,6 +84,13 @@ def modal_settings(paths: Sequence[Path]) -> ModalSettings:
     return settings or ModalSettings(place=files.first_place)
 
 
+def known_pools(paths: Sequence[Path]) -> list[str]:
+    """Names of the catalogue's pools and of the files' own rows, whether right or wrong. Raises FileProblem."""
+    files = read_set(paths or [SHIPPED_DEFAULT])
+    own = (name for _, shape in files.files if isinstance(shape.pools, Mapping) for name in shape.pools)
+    return [*load_catalog().pools, *own]
+
+
 def _chosen(files: FileSet, catalog: Catalog, names: Sequence[str], problems: list[str]) -> list[PoolSpec]:
     """By name: rows of pools, and documents' cases, which are refused with their arithmetic afterwards."""
     if not names:

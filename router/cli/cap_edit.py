@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +42,24 @@ class PolicyFiles:
     def change(self, cap: Cap, edit: Edit) -> Path:
         """Edit the cap's entry, check the whole set with the new file in place of the old, then swap the two.
 
-        Returns the file. Raises FileProblem, and leaves the old file, when the new set would be wrong.
+        Returns the file. Raises FileProblem, and leaves the old file, when the new set would be wrong, or cannot be
+        written. Two that change caps of one folder at once wait for each other.
         """
-        named, _, line = cap.place.rpartition(":")
-        shown, target = Path(named), Path(named).resolve()
-        text = edit_cap(target.read_text(encoding="utf-8"), int(line), edit)
+        shown = Path(cap.place.rpartition(":")[0])
+        target = shown.resolve()
         draft = target.with_name(f".{target.name}.draft{target.suffix}")
         try:
-            draft.write_text(text, encoding="utf-8")
-            shutil.copymode(target, draft)
-            self._check(shown, draft)
-            os.replace(draft, target)  # noqa: PTH105 - the name says that it is the atomic one
-        finally:
-            draft.unlink(missing_ok=True)
+            with _alone_in(target.parent):
+                line = self.find(cap.label).place.rpartition(":")[2]  # anew: somebody else may have edited meanwhile
+                try:
+                    draft.write_bytes(_edited(target.read_bytes().decode(), int(line), edit).encode())
+                    shutil.copymode(target, draft)
+                    self._check(shown, draft)
+                    os.replace(draft, target)  # noqa: PTH105 - the name says that it is the atomic one
+                finally:
+                    draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileProblem([f"{cap.place}: cannot be changed: {error.strerror}; edit it where it can be"]) from None
         return shown
 
     def _check(self, shown: Path, draft: Path) -> None:
@@ -64,3 +71,21 @@ class PolicyFiles:
 
     def _load(self, paths: Sequence[Path]) -> Policy:
         return load_policy(paths, environ=self.environ, now_us=self.now_us, assume_deployed=True)
+
+
+def _edited(text: str, line: int, edit: Edit) -> str:
+    """With the line breaks that the file has: an editor that ends lines in CR LF would show all of them as changed."""
+    if text.count("\r\n") != text.count("\n"):
+        return edit_cap(text, line, edit)
+    return edit_cap(text.replace("\r\n", "\n"), line, edit).replace("\n", "\r\n")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Until it ends, others who ask wait. The kernel drops the lock when its process ends, however it ends."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

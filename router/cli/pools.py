@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.deploy.pools import Wanted, modal_settings, wanted_pools
+from policies.deploy.pools import Wanted, known_pools, modal_settings, wanted_pools
 from pools.modal.check import secret_problems
 from pools.modal.errors import ModalTrouble
 from pools.modal.plan import Action, Deployed, Plan, make_plan
@@ -23,6 +23,7 @@ from pools.modal.settings import LastHour, ModalSettings
 from pools.platform import PlatformUnavailable
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
+from pricing.yamlfile import nearest
 from router.cli import pools_view as view
 
 if TYPE_CHECKING:  # the SDK takes a second to load, which plans do without
@@ -122,8 +123,10 @@ def stop(
 
     if bool(names) == everything or (volumes and not everything):
         raise typer.BadParameter("name pools, or stop --all, with --volumes for what is stored as well")
-    settings = modal_settings(policy_paths(policy))
+    paths = policy_paths(policy)
+    settings = modal_settings(paths)
     deployed = platform.deployed(settings)
+    _refuse_unknown(names or (), [*(each.pool for each in deployed), *known_pools(paths)])
     chosen = [each for each in deployed if everything or each.pool in (names or ())]
     troubles = [trouble for each in chosen if (trouble := _stopped(each, settings)) is not None]
     for name in sorted(set(names or ()) - {each.pool for each in chosen}):
@@ -152,6 +155,16 @@ def warmup(
     if not asyncio.run(_warm(wanted, name, limit_s)):
         raise ModalTrouble(f"'{name}' did not serve within {limit_s:.0f} s; its log in Modal's dashboard says why")
     typer.echo(f"{name} is ready after {time.monotonic() - began_s:.0f} s")
+
+
+def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
+    """Before anything is stopped: a pool that is misspelt goes on billing. `known` are those deployed, whatever the
+    files say of them, and those that could be.
+    """
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known) or "; `sluice pools status` shows those of the policy"
+            raise typer.BadParameter(f"no pool '{name}' is deployed or known{hint}")
 
 
 def _stopped(app: Deployed, settings: ModalSettings) -> str | None:

@@ -289,6 +289,18 @@ def test_what_cannot_be_deployed_any_more_can_be_stopped(fake: FakeModal, policy
     assert output("stop", "fast", "--policy", policy) == "fast: stopped team-fast\n"
 
 
+def test_a_misspelt_pool_is_not_taken_for_stopped(fake: FakeModal, policy: Path) -> None:
+    """It would go on billing: the nearest is named, and nothing is stopped, not even what was named rightly."""
+    output("deploy", "--policy", policy)
+    policy.write_text(POLICY.replace("  small:", "  other:").replace("[small, fast]", "[other, fast]"))
+    for wrong, hint in (("smal", "'small'"), ("fastt", "'fast'"), ("othe", "'other'")):
+        result = sluice_pools("stop", "fast", wrong, "--policy", policy)
+        assert result.exit_code == 2
+        assert f"no pool '{wrong}' is deployed or known; did you mean {hint}?" in " ".join(result.output.split())
+    assert not any(each.stopped for each in fake.apps.values())
+    assert output("stop", "small", "other", "--policy", policy) == "small: stopped team-small\nother: not deployed\n"
+
+
 def test_a_stop_names_what_it_stops(policy: Path) -> None:
     """Neither nothing nor both."""
     assert sluice_pools("stop", "--policy", policy).exit_code == 2

@@ -5,8 +5,10 @@ import json
 import re
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,10 +18,14 @@ from typer.testing import CliRunner, Result
 
 from policies.files.fileset import SHIPPED_DEFAULT
 from pricing.budgets.lockfile import FileLock
+from pricing.clock import SystemClock
 from pricing.errors import FileProblem, StoreUnavailable
 from pricing.ledger.upgrade import HEAD, version_of
+from router.cli.cap_edit import PolicyFiles
+from router.cli.cap_text import set_amount
 from router.cli.main import app
 from support.ledgers import LEDGER_NUSD, take_back, write_small_ledger
+from support.no_rights import folder_of_others, without_rights
 from support.scripted_server import Exchange, scripted
 
 TENANTS = """\
@@ -343,6 +349,46 @@ def test_budget_does_not_touch_a_set_that_is_wrong(policy: Path) -> None:
     assert isinstance(result.exception, FileProblem)
     assert "tenants.yaml:11" in str(result.exception)
     assert (policy / "tenants.yaml").read_text(encoding="utf-8") == broken
+
+
+def test_budget_keeps_the_line_breaks_of_a_file(policy: Path) -> None:
+    """One that an editor for Windows saved changes in the lines that change, and in no other."""
+    file = policy / "tenants.yaml"
+    before = TENANTS.replace("\n", "\r\n").encode()
+    file.write_bytes(before)
+    assert sluice("budget", "set", "acme/day", "9", "--policy", policy).exit_code == 0
+    assert file.read_bytes() == before.replace(b"amount_usd: 5 ", b"amount_usd: 9 ")
+    assert sluice("budget", "raise", "acme/day", "10", "--until", "4h", "--policy", policy).exit_code == 0
+    after = file.read_bytes()
+    assert after.count(b"\r\n") == after.count(b"\n") == before.count(b"\n") + 1
+
+
+def test_two_who_change_caps_at_once_lose_nothing(policy: Path) -> None:
+    """Neither edit is undone by the other, and no cap gets another's amount."""
+    caps = {"acme/day": 7, "acme/month": 8, "pool:qwen3-vl-8b-fp8-l4/day": 9}
+
+    def change(cap: str) -> None:
+        files = PolicyFiles((policy,), {}, SystemClock().wall_us())
+        files.change(files.find(cap), set_amount(Decimal(caps[cap])))
+
+    with ThreadPoolExecutor(len(caps)) as threads:
+        list(threads.map(change, caps))
+    shown = json.loads(sluice("budget", "--policy", policy, "--ledger", policy / "none.sqlite", "--json").output)
+    assert {cap["cap"]: cap["amount_usd"] for cap in shown} == caps
+    assert sorted(path.name for path in policy.iterdir()) == ["default.yaml", "tenants.yaml"]
+
+
+def test_a_cap_that_may_not_be_changed_says_so(policy: Path) -> None:
+    """A folder that is mounted read-only, as a ConfigMap is: the file and its line, and no trace."""
+    with folder_of_others() as folder:
+        shutil.copytree(policy, folder, dirs_exist_ok=True)
+        files = PolicyFiles((folder,), {}, SystemClock().wall_us())
+        cap = files.find("acme/day")
+        with without_rights(folder), pytest.raises(FileProblem) as refused:
+            files.change(cap, set_amount(Decimal(9)))
+        assert (folder / "tenants.yaml").read_text(encoding="utf-8") == TENANTS
+    said = "cannot be changed: Permission denied; edit it where it can be"
+    assert refused.value.problems == [f"{folder / 'tenants.yaml'}:9: {said}"]
 
 
 def test_budget_set_follows_a_link_and_keeps_it(policy: Path, tmp_path: Path) -> None:
