@@ -124,7 +124,8 @@ async def test_whichever_replica_is_asked_lowers_the_tier(
     lowering = {**CAP, "thresholds": {"lower_tier": "1%"}}
     files = policy(caps=[lowering])
     files["pools"]["large"] = files["pools"]["small"]
-    files["classes"]["chat"] |= {"default_tier": "premium", "ladder": {"standard": ["small"], "premium": ["large"]}}
+    ladder = {"standard": ["small"], "premium": ["large"]}  # in this order, however warm the dearer one is
+    files["classes"]["chat"] |= {"default_tier": "premium", "objective": "listed", "ladder": ladder}
     async with replicas(tmp_path, redis.url, postgres_url, files) as shared:
         await asyncio.gather(shared.start("a"), shared.start("b"))
         served = [await shared.chat(name) for name in ("a", "b")]
