@@ -76,12 +76,13 @@ async def test_a_burst_on_a_pool_that_fell_asleep_unseen_waits_for_its_boot(tmp_
     boot serves them all, no breaker opens, and no budget of retries is asked.
     """
     files = one_pool()
-    files["pools"]["small"] |= {"max_containers": 1, "scaledown_window_s": 2}
-    async with before_simulated(tmp_path, files, awake=("small",), platform_poll_s=600) as endpoint:
+    files["pools"]["small"] |= {"max_containers": 1, "scaledown_window_s": 2, "boot_s": 5}
+    async with before_simulated(tmp_path, files, speedup=2, awake=("small",), platform_poll_s=600) as endpoint:
         assert (await endpoint.chat(max_tokens=2)).status == 200
-        while (await endpoint.control("GET", "/containers"))["small"]:
+        state = endpoint.service.live.state
+        while (await endpoint.control("GET", "/containers"))["small"] or (state("small").idle_s or 0) <= 2:
             pass
-        assert endpoint.service.live.state("small").ready == 1
+        assert state("small").ready == 1
         replies = await asyncio.gather(*(endpoint.chat(max_tokens=20) for _ in range(30)))
         containers = (await endpoint.control("GET", "/containers"))["small"]
     assert {reply.status for reply in replies} == {200}
