@@ -83,8 +83,9 @@ OURS: Final = (
     "x_Resource",
 )
 COLUMNS: Final = (*MANDATORY, *CONDITIONAL, *LATER, *OURS)
-DIGITS: Final = 12
-"""Decimals of unit prices and quantities: their product is then the cost, to the nano-dollar."""
+DIGITS: Final = 15
+"""Decimals of unit prices and quantities: their product is then the cost, to the nano-dollar, of up to a million units
+at a mean price: a million requests of a pool at once, or 10^12 tokens in an hour."""
 
 
 def usd_text(nusd: int) -> str:

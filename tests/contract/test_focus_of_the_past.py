@@ -121,7 +121,7 @@ def test_each_row_is_priced_by_what_its_pool_was_then(place: LedgerPlace, now: G
         "pinned": (("1.2", "1"), ("0.07095", "4"), ("0.012", "32")),
         "edited": (("0.7", "1"), ("0.0473", "4"), ("0.008", "32")),
         "twice": (("0.8", "2"), ("0.0473", "8"), ("0.008", "32")),
-        "tokens": (("0.016666666667", "0.00012"),),
+        "tokens": (("0.016666666666667", "0.00012"),),
     }
     ids = {version: parts["gpu"]["SkuPriceId"] for version, parts in found.items() if "gpu" in parts}
     assert (ids["moved"], ids["pinned"]) == ("modal-2026-10:modal:gpu:a10", "modal-2026-10:modal:gpu:l4:us")
@@ -171,6 +171,16 @@ def test_what_nobody_noted_is_left_whole_and_said(tmp_path: Path, now: Given) ->
     assert (only["ListUnitPrice"], only["PricingUnit"], only["ListCost"]) == ("1.2452", "Hours", "1.2452")
     divided, told = export(path, replace(now, version="old"))
     assert ([each["x_Resource"] for each in divided], told.not_known) == (["gpu", "cpu", "memory"], ())
+
+
+@pytest.mark.parametrize("nusd", [7, 1_234_567_891, 10**15 + 1])
+@pytest.mark.parametrize("hours", [3, 2_000, 999_999])
+def test_a_mean_price_times_its_quantity_is_the_cost(tmp_path: Path, now: Given, nusd: int, hours: int) -> None:
+    """To the nano-dollar, also where thousands of requests ran at once, whose hours are the quantity of a whole row."""
+    path = tmp_path / "ledger.sqlite"
+    fill_file(path, [spent("old", amount_nusd=nusd, duration_us=hours * HOUR)])
+    [only], _ = export(path, now)
+    assert (only["PricingQuantity"], only["PricingUnit"]) == (str(hours), "Hours")
 
 
 def test_an_amount_that_names_no_policy(tmp_path: Path, now: Given) -> None:

@@ -159,7 +159,7 @@ def _number(row: Row, name: str) -> Decimal:
 
 
 def _product(row: Row, price: str, cost: str) -> bool:
-    """To the nano-dollar, of numbers with twelve decimals."""
+    """To the nano-dollar, of numbers with fifteen decimals."""
     with localcontext(prec=60):
         product = _number(row, price) * _number(row, "PricingQuantity")
         return product.quantize(Decimal("1e-9")) == _number(row, cost)
