@@ -42,6 +42,7 @@ EXAMPLES = [
     ),
     (Reason.TOO_LARGE, {"needed_gib": 41.04, "budget_gib": 36.25}, "needs 41.0 GiB at this size; the GPU has 36.2 GiB"),
     (Reason.BREAKER, {"retry_s": 12.5, "cause": "timeouts"}, "(timeouts)"),
+    (Reason.BREAKER, {"retry_s": 1.0, "cause": "timeouts", "probed": True}, "a request tries it just now"),
     (Reason.SHAPE, {"up_to_tokens": 16_384, "retry_s": 200.0}, "up to 16,384 tokens"),
     (Reason.OVERLOADED, {"retry_s": 1.0}, "is asked again in 1 s"),
     (Reason.SATURATED, {"in_flight": 64, "max_concurrency": 32, "containers": 2}, "2 × 32"),
