@@ -55,7 +55,8 @@ def instead_of_refusal(facts: Facts, ask: Ask, late: Candidate | None, rejected:
     full = [one for one in _full(facts, ask, rejected) if not _unaffordable(ask, one, rejected)]
     if not full:
         return Waits(warm=late)
-    better = late is not None and any(_sooner(ask, one, late) for one in full)
+    room = [one for one in full if one.rejection.reason in FOR_ROOM]
+    better = late is not None and any(_sooner(ask, one, late) for one in room)
     return Waits(_first([one.then for one in full]), _lines(facts, full), None if better else late)
 
 

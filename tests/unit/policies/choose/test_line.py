@@ -200,6 +200,13 @@ def test_a_line_longer_than_a_boot_wakes_a_pool_for_those_who_come_later(before:
     assert (decision.candidates, decision.warm) == ((), warmed)
 
 
+def test_a_broken_pool_s_line_keeps_no_other_from_being_woken() -> None:
+    """It may never have room; who comes later finds the other one up."""
+    asked = facts(replace(ASKS, deadline_s=10.0), ladder(CHEAP, DEAR), {CHEAP.pool.name: OPEN})
+    decision = decide(replace(asked, in_line=(CHEAP.pool.name,)))
+    assert (list(decision.lines), decision.warm) == ([CHEAP.pool.name], DEAR.pool.name)
+
+
 def test_a_boot_that_is_waited_for_is_paid_once() -> None:
     """Its cost is in what the chain has spent already."""
     asleep = facts(ASKS, ladder(DEAR))
