@@ -33,9 +33,19 @@ _BOOK: Final = "modal-2026-10"
 
 def _container(pool: str, gpu_nusd_per_h: int) -> NotedPool:
     """Of four cores and 32 GiB, as the shipped pools have them."""
-    resources = {"cpu_nusd_per_h": 189_200_000, "memory_nusd_per_h": 256_000_000}
-    rates = {"gpu_nusd_per_h": gpu_nusd_per_h, **resources}
-    return NotedPool(pool, _BOOK, "modal", "serverless", _GPUS[pool], 1, 4.0, 32.0, **rates)
+    return NotedPool(
+        pool,
+        _BOOK,
+        "modal",
+        "serverless",
+        _GPUS[pool],
+        1,
+        4.0,
+        32.0,
+        gpu_nusd_per_h=gpu_nusd_per_h,
+        cpu_nusd_per_h=189_200_000,
+        memory_nusd_per_h=256_000_000,
+    )
 
 
 IN_FORCE: Final = PolicyVersion(
