@@ -22,7 +22,7 @@ from pricing.budgets.caps import (
 )
 from pricing.clock import US_PER_S
 from pricing.money import parse_usd
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 _OF_POOLS = (ScopeKind.POOL, ScopeKind.ENDPOINT)  # an endpoint may be a pool
 

@@ -12,7 +12,7 @@ from policies.files.schema import BreakerShape, ClassShape, LimitKeys
 from policies.policy import Limits, RequestClass, Rung
 from policies.requirements import Tier
 from pools.spec import ModelKind, PoolSpec
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 _MEDIUM: Final = {
     ModelKind.TEXT: "text",

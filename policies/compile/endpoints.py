@@ -15,7 +15,7 @@ from policies.files.schema import VARIABLE, EndpointShape, ModalShape, PlatformS
 from policies.policy import PoolEndpoint, Webhook
 from pools.modal.check import settings_problems
 from pools.modal.settings import ModalSettings, RouterSettings
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 
 class Environment:

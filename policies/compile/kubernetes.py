@@ -11,7 +11,7 @@ from policies.files.schema import KubernetesShape, PlatformShape
 from policies.policy import PoolEndpoint
 from pools.kubernetes.settings import ACCOUNT, IN_CLUSTER_URL, DeploymentRef, KubernetesSettings
 from pools.spec import PoolSpec
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 SECTION = "kubernetes"
 

@@ -18,9 +18,9 @@ from pools.fit.timing import Timing, boot_seconds, timing_of
 from pools.spec import GpuSpec, PoolSpec
 from pricing.clock import US_PER_S
 from pricing.errors import FileProblem, SluiceError, UnknownPrice
+from pricing.nearest import nearest
 from pricing.prices.book import PriceBook, load_books, shipped_books
 from pricing.prices.rates import ContainerRate, container_rate, token_rate
-from pricing.yamlfile import nearest
 
 
 @dataclass(frozen=True, slots=True)

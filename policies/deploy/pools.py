@@ -20,7 +20,7 @@ from pools.modal.plan import PoolCost
 from pools.modal.settings import ModalSettings, Watched
 from pools.spec import Catalog, PoolSpec
 from pricing.errors import FileProblem, UnknownPrice
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from policies.policy import Policy
 from pools.live.state import BreakerState, PoolState
 from pools.spec import Feature
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest, read_yaml, validate
+from pricing.files.document import read_yaml
+from pricing.files.validate import validate
+from pricing.nearest import nearest
 
 Count = Annotated[int, Field(ge=0)]
 Wait = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from policies.files.schema import PolicyFile
 from policies.predict.expect import OutputTokens
 from pricing.errors import FileProblem
+from pricing.files.document import Document, is_folder, read_yaml
+from pricing.files.validate import validate
 from pricing.prices.book import is_book
-from pricing.yamlfile import Document, is_folder, read_yaml, validate
 
 T = TypeVar("T")
 

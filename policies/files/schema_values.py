@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from pricing.budgets.caps import LARGEST_NUSD, parse_permille, parse_scope, parse_window
 from pricing.money import parse_usd
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 LARGEST_RATE: Final = 1_000_000_000_000  # far above any traffic, and exact wherever it is counted
 _TRIED_FIRST: Final = (

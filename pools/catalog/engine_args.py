@@ -16,7 +16,7 @@ from pools.catalog.worker_args import worker_arguments, worker_serves, worker_ta
 from pools.fit.compatibility import version
 from pools.spec import ArgValue, Feature, PoolSpec
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 DRAIN_S: Final = 25
 """How long vLLM lets requests end after SIGTERM: within the 30 s that a platform gives exit handlers."""

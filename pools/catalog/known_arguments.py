@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pools.fit.compatibility import version
 from pools.spec import ArgValue
-from pricing.yamlfile import nearest, parse_yaml, validate
+from pricing.files.document import parse_yaml
+from pricing.files.validate import validate
+from pricing.nearest import nearest
 
 
 class _Shape(BaseModel):

@@ -20,8 +20,10 @@ from pools.catalog.token_pools import token_pool, token_pool_problems
 from pools.fit.memory import fit
 from pools.spec import ONE_PICTURE, CaseSpec, Catalog, Feature, GpuSpec, MediaSize, ModelKind, ModelSpec, PoolSpec
 from pricing.errors import FileProblem
+from pricing.files.document import Document, parse_yaml, read_yaml
+from pricing.files.validate import validate
+from pricing.nearest import nearest
 from pricing.prices.gpus import ALIASES, canonical_gpu
-from pricing.yamlfile import Document, nearest, parse_yaml, read_yaml, validate
 
 T = TypeVar("T")
 

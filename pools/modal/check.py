@@ -14,7 +14,7 @@ from pools.fit.memory import fit
 from pools.modal.declare import Declaration
 from pools.modal.settings import ModalSettings
 from pools.spec import GpuSpec, PoolSpec
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 GPUS: Final[Mapping[str, int]] = {
     "T4": 8, "L4": 8, "A10": 4, "L40S": 8, "A100-40GB": 8, "A100-80GB": 8, "RTX-PRO-6000": 8, "H100!": 8, "H200": 8,

@@ -8,7 +8,7 @@ from pools.modal.check import NAME_AT_MOST, REGIONS
 from pools.modal.declare import app_name
 from pools.modal.router import NAME, STORES, TOKEN, router_app
 from pools.modal.settings import ModalSettings, RouterSettings
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 
 def router_problems(settings: ModalSettings, router: RouterSettings, asked: Mapping[str, str]) -> Iterator[str]:

@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pricing.errors import FileProblem, UnknownGpu, UnknownPrice
+from pricing.files.document import Document, is_folder, read_yaml
+from pricing.files.validate import validate
 from pricing.money import parse_usd
+from pricing.nearest import nearest
 from pricing.prices.gpus import canonical_gpu
 from pricing.prices.schema import (
     AnyBookShape,
@@ -27,7 +30,6 @@ from pricing.prices.schema import (
     TokenShape,
 )
 from pricing.prices.token_price import TokenPrice
-from pricing.yamlfile import Document, is_folder, nearest, read_yaml, validate
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "books"
 VCPUS_PER_CORE = 2  # hyperthreads of one physical core

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from pricing.errors import UnknownGpu
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {

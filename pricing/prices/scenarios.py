@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from pricing.errors import FileProblem, PricingError, UnknownPrice
+from pricing.files.document import read_yaml
+from pricing.files.validate import validate
 from pricing.money import NUSD_PER_USD, S_PER_HOUR, cost_nusd, half_even_nusd, parse_usd, to_usd
 from pricing.prices.book import PriceBook, find_book
 from pricing.prices.rates import container_rate
@@ -28,7 +30,6 @@ from pricing.prices.scenario_schema import (
     Range,
     ScenarioShape,
 )
-from pricing.yamlfile import read_yaml, validate
 
 DOCUMENTS_FOLDER = Path(__file__).parents[1] / "documents"
 US_PER_S = 1_000_000

@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Final
 
 from pricing.money import NUSD_PER_USD, format_usd
+from pricing.nearest import nearest
 from pricing.reports.dimensions import DIMENSIONS
 from pricing.reports.figures import Latency, Timed
 from pricing.reports.lines import Line
 from pricing.reports.report import Part, Report
 from pricing.reports.share import HouseView
-from pricing.yamlfile import nearest
 
 Value = int | float | None
 

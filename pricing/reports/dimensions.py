@@ -13,7 +13,7 @@ from typing import Final
 from pricing.ledger.codec import tags_from
 from pricing.ledger.reader import Span
 from pricing.ledger.rows import WITHOUT_STORE
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 NONE: Final = "-"  # of a key, where a row or a request has nothing
 

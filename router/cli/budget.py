@@ -20,8 +20,8 @@ from pricing.budgets.store import CapStatus
 from pricing.clock import SystemClock
 from pricing.ledger.place import LedgerPlace, PostgresUrl
 from pricing.money import NUSD_PER_USD, format_usd, parse_usd, usd_number
+from pricing.nearest import nearest
 from pricing.reports.spans import instant_text, parse_end
-from pricing.yamlfile import nearest
 from router.cli.cap_edit import PolicyFiles
 from router.cli.cap_text import add_raise, set_amount
 from router.cli.limits_view import LimitLine, fetch_budgets, limits_of, limits_table, read_budgets

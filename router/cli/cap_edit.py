@@ -15,7 +15,7 @@ from policies.files.fileset import set_files
 from policies.policy import Policy
 from pricing.budgets.caps import Cap, CapTable
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 from router.cli.cap_text import Edit, edit_cap
 
 

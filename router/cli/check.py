@@ -27,8 +27,8 @@ from pools.fit.memory import fit
 from pools.spec import CaseSpec
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
+from pricing.files.document import read_yaml
 from pricing.prices.book import is_book, load_books
-from pricing.yamlfile import read_yaml
 from router.cli.options import policy_paths
 
 ALL = "all"

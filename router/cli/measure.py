@@ -23,7 +23,7 @@ from pools.spec import PoolSpec
 from pools.wire.http import HttpBackend, make_session
 from pricing.clock import Clock, ScaledClock, SystemClock
 from pricing.money import parse_usd
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 from router.cli.options import WHOSE_FILES, OriginOption, SpeedupOption, policy_paths
 from router.cli.prices_view import console
 from router.measure.cold import LOOK_S

@@ -23,7 +23,7 @@ from pools.modal.settings import LastHour, ModalSettings
 from pools.platform import PlatformUnavailable
 from pricing.clock import SystemClock
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 from router.cli import pools_view as view
 
 if TYPE_CHECKING:  # the SDK takes a second to load, which plans do without

@@ -21,7 +21,7 @@ from pools.spec import PoolSpec
 from pricing.clock import ScaledClock
 from pricing.errors import SluiceError
 from pricing.money import format_usd
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 from router.cli.options import WHOSE_FILES, OriginOption, SpeedupOption, policy_paths
 from router.service.listening import cannot_listen
 from router.service.simulated import policy_part

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from pricing.errors import FileProblem
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 
 SHIPPED: Final = "azure_conv_5min.csv.gz"
 REQUIRED: Final = ("t_s", "input_tokens", "output_tokens")

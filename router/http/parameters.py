@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from pricing.yamlfile import nearest
+from pricing.nearest import nearest
 from router.errors import ApiError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from policies.compile.premium import premium_of
 from policies.policy import Policy
 from pools.fit.timing import timing_of
+from pricing.nearest import nearest
 from pricing.reports.baseline import AS_RECORDED, Baseline, BaselinePool
-from pricing.yamlfile import nearest
 
 PREMIUM = "premium"
 

@@ -19,6 +19,8 @@ import pytest
 from pricing.budgets.meters_local import LocalMeters
 from pricing.budgets.store import MeterEntry
 from pricing.clock import US_PER_S, ManualClock
+from pricing.files.document import read_yaml
+from pricing.files.validate import validate
 from pricing.ledger.insert_file import insert_ledger
 from pricing.ledger.rows import House, LedgerRow, RowKind
 from pricing.ledger.sums_file import teach
@@ -28,7 +30,6 @@ from pricing.prices.rates import container_rate
 from pricing.prices.scenario_schema import CostShape, LoadShape, ScenarioShape
 from pricing.prices.scenarios import cost_range_nusd, document_files
 from pricing.reports.report import report
-from pricing.yamlfile import read_yaml, validate
 
 BOOKS = shipped_books()
 NOON_US = 1_767_268_800 * US_PER_S  # 2026-01-01

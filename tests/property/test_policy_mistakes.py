@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from policies.compile.load import load_policy
 from policies.files.fileset import SHIPPED_FOLDER
 from pricing.errors import FileProblem
+from pricing.files.document import read_yaml
 from pricing.prices.book import SHIPPED_FOLDER as BOOKS
-from pricing.yamlfile import read_yaml
 from support.choosing import NOW_US
 
 MORE = """

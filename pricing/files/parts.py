@@ -32,7 +32,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.resolver import VersionedResolver
 
-from pricing.yamlnumbers import reader
+from pricing.files.numbers import reader
 
 Steps = tuple[str | int, ...]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pricing.errors import FileProblem
-from pricing.yamlfile import parse_yaml
-from pricing.yamlparts import LONG
+from pricing.files.document import parse_yaml
+from pricing.files.parts import LONG
 
 NUMBERS = [
     ("5", 5),

@@ -10,8 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from pricing.errors import FileProblem
-from pricing.yamlfile import Document, PartLines, parse_yaml, read_yaml, validate
-from pricing.yamlparts import LONG
+from pricing.files.document import Document, PartLines, parse_yaml, read_yaml
+from pricing.files.parts import LONG
+from pricing.files.validate import validate
 
 ENTRY = """\
   t{0}:
