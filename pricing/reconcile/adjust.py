@@ -19,6 +19,7 @@ from pricing.budgets.lockfile import FileLock
 from pricing.clock import US_PER_S
 from pricing.errors import StoreUnavailable
 from pricing.ledger.place import LedgerPlace, PostgresUrl, connect_existing
+from pricing.ledger.read import is_there
 from pricing.ledger.rows import RECONCILED, Evidence, House, LedgerRow, RowKind
 from pricing.ledger.sums_file import teach
 from pricing.prices.resources import Resource
@@ -93,7 +94,7 @@ def alone(place: LedgerPlace) -> Iterator[None]:
     if isinstance(place, PostgresUrl):
         yield
         return
-    if not place.is_file():
+    if not (is_there(place) and place.is_file()):
         raise StoreUnavailable(f"no ledger at {place}; name one with --ledger or SLUICE_LEDGER")
     lock = FileLock(place)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricing.errors import StoreUnavailable
-from pricing.reconcile.adjust import write_rows
+from pricing.reconcile.adjust import alone, write_rows
 from support.money import row
 
 
@@ -17,3 +17,9 @@ def test_a_ledger_that_was_moved_away_meanwhile_is_not_made_anew(tmp_path: Path)
     with pytest.raises(StoreUnavailable, match="cannot be written: unable to open"):
         write_rows(gone, [row("a:1", 1)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_cannot_even_be_looked_at_is_an_error_in_our_words(tmp_path: Path) -> None:
+    """Here because of its name; as well because of a folder that nobody may enter."""
+    with pytest.raises(StoreUnavailable, match="cannot be read: File name too long"), alone(tmp_path / ("x" * 300)):
+        raise AssertionError("there is nothing to be alone with")
