@@ -102,10 +102,9 @@ async def test_sluice_policy_says_what_is_wrong(tmp_path: Path) -> None:
     assert unknown.exit_code == 2
     assert "sluice policy history" in unknown.output
     with sqlite3.connect(endpoint.ledger) as connection:
-        copy = (
-            "INSERT INTO policy_versions "
-            "SELECT version || 'x', price_book, 1, '', 1, '', NULL, 0, premium FROM policy_versions"
-        )
+        columns = "version, price_book, first_us, first_replica, latest_us, latest_replica, bytes"
+        values = "version || 'x', price_book, 1, '', 1, '', 0"
+        copy = f"INSERT INTO policy_versions ({columns}) SELECT {values} FROM policy_versions"
         connection.execute(copy)
     several = sluice("show", version[:4], ledger=endpoint.ledger)
     assert several.exit_code == 2

@@ -12,7 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pricing.clock import US_PER_S
 from pricing.ledger.rows import WITHOUT_STORE
+from pricing.redis.views import OLD_US
 from support.real_redis import RedisServer, running_redis
 from support.replicas import KEYS, Replicas, policy, replicas
 
@@ -128,7 +130,9 @@ async def test_whichever_replica_is_asked_lowers_the_tier(
     files["classes"]["chat"] |= {"default_tier": "premium", "objective": "listed", "ladder": ladder}
     async with replicas(tmp_path, redis.url, postgres_url, files) as shared:
         await asyncio.gather(shared.start("a"), shared.start("b"))
-        served = [await shared.chat(name) for name in ("a", "b")]
+        served = [await shared.chat("a", tokens=60)]
+        await asyncio.sleep(OLD_US / US_PER_S)  # so long counts what the other has read at its start
+        served.append(await shared.chat("b"))
         await asyncio.gather(*(shared.running[name].stop() for name in ("a", "b")))
     assert [reply.status for reply in served] == [200, 200]
     assert [reply.headers["x-sluice-pool"] for reply in served] == ["large", "small"]
