@@ -19,6 +19,15 @@ NOW_US = 1_767_225_600_000_000  # 2026-01-01
 NO_LIMIT = Room(left_nusd=None, cap=None, lower_tier=False)
 WARM = PoolState(ready=1, idle_s=10.0)
 USD = 1_000_000_000
+BASE = """\
+version: 1
+price_book: modal-2026-10
+classes:
+  chat:
+    ladder:
+      economy: [qwen3-4b-fp16-t4]
+      premium: [qwen3-4b-bf16-a10]
+"""
 
 
 @cache
